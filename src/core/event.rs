@@ -1,0 +1,54 @@
+//! Everything worth telling, in one closed list.
+//!
+//! One `match` in `metrics::events` turns an event into its counter and one in `report` into its log line,
+//! so that the two cannot drift apart and adding an event forces both decisions.
+
+use super::{AccountId, Cause, Evidence, Timestamp, notices::Notice};
+use std::{sync::Arc, time::Duration};
+
+/// Something that happened. No variant can hold a token or a mail address.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The store was read from end to end.
+    StoreRead { accounts: usize, added: usize, gone: usize, damaged: usize },
+    /// One row of the store could not be read; the place is free of stored values.
+    StoreRowDamaged { place: String },
+    /// The store, or our state, stopped or started to work.
+    StoreUp { up: bool },
+    /// The same for our own state.
+    StateUp { up: bool },
+    /// A refresh request is about to be sent.
+    RefreshStarted { id: AccountId, why: &'static str },
+    /// A request to a token endpoint came to one of the four outcomes: `committed`, `not_committed`,
+    /// `dead`, `ambiguous`. One event for each request on the wire, so that our count equals the
+    /// provider's.
+    RequestEnded { id: AccountId, outcome: &'static str, took: Duration },
+    /// A new token is in the store.
+    Refreshed { id: AccountId, expires_at: Option<Timestamp> },
+    /// The store holds a token that somebody else put there; it is taken as it is.
+    Adopted { id: AccountId },
+    /// A refresh brought no new token.
+    RefreshFailed { id: AccountId, evidence: Arc<Evidence>, retry_at: Option<Timestamp> },
+    /// A new token was received and the store has not taken it.
+    Unsaved { id: AccountId },
+    /// What is wrong with an account changed; `None` is healthy.
+    CauseChanged { id: AccountId, from: Option<Cause>, to: Option<Cause> },
+    /// Accounts of an app are not refreshed any more, because the provider refuses the app.
+    AppFrozen { app: Arc<str>, cause: Cause },
+    /// They are again.
+    AppThawed { app: Arc<str> },
+    /// The publisher reported answers from the provider's API.
+    ResponsesReported { id: AccountId, status: u16, times: u32 },
+    /// An access token was tried at the provider's free check: `alive`, `refused` or `unknown`.
+    Probed { id: AccountId, result: &'static str },
+    /// Something is told to somebody; it is in the outbox.
+    NoticeOwed { notice: Arc<Notice> },
+    /// A mail was accepted by the server.
+    MailSent { audience: super::notices::Audience, change: super::notices::Change },
+    /// A mail was not accepted; `permanent` when it is not tried again.
+    MailFailed { permanent: bool, reason: String },
+    /// The configuration was read again.
+    Reloaded { successful: bool, at: Timestamp, reason: Option<String> },
+    /// The wall clock stepped by so many seconds and nobody confirmed it.
+    ClockStepped { seconds: i64 },
+}

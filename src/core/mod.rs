@@ -1,0 +1,26 @@
+//! The pure core: told the time and what happened, it answers what to do.
+//!
+//! Absent on purpose: I/O, clocks, randomness, async, locks, and tokens. Nothing in here can fail, so
+//! nothing in here returns an error; what looks like a failure elsewhere is an input here. Read
+//! [`decide`] first: it is the whole policy.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod account;
+pub mod cause;
+pub mod decide;
+pub mod diagnose;
+pub mod event;
+pub mod fleet;
+pub mod notices;
+pub mod schedule;
+pub mod secret;
+pub mod table;
+pub mod time;
+pub mod timeline;
+
+pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Responses, TokenFacts};
+pub use cause::Cause;
+pub use event::Event;
+pub use secret::Secret;
+pub use table::{AppView, Snapshot, Table};
+pub use time::Timestamp;

@@ -1,0 +1,136 @@
+//! Who must hear what. One firing and one resolved notice per subject and cause.
+
+use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor};
+use std::{fmt, sync::Arc};
+
+/// What a notice is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// One account.
+    Account(AccountId),
+    /// One app, with all its accounts.
+    App(Arc<str>),
+    /// The token store.
+    Store,
+    /// The machine or the sidecar itself.
+    Host,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account(id) => write!(f, "account {id}"),
+            Self::App(app) => write!(f, "app {app}"),
+            Self::Store => f.write_str("token store"),
+            Self::Host => f.write_str("sidecar"),
+        }
+    }
+}
+
+/// Who receives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Audience {
+    /// The account's owner: they can act.
+    Owner,
+    /// Whoever runs the sidecar: only they can act.
+    Operator,
+}
+
+/// Which way the trouble went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Change {
+    /// It began.
+    Firing,
+    /// It is over.
+    Resolved,
+    /// It is of no interest any more: the account left the store or was switched off. Nobody is mailed.
+    Withdrawn,
+}
+
+/// One thing to tell. It has no field that could hold a token or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub subject: Subject,
+    /// What is, or was, wrong.
+    pub cause: Cause,
+    /// Which way it went.
+    pub change: Change,
+    /// Who hears it.
+    pub audience: Audience,
+    /// When the trouble began.
+    pub since: Timestamp,
+    /// When this notice was decided.
+    pub at: Timestamp,
+    /// When the access token ends, where that is known: until then posts still go out.
+    pub expires_at: Option<Timestamp>,
+    /// What the provider said, if anything.
+    pub evidence: Option<Arc<Evidence>>,
+    /// Names of required scopes that are not granted.
+    pub missing_scopes: Vec<Arc<str>>,
+    /// How many accounts share the trouble: 1 for an account, all of its accounts for an app.
+    pub accounts: usize,
+}
+
+/// Who must hear of `account`'s trouble now, if anybody. `in_danger` says that the token has entered its
+/// danger margin, or ended: before that, trouble that mends itself is nobody's mail.
+#[must_use]
+pub fn audience(account: &Account, in_danger: bool) -> Option<Audience> {
+    let cause = account.cause?;
+    // The app's own notice speaks for all its accounts; a hundred owners can do nothing about a secret.
+    if cause.blast_radius() == super::cause::BlastRadius::App {
+        return None;
+    }
+    match cause.actor() {
+        Actor::Owner => Some(Audience::Owner),
+        Actor::Nobody => in_danger.then_some(Audience::Operator),
+        Actor::Operator => match cause {
+            Cause::UnsavedToken | Cause::WrongEnvironment => Some(Audience::Operator),
+            // The store's own notice speaks for all accounts.
+            Cause::StoreUnreachable | Cause::ClockDrift => None,
+            _ => in_danger.then_some(Audience::Operator),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_reaches_the_person_who_can_act_and_nobody_else() {
+        let cases = [
+            (Cause::ConsentRevoked, false, Some(Audience::Owner)),
+            (Cause::RefreshTokenExpired, false, Some(Audience::Owner)),
+            (Cause::ScopeMissing, false, Some(Audience::Owner)),
+            (Cause::NotRenewable, false, Some(Audience::Owner)),
+            (Cause::UnsavedToken, false, Some(Audience::Operator)),
+            (Cause::WrongEnvironment, false, Some(Audience::Operator)),
+            // The app's notice and the store's notice speak for their accounts.
+            (Cause::AppCredentialsRejected, true, None),
+            (Cause::StoreUnreachable, true, None),
+            // Transient trouble is never death.
+            (Cause::ProviderOutage, false, None),
+            (Cause::RateLimited, false, None),
+            (Cause::Unknown, false, None),
+            (Cause::ProviderOutage, true, Some(Audience::Operator)),
+            (Cause::RateLimited, true, Some(Audience::Operator)),
+            (Cause::Unknown, true, Some(Audience::Operator)),
+        ];
+        for (cause, in_danger, expected) in cases {
+            let mut account = Account::new(AccountId::new("tiktok", "a"), "main".into());
+            account.cause = Some(cause);
+            assert_eq!(
+                audience(&account, in_danger),
+                expected,
+                "{cause:?}, in danger: {in_danger}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_healthy_account_is_no_news() {
+        let account = Account::new(AccountId::new("tiktok", "a"), "main".into());
+        assert_eq!(audience(&account, true), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! Keeps social-media OAuth tokens alive beside a publisher.
+#![forbid(unsafe_code)]
+
+pub mod core;
+
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod http_client;
+pub mod metrics;
+pub mod oauth;
+pub mod providers;
+pub mod secrets;
+pub mod server;
+pub mod state;
+pub mod stores;

@@ -1,0 +1,1 @@
+//! Counters and histograms of things that happen, in one list.

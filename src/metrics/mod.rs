@@ -1,0 +1,3 @@
+//! What `/metrics` shows.
+
+pub mod events;
