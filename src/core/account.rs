@@ -191,6 +191,27 @@ impl Responses {
     }
 }
 
+/// What is remembered about an account from one start to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Which account.
+    pub id: AccountId,
+    /// The token that the rest is about; with another token in the store, its instants are void.
+    pub token: Option<TokenFacts>,
+    /// When a refresh last succeeded.
+    pub last_refresh_at: Option<Timestamp>,
+    /// What is wrong.
+    pub cause: Option<Cause>,
+    /// Since when.
+    pub cause_since: Option<Timestamp>,
+    /// The cause that somebody was told about.
+    pub told: Option<Cause>,
+    /// Refreshes that failed in a row.
+    pub failed_in_a_row: u16,
+    /// Not to be tried before this.
+    pub not_before: Option<Timestamp>,
+}
+
 /// An account as the fleet holds it and as everybody else may see it. A million of these must fit, so
 /// times are four bytes and rare things are behind one pointer.
 #[derive(Clone, Debug)]
@@ -206,6 +227,16 @@ pub struct Account {
     pub cause: Option<Cause>,
     /// Since when `cause` holds.
     pub cause_since: Option<Timestamp>,
+    /// What the provider said about this very token, beyond mending by a refresh; void as soon as
+    /// somebody else's token appears in the store. `cause` is derived from it.
+    pub verdict: Option<Cause>,
+    /// True when the provider itself refused this access token, whatever its declared end says.
+    pub access_refused: bool,
+    /// The pass over the store in which this account was last seen.
+    pub seen_in: u32,
+    /// The pass over the store during which we last changed this account's token: what that pass read
+    /// of it may be older than what we wrote.
+    pub changed_in: u32,
     /// What the last failure looked like. It stays after recovery: "what was it yesterday?".
     pub last_failure: Option<Arc<Evidence>>,
     /// When a refresh last put a new token into the store.
@@ -248,6 +279,10 @@ impl Account {
             token: None,
             cause: None,
             cause_since: None,
+            verdict: None,
+            access_refused: false,
+            seen_in: 0,
+            changed_in: 0,
             last_failure: None,
             last_refresh_at: None,
             not_before: None,
@@ -263,6 +298,21 @@ impl Account {
             responses: Responses::default(),
             refresh_attempts: 0,
             refresh_failures: None,
+        }
+    }
+
+    /// What must be known of this account after a restart.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            id: self.id.clone(),
+            token: self.token,
+            last_refresh_at: self.last_refresh_at,
+            cause: self.cause,
+            cause_since: self.cause_since,
+            told: self.told,
+            failed_in_a_row: self.failed_in_a_row,
+            not_before: self.not_before,
         }
     }
 

@@ -8,9 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 /// Something that happened. No variant can hold a token or a mail address.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields say what they are; each variant says when")]
 pub enum Event {
     /// The store was read from end to end.
-    StoreRead { accounts: usize, added: usize, gone: usize, damaged: usize },
+    StoreRead { accounts: usize, gone: usize, damaged: usize },
     /// One row of the store could not be read; the place is free of stored values.
     StoreRowDamaged { place: String },
     /// The store, or our state, stopped or started to work.

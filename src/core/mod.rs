@@ -18,7 +18,7 @@ pub mod table;
 pub mod time;
 pub mod timeline;
 
-pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Responses, TokenFacts};
+pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
 pub use cause::Cause;
 pub use event::Event;
 pub use secret::Secret;

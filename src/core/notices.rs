@@ -83,6 +83,8 @@ pub fn audience(account: &Account, in_danger: bool) -> Option<Audience> {
     }
     match cause.actor() {
         Actor::Owner => Some(Audience::Owner),
+        // Expiry alone is mended by the refresh that follows it; if that fails, the failure is the cause.
+        Actor::Nobody if cause == Cause::AccessTokenExpired => None,
         Actor::Nobody => in_danger.then_some(Audience::Operator),
         Actor::Operator => match cause {
             Cause::UnsavedToken | Cause::WrongEnvironment => Some(Audience::Operator),
@@ -110,6 +112,7 @@ mod tests {
             (Cause::AppCredentialsRejected, true, None),
             (Cause::StoreUnreachable, true, None),
             // Transient trouble is never death.
+            (Cause::AccessTokenExpired, true, None),
             (Cause::ProviderOutage, false, None),
             (Cause::RateLimited, false, None),
             (Cause::Unknown, false, None),

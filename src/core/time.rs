@@ -43,7 +43,7 @@ impl Timestamp {
     /// later must not be found due at once.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+        let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
         Self(self.0.saturating_add(u32::try_from(seconds).unwrap_or(u32::MAX)))
     }
 

@@ -1,0 +1,155 @@
+//! Apps, and what happens when the provider refuses one of them.
+//!
+//! The first refusal leaves one request at a time, each after a longer pause; after a few in a row the
+//! app is frozen and the operator is told. It thaws with the first request that the provider accepts, and
+//! is tried at once when its secret reads differently.
+
+use crate::core::{AppView, Cause, Timestamp, decide::App};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+#[derive(Debug)]
+struct State {
+    app: App,
+    /// Requests under way.
+    in_flight: usize,
+    /// Requests in a row that the provider refused because of the app.
+    refusals: u32,
+    /// Not to be tried before this, while there are refusals.
+    next_try_at: Option<Timestamp>,
+    /// Whether the provider has accepted it since the start.
+    proven: bool,
+    /// Set while the operator must act.
+    frozen: Option<(Cause, Timestamp)>,
+}
+
+/// Every app that the configuration names.
+#[derive(Debug, Default)]
+pub(super) struct Apps {
+    by_name: BTreeMap<Arc<str>, State>,
+}
+
+impl Apps {
+    /// Takes over a new configuration. An app that stays keeps what is known about it, but is tried at
+    /// once: whoever changed the configuration wants to see what it does.
+    pub(super) fn replace(&mut self, apps: Vec<App>) {
+        let mut old = std::mem::take(&mut self.by_name);
+        for app in apps {
+            let before = old.remove(&app.name);
+            let state = match before {
+                Some(before) => State { app, next_try_at: None, ..before },
+                None => State {
+                    app,
+                    in_flight: 0,
+                    refusals: 0,
+                    next_try_at: None,
+                    proven: false,
+                    frozen: None,
+                },
+            };
+            self.by_name.insert(Arc::clone(&state.app.name), state);
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&App> {
+        self.by_name.get(name).map(|state| &state.app)
+    }
+
+    pub(super) fn frozen(&self, name: &str) -> Option<Cause> {
+        self.by_name.get(name)?.frozen.map(|(cause, _)| cause)
+    }
+
+    pub(super) fn blocked_until(&self, name: &str) -> Option<Timestamp> {
+        let state = self.by_name.get(name)?;
+        state.next_try_at.filter(|_| state.refusals > 0)
+    }
+
+    pub(super) fn has_room(&self, name: &str, in_flight_max: usize, now: Timestamp) -> bool {
+        self.by_name.get(name).is_none_or(|state| {
+            if state.refusals == 0 {
+                return state.in_flight < in_flight_max;
+            }
+            state.in_flight == 0 && state.next_try_at.is_none_or(|at| at.has_come(now))
+        })
+    }
+
+    pub(super) fn began(&mut self, name: &str) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.in_flight += 1;
+        }
+    }
+
+    pub(super) fn ended(&mut self, name: &str) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.in_flight = state.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// The provider refused the app. Answers true when that froze it.
+    pub(super) fn refused_once(
+        &mut self,
+        name: &str,
+        cause: Cause,
+        now: Timestamp,
+        pause: impl Fn(u16) -> Duration,
+        refusals_max: u32,
+    ) -> bool {
+        let Some(state) = self.by_name.get_mut(name) else {
+            return false;
+        };
+        state.refusals = state.refusals.saturating_add(1);
+        let rounds = u16::try_from(state.refusals).unwrap_or(u16::MAX);
+        state.next_try_at = Some(now.plus(pause(rounds)));
+        let freezes = state.refusals >= refusals_max && state.frozen.is_none();
+        if freezes {
+            state.frozen = Some((cause, now));
+        }
+        freezes
+    }
+
+    /// The provider accepted the app. Answers since when it was frozen, if it was.
+    pub(super) fn accepted(&mut self, name: &str) -> Option<(Cause, Timestamp)> {
+        let state = self.by_name.get_mut(name)?;
+        state.refusals = 0;
+        state.next_try_at = None;
+        state.frozen.take()
+    }
+
+    /// Notes that the provider accepts the app; true the first time since the start.
+    pub(super) fn prove(&mut self, name: &str) -> bool {
+        self.by_name.get_mut(name).is_some_and(|state| !std::mem::replace(&mut state.proven, true))
+    }
+
+    pub(super) fn try_at_once(&mut self, name: &str, now: Timestamp) {
+        if let Some(state) = self.by_name.get_mut(name).filter(|state| state.refusals > 0) {
+            state.next_try_at = Some(now);
+        }
+    }
+
+    /// When the next refused app that somebody waits for may be tried.
+    pub(super) fn next_try(&self, is_waited_for: impl Fn(&Arc<str>) -> bool) -> Option<Timestamp> {
+        self.by_name
+            .iter()
+            .filter(|(name, state)| {
+                state.refusals > 0 && state.in_flight == 0 && is_waited_for(name)
+            })
+            .filter_map(|(_, state)| state.next_try_at)
+            .min()
+    }
+
+    pub(super) fn refused(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        self.by_name
+            .values()
+            .filter(|state| state.refusals > 0)
+            .map(|state| Arc::clone(&state.app.name))
+    }
+
+    pub(super) fn views(&self) -> Vec<AppView> {
+        let view = |state: &State| AppView {
+            name: Arc::clone(&state.app.name),
+            provider: Arc::clone(&state.app.provider),
+            scopes: Arc::clone(&state.app.scopes),
+            frozen: state.frozen,
+        };
+        self.by_name.values().map(view).collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! What goes into the fleet and what comes out of it.
+
+use crate::core::{
+    AccountId, Event, Evidence, Fingerprint, Memory, Timestamp, TokenFacts, decide::App,
+    notices::Notice, schedule::Policy,
+};
+use std::sync::Arc;
+
+/// Everything that can wake the program.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Woke,
+    /// The configuration was read, at start or again.
+    Configured {
+        /// When and how hard to refresh.
+        policy: Policy,
+        /// Every app.
+        apps: Vec<App>,
+    },
+    /// What was remembered from the last run. Before the first load.
+    Recalled(Vec<Memory>),
+    /// Attempts that the last run did not bring to their end. Before the first load.
+    Reopened(Vec<Reopened>),
+    /// A pass over the store begins.
+    LoadBegan,
+    /// Accounts that the pass found, in any order.
+    Seen(Vec<Seen>),
+    /// The pass is complete: whoever was not seen is gone.
+    LoadEnded {
+        /// Rows that could not be read.
+        damaged: usize,
+    },
+    /// The store could not be read or written, or could be again.
+    Store {
+        /// Whether it works.
+        up: bool,
+    },
+    /// The same of our own state.
+    State {
+        /// Whether it works.
+        up: bool,
+    },
+    /// A refresh, a settlement or a save came to its end.
+    Finished {
+        /// Whose.
+        id: AccountId,
+        /// How.
+        result: Finished,
+    },
+    /// The free check of an access token came back.
+    Probed {
+        /// Whose.
+        id: AccountId,
+        /// What it said.
+        checked: Checked,
+    },
+    /// The publisher had answers from the provider's API.
+    Responded {
+        /// For which account.
+        id: AccountId,
+        /// HTTP status.
+        status: u16,
+        /// How often.
+        times: u32,
+    },
+    /// Somebody asked for a refresh now.
+    Asked {
+        /// Of which account.
+        id: AccountId,
+    },
+    /// The secret of an app reads differently than before.
+    CredentialsChanged {
+        /// Which app.
+        app: Arc<str>,
+    },
+    /// A provider's clock is ahead of ours by so many seconds.
+    ClockOffset {
+        /// Which provider.
+        provider: Arc<str>,
+        /// By how much.
+        seconds: i64,
+    },
+    /// The wall clock differs from the time believed by so many seconds.
+    ClockStep {
+        /// By how much; zero when they agree.
+        seconds: i64,
+    },
+    /// The program is about to end: begin no refresh, but go on saving.
+    Stopping,
+}
+
+/// An account as a pass over the store found it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which account.
+    pub id: AccountId,
+    /// The app it belongs to; one that the configuration names.
+    pub app: Arc<str>,
+    /// Its token; `None` for a row without one.
+    pub token: Option<TokenFacts>,
+}
+
+/// An attempt of the last run that was not brought to its end.
+#[derive(Clone, Debug)]
+pub struct Reopened {
+    /// Whose.
+    pub id: AccountId,
+    /// The token that was received and not saved; `None` when nobody knows whether there is one.
+    pub unsaved: Option<TokenFacts>,
+    /// When the request is certainly over at the provider's side too.
+    pub over_at: Timestamp,
+}
+
+/// What became of a refresh, a settlement or a save.
+#[derive(Clone, Debug)]
+pub enum Finished {
+    /// A new token is in the store and was read back.
+    Renewed(TokenFacts),
+    /// The store holds a token that somebody else put there; it was left alone.
+    Adopted(TokenFacts),
+    /// A new token was received; the store has not taken it.
+    Unsaved(TokenFacts),
+    /// The refresh token is finished.
+    Dead(Evidence),
+    /// The new token is another account's: it was not stored, and the old one is spent.
+    WrongAccount(Evidence),
+    /// The refresh token was not spent.
+    NotCommitted(Evidence),
+    /// Nobody knows whether it was.
+    Ambiguous {
+        /// What was seen.
+        evidence: Evidence,
+        /// When the request is certainly over at the provider's side too.
+        over_at: Timestamp,
+    },
+    /// No request was sent.
+    Blocked(Blocked),
+    /// The account is not in the store any more.
+    Gone,
+}
+
+/// Why no request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// Another holder is at it.
+    LeaseHeld,
+    /// The store cannot be read or written.
+    StoreDown,
+    /// Our state cannot be written.
+    StateDown,
+    /// The app's secret cannot be read.
+    NoCredentials,
+}
+
+/// What the free check said.
+#[derive(Clone, Debug)]
+pub enum Checked {
+    /// The access token works.
+    Alive,
+    /// The provider refuses it.
+    Refused(Evidence),
+    /// It said nothing about the token.
+    Unknown,
+}
+
+/// Everything the program can do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Refresh, in the order of the design. Answered by [`Input::Finished`].
+    Refresh {
+        /// Which account.
+        id: AccountId,
+        /// The token that the decision was about.
+        expected: Fingerprint,
+        /// Why, for the log.
+        why: &'static str,
+    },
+    /// Settle an unknown outcome. Answered by [`Input::Finished`].
+    Settle {
+        /// Which account.
+        id: AccountId,
+    },
+    /// Save the token that the journal holds. Answered by [`Input::Finished`].
+    Save {
+        /// Which account.
+        id: AccountId,
+    },
+    /// Try the access token. Answered by [`Input::Probed`].
+    Probe {
+        /// Which account.
+        id: AccountId,
+    },
+    /// Put a notice into the outbox.
+    Notify(Notice),
+    /// Tell the publisher in its own status column.
+    Mark {
+        /// Which account.
+        id: AccountId,
+        /// Whether it works again, or needs its owner.
+        connected: bool,
+    },
+    /// Count and log.
+    Report(Event),
+}

@@ -1,0 +1,506 @@
+//! All accounts, what is under way, and what is owed: told what happened, it answers what to do.
+//!
+//! Three verbs: [`Fleet::handle`] an input, [`Fleet::next_effect`] until there is none,
+//! [`Fleet::next_wakeup`] to know when to come back. Everything that can wake the program is an
+//! [`Input`]; everything it can do is an [`Effect`]. What to do about an account is decided in
+//! [`super::decide`]; this file dispatches.
+
+mod apps;
+mod interface;
+mod outcomes;
+mod ready;
+mod telling;
+
+pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
+
+use super::{
+    Account, AccountId, Busy, Cause, Event, Evidence, Memory, Snapshot, Table, Timestamp,
+    TokenFacts,
+    decide::{self, Action, App, Decision},
+    diagnose::diagnose,
+    schedule::{self, Policy},
+};
+use apps::Apps;
+use ready::{Ready, Urgency};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use telling::Standing;
+
+/// The one owner of everything that is known about accounts.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The settings in force; replaced whole by [`Input::Configured`].
+    policy: Policy,
+    /// Every account; the only place where one is changed.
+    table: Table,
+    /// Every app and whether the provider refuses it.
+    apps: Apps,
+    /// Accounts for which there is something to do as soon as there is room.
+    ready: Ready,
+    /// What is under way, with the app it counts against. Ends with `Finished` or `Probed`.
+    flying: BTreeMap<AccountId, Arc<str>>,
+    /// What was remembered of accounts that have not been seen since the start.
+    recalled: BTreeMap<AccountId, Memory>,
+    /// Attempts of the last run whose accounts have not been seen since the start.
+    reopened: BTreeMap<AccountId, Reopened>,
+    /// Accounts whose memory must be written.
+    changed: BTreeSet<AccountId>,
+    /// Accounts whose memory must be removed.
+    forgotten: Vec<AccountId>,
+    /// What is to be done by the shells, in order.
+    effects: VecDeque<Effect>,
+    /// The number of the pass over the store that is running, or ran last.
+    load: u32,
+    /// When a pass was last completed.
+    store_read_at: Option<Timestamp>,
+    /// How store, state and clock stand, and who was told.
+    store: Standing,
+    /// Our own state.
+    state: Standing,
+    /// The wall clock.
+    wall_clock: Standing,
+    /// Seconds by which each provider's clock is ahead of ours.
+    clock_offsets: BTreeMap<Arc<str>, i64>,
+    /// Accounts whose newest token the store has not taken.
+    unsaved: usize,
+    /// True once the program is about to end.
+    stopping: bool,
+}
+
+impl Fleet {
+    /// A fleet without accounts or apps.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            table: Table::default(),
+            apps: Apps::default(),
+            ready: Ready::default(),
+            flying: BTreeMap::new(),
+            recalled: BTreeMap::new(),
+            reopened: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            forgotten: Vec::new(),
+            effects: VecDeque::new(),
+            load: 0,
+            store_read_at: None,
+            store: Standing::default(),
+            state: Standing::default(),
+            wall_clock: Standing::default(),
+            clock_offsets: BTreeMap::new(),
+            unsaved: 0,
+            stopping: false,
+        }
+    }
+
+    /// Takes note of something that happened and works out what follows from it.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::Woke => {}
+            Input::Configured { policy, apps } => self.configure(now, policy, apps),
+            Input::Recalled(memories) => {
+                self.recalled = memories.into_iter().map(|one| (one.id.clone(), one)).collect();
+            }
+            Input::Reopened(entries) => {
+                self.reopened = entries.into_iter().map(|one| (one.id.clone(), one)).collect();
+            }
+            Input::LoadBegan => {
+                self.load = self.load.wrapping_add(1);
+            }
+            Input::Seen(seen) => seen.into_iter().for_each(|seen| self.see(now, seen)),
+            Input::LoadEnded { damaged } => self.end_load(now, damaged),
+            Input::Store { up } => self.note_store(now, up),
+            Input::State { up } => self.note_state(now, up),
+            Input::Finished { id, result } => self.finish(now, &id, result),
+            Input::Probed { id, checked } => self.note_check(now, &id, checked),
+            Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
+            Input::Asked { id } => self.note_question(now, &id),
+            Input::CredentialsChanged { app } => {
+                self.apps.try_at_once(&app, now);
+                self.look_at_app(now, &app);
+            }
+            Input::ClockOffset { provider, seconds } => {
+                self.clock_offsets.insert(provider, seconds);
+            }
+            Input::ClockStep { seconds } => self.note_clock_step(now, seconds),
+            Input::Stopping => {
+                self.stopping = true;
+                self.ready.clear();
+            }
+        }
+        self.look_at_due(now);
+        self.dispatch(now);
+        self.tell_standing(now);
+    }
+
+    /// The next thing to do; ask until there is none.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`Fleet::handle`] with [`Input::Woke`] if nothing happens before.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        let app = self.apps.next_try(|app| self.ready.holds_any(app));
+        let standing = [&self.store, &self.state, &self.wall_clock];
+        let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
+        self.table.next_recheck().into_iter().chain(app).chain(telling).min()
+    }
+
+    /// What must be written to memory, and whose memory must be removed, since the last call.
+    pub fn take_changed(&mut self) -> (Vec<Memory>, Vec<AccountId>) {
+        let changed = std::mem::take(&mut self.changed);
+        let memories = changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory);
+        (memories.collect(), std::mem::take(&mut self.forgotten))
+    }
+
+    /// One moment of the whole fleet, for everybody else.
+    #[must_use]
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        Snapshot {
+            at: now,
+            loaded: self.store_read_at.is_some(),
+            accounts: self.table.clone(),
+            apps: self.apps.views(),
+            store_up: self.store.is_well(),
+            state_up: self.state.is_well(),
+            store_read_at: self.store_read_at,
+            in_flight: self.flying.len(),
+            unsaved: self.unsaved,
+            clock_offsets: self
+                .clock_offsets
+                .iter()
+                .map(|(name, by)| (Arc::clone(name), *by))
+                .collect(),
+        }
+    }
+
+    /// True while something is under way or a token waits to be saved: the program must not end.
+    #[must_use]
+    pub fn owes_work(&self) -> bool {
+        !self.flying.is_empty() || self.unsaved > 0
+    }
+
+    /// The apps that are refused now: their secrets are worth looking at.
+    pub fn refused_apps(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        self.apps.refused()
+    }
+
+    fn configure(&mut self, now: Timestamp, policy: Policy, apps: Vec<App>) {
+        self.policy = policy;
+        self.apps.replace(apps);
+        // Every due instant may have moved.
+        self.look_at_all(now, |_| true);
+    }
+
+    /// One account of a pass over the store.
+    fn see(&mut self, now: Timestamp, seen: Seen) {
+        let Some(account) = self.table.find(&seen.id) else {
+            self.welcome(now, seen);
+            return;
+        };
+        // What is under way will tell, and what this pass read may be older than what we just wrote.
+        let ours_is_newer =
+            account.busy != Busy::Idle || account.unsaved || account.changed_in == self.load;
+        let same = account.token.map(|token| token.token) == seen.token.map(|token| token.token);
+        let same_app = account.app == seen.app;
+        let pass = self.load;
+        let app = Arc::clone(&seen.app);
+        self.table.change(&seen.id, |account| {
+            account.seen_in = pass;
+            account.app = app;
+        });
+        if account_is_settled(same, ours_is_newer) {
+            if !same_app {
+                self.look_at(now, &seen.id);
+            }
+            return;
+        }
+        self.adopt(now, &seen.id, seen.token);
+        self.report(Event::Adopted { id: seen.id });
+    }
+
+    /// An account that was not known before.
+    fn welcome(&mut self, now: Timestamp, seen: Seen) {
+        let mut account = Account::new(seen.id.clone(), seen.app);
+        account.seen_in = self.load;
+        account.token = seen.token;
+        if let Some(memory) = self.recalled.remove(&seen.id) {
+            recall(&mut account, memory);
+        }
+        if let Some(reopened) = self.reopened.remove(&seen.id) {
+            self.unsaved += usize::from(reopened.unsaved.is_some());
+            take_up(&mut account, &reopened);
+        }
+        self.table.put(account);
+        self.changed.insert(seen.id.clone());
+        self.look_at(now, &seen.id);
+    }
+
+    /// Takes over a token that somebody else put into the store: everything said about the old one is
+    /// void.
+    fn adopt(&mut self, now: Timestamp, id: &AccountId, token: Option<TokenFacts>) {
+        let was_unsaved = self.table.change(id, |account| {
+            account.token = token;
+            account.verdict = None;
+            account.access_refused = false;
+            account.failed_in_a_row = 0;
+            account.not_before = None;
+            account.questioned_at = None;
+            account.in_doubt = false;
+            std::mem::take(&mut account.unsaved)
+        });
+        self.unsaved -= usize::from(was_unsaved == Some(true));
+        self.changed.insert(id.clone());
+        self.look_at(now, id);
+    }
+
+    fn end_load(&mut self, now: Timestamp, damaged: usize) {
+        self.note_store(now, true);
+        let pass = self.load;
+        let gone: Vec<AccountId> = self
+            .table
+            .iter()
+            // What is under way comes back first; the next pass sees to it.
+            .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            .map(|account| account.id.clone())
+            .collect();
+        gone.iter().for_each(|id| self.bid_farewell(now, id));
+        let first = self.store_read_at.replace(now).is_none();
+        if first {
+            // Whoever is remembered and was not seen has left while we were away.
+            let absent = std::mem::take(&mut self.recalled);
+            absent.into_values().for_each(|memory| self.forget(now, memory));
+        }
+        self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
+    }
+
+    fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
+        if let Some(account) = self.table.remove(id) {
+            self.unsaved -= usize::from(account.unsaved);
+            self.changed.remove(id);
+            self.forget(now, account.memory());
+        }
+    }
+
+    /// Looks at every account whose time has come.
+    fn look_at_due(&mut self, now: Timestamp) {
+        loop {
+            let due: Vec<AccountId> = self
+                .table
+                .due(now)
+                .take(LOOK_AT_ONCE_MAX)
+                .map(|account| account.id.clone())
+                .collect();
+            if due.is_empty() {
+                return;
+            }
+            // Each look moves `recheck_at` into the future or away, so this comes to an end.
+            due.iter().for_each(|id| self.look_at(now, id));
+        }
+    }
+
+    fn look_at_all(&mut self, now: Timestamp, which: impl Fn(&Account) -> bool) {
+        let ids: Vec<AccountId> = self
+            .table
+            .iter()
+            .filter(|account| which(account))
+            .map(|account| account.id.clone())
+            .collect();
+        ids.iter().for_each(|id| self.look_at(now, id));
+    }
+
+    fn look_at_app(&mut self, now: Timestamp, app: &Arc<str>) {
+        self.look_at_all(now, |account| account.app == *app);
+    }
+
+    /// Decides about one account and writes down what follows: when to look again, what is wrong, who
+    /// must hear of it, and whether it waits for room.
+    fn look_at(&mut self, now: Timestamp, id: &AccountId) {
+        let Some((decision, urgency)) = self.decide(now, id) else {
+            return;
+        };
+        let works = !matches!(decision.action, Action::Wait | Action::AskHuman(_));
+        let may_work = works && (!self.stopping || decision.action == Action::Save);
+        if may_work {
+            self.ready.put(id, urgency);
+        }
+        self.note_cause(now, id, &decision);
+    }
+
+    fn decide(&mut self, now: Timestamp, id: &AccountId) -> Option<(Decision, Urgency)> {
+        let account = self.table.find(id)?;
+        let app = self.apps.find(&account.app)?;
+        let blocked = self.apps.blocked_until(&account.app);
+        let decision = decide::decide(now, account, app, blocked, &self.policy);
+        debug_assert!(
+            decision.recheck_at.is_none_or(|at| at > now),
+            "{id}: {decision:?} at {now:?}"
+        );
+        let danger = account.token.and_then(|token| schedule::danger_from(&token, &self.policy));
+        // Trouble that may yet mend itself becomes somebody's mail at that instant, not at the next try.
+        let tell_at = danger.filter(|at| account.failed_in_a_row > 0 && *at > now);
+        let renewable = account.token.filter(|token| token.renewable_by.is_some());
+        let due_at = renewable.map(|token| schedule::due(id, &token, app.min_age, &self.policy));
+        let urgency = Urgency {
+            app: Arc::clone(&account.app),
+            saves: decision.action == Action::Save,
+            ends_at: account.token.and_then(|token| token.expires_at),
+        };
+        self.table.change(id, |account| {
+            account.due_at = due_at;
+            account.recheck_at = match decision.action {
+                Action::Wait | Action::AskHuman(_) => {
+                    // Never now or before: that would be asked again and again for ever.
+                    let at = decision.recheck_at.map(|at| tell_at.map_or(at, |tell| tell.min(at)));
+                    at.map(|at| at.max(now.plus(Duration::from_secs(1))))
+                }
+                // It stands in the queue from now on.
+                Action::Refresh | Action::Settle | Action::Save | Action::Probe => None,
+            };
+            if decision.reason == decide::Reason::AlreadyAnswered {
+                account.questioned_at = None;
+            }
+        });
+        Some((decision, urgency))
+    }
+
+    /// Starts what is ready, the earliest end first, as long as there is room.
+    fn dispatch(&mut self, now: Timestamp) {
+        while self.flying.len() < self.policy.in_flight_max {
+            let per_app = self.policy.in_flight_per_app_max;
+            // Nothing is spent while there is nowhere to put what comes back.
+            let only_saves = !(self.store.is_well() && self.state.is_well());
+            let next = self.ready.take(only_saves, |app| self.apps.has_room(app, per_app, now));
+            let Some(id) = next else {
+                return;
+            };
+            // What was true when it was put there may have changed.
+            let Some((decision, urgency)) = self.decide(now, &id) else {
+                continue;
+            };
+            match self.effect_of(&id, &decision) {
+                Some((busy, effect)) => self.start(&id, &urgency.app, busy, effect),
+                None => self.note_cause(now, &id, &decision),
+            }
+        }
+    }
+
+    fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {
+        let id = id.clone();
+        match decision.action {
+            Action::Wait | Action::AskHuman(_) => None,
+            Action::Refresh => {
+                let expected = self.table.find(&id)?.token?.token;
+                let why = decision.reason.as_label();
+                Some((Busy::Refreshing, Effect::Refresh { id, expected, why }))
+            }
+            Action::Settle => Some((Busy::Refreshing, Effect::Settle { id })),
+            Action::Save => Some((Busy::Saving, Effect::Save { id })),
+            Action::Probe => Some((Busy::Probing, Effect::Probe { id })),
+        }
+    }
+
+    fn start(&mut self, id: &AccountId, app: &Arc<str>, busy: Busy, effect: Effect) {
+        assert!(!self.flying.contains_key(id), "{id}: one thing at a time");
+        self.table.change(id, |account| account.busy = busy);
+        self.apps.began(app);
+        self.flying.insert(id.clone(), Arc::clone(app));
+        self.effects.push_back(effect);
+    }
+
+    /// What was under way for `id` has come back.
+    fn land(&mut self, id: &AccountId) -> Busy {
+        if let Some(app) = self.flying.remove(id) {
+            self.apps.ended(&app);
+        }
+        self.table.change(id, |account| std::mem::take(&mut account.busy)).unwrap_or_default()
+    }
+
+    fn note_cause(&mut self, now: Timestamp, id: &AccountId, decision: &Decision) {
+        let Some(account) = self.table.find(id) else {
+            return;
+        };
+        let to = diagnose(now, account, decision, self.apps.frozen(&account.app));
+        let from = account.cause;
+        if from != to {
+            let from_person = from.is_some_and(Cause::needs_reconnect);
+            let to_person = to.is_some_and(Cause::needs_reconnect);
+            self.table.change(id, |account| {
+                account.cause = to;
+                account.cause_since = to.map(|_| now);
+            });
+            if from_person != to_person {
+                self.effects.push_back(Effect::Mark { id: id.clone(), connected: !to_person });
+            }
+            self.changed.insert(id.clone());
+            self.report(Event::CauseChanged { id: id.clone(), from, to });
+        }
+        // While something is under way, its end is the news.
+        if decision.reason != decide::Reason::UnderWay {
+            self.tell_about(now, id);
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        self.effects.push_back(Effect::Report(event));
+    }
+}
+
+/// A pass over the store brings nothing new when it found the token we know, or one that we replaced
+/// while it was reading.
+const fn account_is_settled(same: bool, ours_is_newer: bool) -> bool {
+    same || ours_is_newer
+}
+
+/// Takes up where the last run left off, if the store still holds the token it left.
+fn recall(account: &mut Account, memory: Memory) {
+    account.last_refresh_at = memory.last_refresh_at;
+    account.told = memory.told;
+    let known =
+        memory.token.filter(|known| account.token.is_some_and(|seen| seen.token == known.token));
+    let Some(known) = known else {
+        return;
+    };
+    // Our instants are better than the store's: we were there when the token was issued.
+    account.token = Some(known);
+    account.cause = memory.cause;
+    account.cause_since = memory.cause_since;
+    account.failed_in_a_row = memory.failed_in_a_row;
+    account.not_before = memory.not_before;
+    account.verdict = memory.cause.filter(|cause| {
+        cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
+    });
+    if memory.failed_in_a_row > 0 {
+        if let (Some(cause), Some(since)) = (memory.cause, memory.cause_since) {
+            account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
+        }
+    }
+}
+
+/// Takes up an attempt that the last run did not bring to its end.
+fn take_up(account: &mut Account, reopened: &Reopened) {
+    match reopened.unsaved {
+        Some(token) => {
+            account.token = Some(token);
+            account.unsaved = true;
+            account.not_before = None;
+        }
+        None => {
+            account.in_doubt = true;
+            account.not_before = Some(reopened.over_at);
+        }
+    }
+}
+
+/// Accounts whose ids are copied at a time while looking at what is due.
+const LOOK_AT_ONCE_MAX: usize = 1_024;
+
+/// How long store, state or clock may be in trouble before the operator is told.
+const TELL_STANDING_AFTER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! What follows from the end of a refresh, a save or a check.
+
+use super::{Blocked, Checked, Finished, Fleet};
+use crate::core::{
+    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts,
+    schedule::{self, RETRY_AFTER_MAX},
+};
+use std::{sync::Arc, time::Duration};
+
+impl Fleet {
+    /// A refresh, a settlement or a save came to its end.
+    pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
+        let busy = self.land(id);
+        if busy == Busy::Refreshing && went_out(&result) {
+            self.table.change(id, |account| {
+                account.refresh_attempts = account.refresh_attempts.saturating_add(1);
+            });
+        }
+        match result {
+            Finished::Renewed(token) => self.renew(now, id, token),
+            Finished::Adopted(token) => {
+                self.adopt(now, id, Some(token));
+                self.report(Event::Adopted { id: id.clone() });
+            }
+            Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
+            Finished::Dead(evidence) => {
+                self.accept_app_of(now, id);
+                let verdict = evidence.cause;
+                self.fail(now, id, evidence, |account| {
+                    account.in_doubt = false;
+                    account.verdict = Some(if verdict.needs_reconnect() {
+                        verdict
+                    } else {
+                        Cause::RefreshTokenRejected
+                    });
+                });
+            }
+            Finished::WrongAccount(evidence) => {
+                self.accept_app_of(now, id);
+                self.fail(now, id, evidence, |account| {
+                    account.verdict = Some(Cause::WrongEnvironment)
+                });
+            }
+            Finished::NotCommitted(evidence) if evidence.app_wide => {
+                self.refuse_app(now, id, evidence)
+            }
+            Finished::NotCommitted(evidence) => self.back_off(now, id, evidence),
+            Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
+            Finished::Blocked(blocked) => self.block(now, id, blocked),
+            Finished::Gone => self.bid_farewell(now, id),
+        }
+    }
+
+    fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
+        self.accept_app_of(now, id);
+        let spacing = self.policy.backoff_first;
+        let pass = self.load;
+        let was_unsaved = self.table.change(id, |account| {
+            account.token = Some(token);
+            account.changed_in = pass;
+            account.last_refresh_at = Some(now);
+            account.failed_in_a_row = 0;
+            // A provider that declares lives of a second must not be asked every second.
+            account.not_before = Some(now.plus(spacing));
+            account.in_doubt = false;
+            // Our own refresh carries the old grant on: a scope that was missing is still missing.
+            account.verdict = account.verdict.filter(|verdict| *verdict == Cause::ScopeMissing);
+            if account.questioned_at.take().is_some() || std::mem::take(&mut account.access_refused)
+            {
+                account.confirmed_at = Some(now);
+            }
+            std::mem::take(&mut account.unsaved)
+        });
+        self.unsaved -= usize::from(was_unsaved == Some(true));
+        self.changed.insert(id.clone());
+        self.report(Event::Refreshed { id: id.clone(), expires_at: token.expires_at });
+        self.look_at(now, id);
+    }
+
+    fn hold_unsaved(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
+        self.accept_app_of(now, id);
+        let policy = self.policy;
+        let pass = self.load;
+        let was_unsaved = self.table.change(id, |account| {
+            account.token = Some(token);
+            account.changed_in = pass;
+            account.in_doubt = false;
+            account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
+            let pause = schedule::backoff(id, account.failed_in_a_row, &policy).min(SAVE_AGAIN_MAX);
+            account.not_before = Some(now.plus(pause));
+            std::mem::replace(&mut account.unsaved, true)
+        });
+        self.unsaved += usize::from(was_unsaved == Some(false));
+        // Whatever kept the store from taking it would keep it from taking the next one.
+        self.note_store(now, false);
+        self.report(Event::Unsaved { id: id.clone() });
+        self.look_at(now, id);
+    }
+
+    fn back_off(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
+        let policy = self.policy;
+        let cause = evidence.cause;
+        // To the second: the provider knows when it will listen again. Absurd values are cut.
+        let asked = evidence.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX));
+        self.fail(now, id, evidence, |account| {
+            account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
+            let pause = schedule::backoff(id, account.failed_in_a_row, &policy);
+            account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
+            if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
+                account.verdict = Some(cause);
+            }
+        });
+    }
+
+    fn doubt(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence, over_at: Timestamp) {
+        let app = self.table.find(id).and_then(|account| self.apps.find(&account.app));
+        if app.is_some_and(|app| app.retry_is_safe) {
+            self.back_off(now, id, evidence);
+            return;
+        }
+        let first_pause = now.plus(self.policy.backoff_first);
+        self.fail(now, id, evidence, |account| {
+            account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
+            account.in_doubt = true;
+            account.not_before = Some(over_at.max(first_pause));
+        });
+    }
+
+    fn refuse_app(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
+        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
+            return;
+        };
+        let cause = evidence.cause;
+        let policy = self.policy;
+        let of_app = AccountId::new(Arc::clone(&id.provider), Arc::clone(&app));
+        let pause = |refusals| schedule::backoff(&of_app, refusals, &policy);
+        let freezes = self.apps.refused_once(&app, cause, now, pause, policy.app_refusals_max);
+        let evidence = Arc::new(evidence);
+        let shown = Arc::clone(&evidence);
+        // The account is not to blame: neither its count nor its pause grows.
+        self.fail(now, id, Evidence::clone(&evidence), |_| {});
+        if freezes {
+            self.report(Event::AppFrozen { app: Arc::clone(&app), cause });
+            self.tell_of_app(now, &app, cause, now, Some(shown));
+            self.look_at_app(now, &app);
+        }
+    }
+
+    /// The provider dealt with the account, so it accepts the app.
+    pub(super) fn accept_app_of(&mut self, now: Timestamp, id: &AccountId) {
+        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
+            return;
+        };
+        let was_refused = self.apps.blocked_until(&app).is_some();
+        let first = self.apps.prove(&app);
+        if let Some((cause, since)) = self.apps.accepted(&app) {
+            self.report(Event::AppThawed { app: Arc::clone(&app) });
+            self.tell_app_is_well(now, &app, cause, since);
+        } else if first {
+            // An incident that the last run opened ends here; where there is none, nothing is said.
+            self.tell_app_is_well(now, &app, Cause::AppCredentialsRejected, now);
+        }
+        if was_refused {
+            self.look_at_app(now, &app);
+        }
+    }
+
+    fn block(&mut self, now: Timestamp, id: &AccountId, blocked: Blocked) {
+        match blocked {
+            Blocked::LeaseHeld => {}
+            Blocked::StoreDown => self.note_store(now, false),
+            Blocked::StateDown => self.note_state(now, false),
+            Blocked::NoCredentials => {
+                let mut evidence = Evidence::of(Cause::AppCredentialsRejected, now);
+                evidence.app_wide = true;
+                evidence.detail = Some("secret_unreadable".into());
+                self.refuse_app(now, id, evidence);
+                return;
+            }
+        }
+        let until = now.plus(self.policy.backoff_first);
+        self.table.change(id, |account| account.not_before = Some(until));
+        self.look_at(now, id);
+    }
+
+    /// Keeps the evidence, counts the failure, lets `change` draw the consequence.
+    fn fail(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        evidence: Evidence,
+        change: impl FnOnce(&mut Account),
+    ) {
+        let evidence = Arc::new(evidence);
+        let kept = Arc::clone(&evidence);
+        let retry_at = self.table.change(id, |account| {
+            count_failure(account, kept.cause);
+            account.last_failure = Some(kept);
+            change(account);
+            account.not_before.filter(|at| *at > now && account.verdict.is_none())
+        });
+        self.changed.insert(id.clone());
+        let retry_at = retry_at.flatten();
+        self.report(Event::RefreshFailed { id: id.clone(), evidence, retry_at });
+        self.look_at(now, id);
+    }
+
+    /// The free check of an access token came back.
+    pub(super) fn note_check(&mut self, now: Timestamp, id: &AccountId, checked: Checked) {
+        self.land(id);
+        let result = match &checked {
+            Checked::Alive => "alive",
+            Checked::Refused(_) => "refused",
+            Checked::Unknown => "unknown",
+        };
+        self.table.change(id, |account| {
+            account.questioned_at = None;
+            account.confirmed_at = Some(now);
+            let Checked::Refused(evidence) = checked else {
+                return;
+            };
+            match evidence.cause {
+                // A refresh cannot mend these, so none is spent on them.
+                Cause::ScopeMissing | Cause::WrongEnvironment | Cause::ConsentRevoked => {
+                    account.verdict = Some(evidence.cause);
+                }
+                _ => account.access_refused = true,
+            }
+            account.last_failure = Some(Arc::new(evidence));
+        });
+        self.changed.insert(id.clone());
+        self.report(Event::Probed { id: id.clone(), result });
+        self.look_at(now, id);
+    }
+
+    /// The publisher had answers from the provider's API.
+    pub(super) fn note_response(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        status: u16,
+        times: u32,
+    ) {
+        let known = self.table.change(id, |account| {
+            account.responses.count(status, times);
+            let asks = status == 401 && times > 0 && account.verdict.is_none();
+            if asks && account.questioned_at.is_none() {
+                account.questioned_at = Some(now);
+            }
+            asks
+        });
+        let Some(asks) = known else {
+            return;
+        };
+        self.report(Event::ResponsesReported { id: id.clone(), status, times });
+        if asks {
+            self.look_at(now, id);
+        }
+    }
+
+    /// Somebody asked for a refresh now: what the provider has not refused for good is tried.
+    pub(super) fn note_question(&mut self, now: Timestamp, id: &AccountId) {
+        self.table.change(id, |account| {
+            account.access_refused = true;
+            account.not_before = None;
+        });
+        self.look_at(now, id);
+    }
+}
+
+/// True when a request to the token endpoint was on the wire.
+const fn went_out(result: &Finished) -> bool {
+    !matches!(result, Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone)
+}
+
+fn count_failure(account: &mut Account, cause: Cause) {
+    let counts = account.refresh_failures.get_or_insert_with(|| Arc::new([0; Cause::ALL.len()]));
+    let count = &mut Arc::make_mut(counts)[cause.index()];
+    *count = count.saturating_add(1);
+}
+
+/// Longest pause between two attempts to save a token: it is the most urgent thing there is.
+const SAVE_AGAIN_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,257 @@
+//! Who is told of what, once.
+
+use super::{Effect, Fleet, TELL_STANDING_AFTER};
+use crate::core::{
+    AccountId, Cause, Event, Evidence, Memory, Timestamp,
+    cause::Actor,
+    notices::{self, Audience, Change, Notice, Subject},
+    schedule,
+};
+use std::sync::Arc;
+
+/// How something that all accounts share stands.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Since when it is in trouble.
+    since: Option<Timestamp>,
+    /// Whether the operator was told.
+    told: bool,
+    /// Whether it was well at least once since the start.
+    proven: bool,
+}
+
+impl Standing {
+    pub(super) const fn is_well(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// When the operator must be told, if they were not.
+    pub(super) fn tell_at(&self) -> Option<Timestamp> {
+        self.since.filter(|_| !self.told).map(|since| since.plus(TELL_STANDING_AFTER))
+    }
+
+    /// Takes note; answers true when that is news.
+    fn note(&mut self, now: Timestamp, well: bool) -> bool {
+        let news = well != self.is_well();
+        if !well && news {
+            self.since = Some(now);
+        }
+        news
+    }
+
+    /// Ends the trouble; answers since when there was some that was told of. The first time, an incident
+    /// that the last run left open is ended too.
+    fn end(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let since = self.since.take();
+        let first = !std::mem::replace(&mut self.proven, true);
+        let told = std::mem::take(&mut self.told);
+        (told || first).then(|| since.unwrap_or(now))
+    }
+}
+
+impl Fleet {
+    /// Tells whoever must hear of this account's trouble, if that changed.
+    pub(super) fn tell_about(&mut self, now: Timestamp, id: &AccountId) {
+        let Some(account) = self.table.find(id) else {
+            return;
+        };
+        let (told, cause) = (account.told, account.cause);
+        // Expiry is followed by a refresh; what becomes of that is the news.
+        if told == cause || cause == Some(Cause::AccessTokenExpired) {
+            return;
+        }
+        let token = account.token;
+        let in_danger = token
+            .and_then(|token| schedule::danger_from(&token, &self.policy))
+            .is_some_and(|at| at.has_come(now));
+        // Trouble that may mend itself gets its one retry before anybody hears of it.
+        let too_early = cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
+        let audience = notices::audience(account, in_danger).filter(|_| !too_early);
+        if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
+            // Rate limit or outage: for the reader it is the same trouble.
+            return;
+        }
+        let since = account.cause_since.unwrap_or(now);
+        let notice = |cause: Cause, change, audience, since| Notice {
+            subject: Subject::Account(id.clone()),
+            cause,
+            change,
+            audience,
+            since,
+            at: now,
+            expires_at: token.and_then(|token| token.expires_at),
+            evidence: account.last_failure.clone(),
+            missing_scopes: Vec::new(),
+            accounts: 1,
+        };
+        let mut owed = Vec::new();
+        if let Some(told) = told {
+            owed.push(notice(told, Change::Resolved, audience_of(told), since));
+        }
+        let mut now_told = None;
+        if let (Some(cause), Some(audience)) = (cause, audience) {
+            let mut firing = notice(cause, Change::Firing, audience, since);
+            firing.missing_scopes = self.names_of_missing(id);
+            owed.push(firing);
+            now_told = Some(cause);
+        }
+        if owed.is_empty() {
+            return;
+        }
+        self.table.change(id, |account| account.told = now_told);
+        self.changed.insert(id.clone());
+        self.effects.extend(owed.into_iter().map(Effect::Notify));
+    }
+
+    /// An account has left: an open incident is closed without a mail.
+    pub(super) fn forget(&mut self, now: Timestamp, memory: Memory) {
+        if let Some(told) = memory.told {
+            self.effects.push_back(Effect::Notify(Notice {
+                subject: Subject::Account(memory.id.clone()),
+                cause: told,
+                change: Change::Withdrawn,
+                audience: audience_of(told),
+                since: memory.cause_since.unwrap_or(now),
+                at: now,
+                expires_at: None,
+                evidence: None,
+                missing_scopes: Vec::new(),
+                accounts: 1,
+            }));
+        }
+        self.forgotten.push(memory.id);
+    }
+
+    pub(super) fn tell_of_app(
+        &mut self,
+        now: Timestamp,
+        app: &Arc<str>,
+        cause: Cause,
+        since: Timestamp,
+        evidence: Option<Arc<Evidence>>,
+    ) {
+        let accounts = self.table.iter().filter(|account| account.app == *app).count();
+        let subject = Subject::App(Arc::clone(app));
+        let mut notice = shared(subject, cause, Change::Firing, since, now);
+        notice.accounts = accounts;
+        notice.evidence = evidence;
+        self.effects.push_back(Effect::Notify(notice));
+    }
+
+    pub(super) fn tell_app_is_well(
+        &mut self,
+        now: Timestamp,
+        app: &Arc<str>,
+        cause: Cause,
+        since: Timestamp,
+    ) {
+        let subject = Subject::App(Arc::clone(app));
+        let notice = shared(subject, cause, Change::Resolved, since, now);
+        self.effects.push_back(Effect::Notify(notice));
+    }
+
+    pub(super) fn note_store(&mut self, now: Timestamp, up: bool) {
+        if self.store.note(now, up) {
+            self.report(Event::StoreUp { up });
+        }
+        if up && let Some(since) = self.store.end(now) {
+            let notice =
+                shared(Subject::Store, Cause::StoreUnreachable, Change::Resolved, since, now);
+            self.effects.push_back(Effect::Notify(notice));
+        }
+    }
+
+    /// Trouble with our own state is counted and logged; a notice about it would need it.
+    pub(super) fn note_state(&mut self, now: Timestamp, up: bool) {
+        if self.state.note(now, up) {
+            self.report(Event::StateUp { up });
+        }
+        if up {
+            self.state.end(now);
+        } else {
+            self.state.told = true;
+        }
+    }
+
+    pub(super) fn note_clock_step(&mut self, now: Timestamp, seconds: i64) {
+        if self.wall_clock.note(now, seconds == 0) {
+            self.report(Event::ClockStepped { seconds });
+        }
+        if seconds == 0
+            && let Some(since) = self.wall_clock.end(now)
+        {
+            let notice = shared(Subject::Host, Cause::ClockDrift, Change::Resolved, since, now);
+            self.effects.push_back(Effect::Notify(notice));
+        }
+    }
+
+    /// Tells the operator of shared trouble that has lasted.
+    pub(super) fn tell_standing(&mut self, now: Timestamp) {
+        let standings = [
+            (&mut self.store, Subject::Store, Cause::StoreUnreachable),
+            (&mut self.wall_clock, Subject::Host, Cause::ClockDrift),
+        ];
+        for (standing, subject, cause) in standings {
+            if !standing.tell_at().is_some_and(|at| at.has_come(now)) {
+                continue;
+            }
+            standing.told = true;
+            let since = standing.since.unwrap_or(now);
+            self.effects.push_back(Effect::Notify(shared(
+                subject,
+                cause,
+                Change::Firing,
+                since,
+                now,
+            )));
+        }
+    }
+
+    fn names_of_missing(&self, id: &AccountId) -> Vec<Arc<str>> {
+        let Some(account) = self.table.find(id) else {
+            return Vec::new();
+        };
+        let missing = account.token.map_or(0, |token| token.missing_scopes);
+        let scopes = self.apps.find(&account.app).map(|app| Arc::clone(&app.scopes));
+        scopes
+            .iter()
+            .flat_map(|scopes| scopes.iter())
+            .enumerate()
+            .filter(|(bit, _)| *bit < 32 && missing & (1 << bit) != 0)
+            .map(|(_, scope)| Arc::clone(scope))
+            .collect()
+    }
+}
+
+/// A notice to the operator about something that accounts share.
+const fn shared(
+    subject: Subject,
+    cause: Cause,
+    change: Change,
+    since: Timestamp,
+    at: Timestamp,
+) -> Notice {
+    Notice {
+        subject,
+        cause,
+        change,
+        audience: Audience::Operator,
+        since,
+        at,
+        expires_at: None,
+        evidence: None,
+        missing_scopes: Vec::new(),
+        accounts: 0,
+    }
+}
+
+const fn audience_of(cause: Cause) -> Audience {
+    match cause.actor() {
+        Actor::Owner => Audience::Owner,
+        Actor::Nobody | Actor::Operator => Audience::Operator,
+    }
+}
+
+fn mends_itself(cause: Cause) -> bool {
+    cause.actor() == Actor::Nobody || cause == Cause::Unknown
+}
