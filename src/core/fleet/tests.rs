@@ -1,1 +1,426 @@
-//! placeholder
+//! Sentences about the fleet; what needs months and hundreds of accounts is in `tests/simulation.rs`.
+
+use super::*;
+use crate::core::{
+    Fingerprint,
+    notices::{Audience, Change, Subject},
+};
+
+const LIFE: Duration = Duration::from_secs(7_200);
+
+/// A fleet on a table, told what happens, asked what it did.
+struct Bench {
+    fleet: Fleet,
+    now: Timestamp,
+    effects: Vec<Effect>,
+}
+
+fn id(name: &str) -> AccountId {
+    AccountId::new("tiktok", name)
+}
+
+fn app(name: &str) -> App {
+    App {
+        name: name.into(),
+        provider: "tiktok".into(),
+        scopes: [Arc::from("video.publish")].into(),
+        min_age: Duration::ZERO,
+        only_while_live: false,
+        retry_is_safe: false,
+        can_probe: true,
+    }
+}
+
+impl Bench {
+    fn with_policy(policy: Policy) -> Self {
+        let now = Timestamp::from_unix(1_800_000_000);
+        let mut bench = Self { fleet: Fleet::new(policy), now, effects: Vec::new() };
+        bench.tell(Input::Configured { policy, apps: vec![app("main")] });
+        bench
+    }
+
+    fn new() -> Self {
+        Self::with_policy(Policy::default())
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.fleet.handle(self.now, input);
+        self.effects.clear();
+        self.effects.extend(std::iter::from_fn(|| self.fleet.next_effect()));
+    }
+
+    /// A token, numbered, issued when it has used `share` of its life by now.
+    fn token(&self, number: u64, share: f64) -> TokenFacts {
+        let issued_at = self.now.minus(LIFE.mul_f64(share));
+        TokenFacts {
+            token: Fingerprint::from_hash(number),
+            renewable_by: Some(Fingerprint::from_hash(number + 1_000_000)),
+            issued_at,
+            expires_at: Some(issued_at.plus(LIFE)),
+            refresh_expires_at: None,
+            missing_scopes: 0,
+        }
+    }
+
+    /// The store holds exactly these.
+    fn load(&mut self, accounts: &[(&str, TokenFacts)]) {
+        self.fleet.handle(self.now, Input::LoadBegan);
+        let seen = |(name, token): &(&str, TokenFacts)| Seen {
+            id: id(name),
+            app: "main".into(),
+            token: Some(*token),
+        };
+        self.fleet.handle(self.now, Input::Seen(accounts.iter().map(seen).collect()));
+        self.tell(Input::LoadEnded { damaged: 0 });
+    }
+
+    fn finish(&mut self, name: &str, result: Finished) {
+        self.tell(Input::Finished { id: id(name), result });
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now.plus(Duration::from_secs(seconds));
+        self.tell(Input::Woke);
+    }
+
+    fn account(&self, name: &str) -> &Account {
+        self.fleet.table.find(&id(name)).expect("the account is there")
+    }
+
+    fn started(&self) -> Vec<String> {
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Refresh { id, .. } => Some(format!("refresh {}", id.account)),
+                Effect::Settle { id } => Some(format!("settle {}", id.account)),
+                Effect::Save { id } => Some(format!("save {}", id.account)),
+                Effect::Probe { id } => Some(format!("probe {}", id.account)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The notices of the last step. The first proof of an app or the store after a start ends whatever
+    /// the last run left open; there was none, so that is left out.
+    fn notices(&self) -> Vec<(Subject, Cause, Change, Audience)> {
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Notify(notice) => Some(notice),
+                _ => None,
+            })
+            .filter(|notice| notice.change != Change::Resolved || notice.since < self.now)
+            .map(|notice| (notice.subject.clone(), notice.cause, notice.change, notice.audience))
+            .collect()
+    }
+
+    fn evidence(&self, cause: Cause) -> Evidence {
+        Evidence::of(cause, self.now)
+    }
+}
+
+#[test]
+fn an_account_is_refreshed_once_when_it_is_due_and_shows_its_new_token() {
+    let mut bench = Bench::new();
+    let old = bench.token(1, 0.7);
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), ["refresh a"]);
+    bench.pass(5);
+    assert_eq!(bench.started(), [""; 0], "one is under way");
+    let new = bench.token(2, 0.0);
+    bench.finish("a", Finished::Renewed(new));
+    assert_eq!(bench.account("a").token, Some(new));
+    assert_eq!(bench.account("a").cause, None);
+    assert_eq!(bench.account("a").refresh_attempts, 1);
+}
+
+#[test]
+fn what_a_pass_read_before_our_refresh_does_not_bring_the_old_token_back() {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.token(1, 0.7), bench.token(2, 0.0));
+    bench.load(&[("a", old)]);
+    bench.tell(Input::LoadBegan);
+    bench.finish("a", Finished::Renewed(new));
+    let seen = Seen { id: id("a"), app: "main".into(), token: Some(old) };
+    bench.tell(Input::Seen(vec![seen]));
+    bench.tell(Input::LoadEnded { damaged: 0 });
+    assert_eq!(bench.account("a").token, Some(new));
+    // The next pass reads what is really there, and that counts.
+    let theirs = bench.token(3, 0.0);
+    bench.load(&[("a", theirs)]);
+    assert_eq!(bench.account("a").token, Some(theirs));
+}
+
+#[test]
+fn a_dead_token_is_told_to_the_owner_once_and_never_tried_again() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    bench.pass(1);
+    bench.finish("a", Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)));
+    let firing =
+        (Subject::Account(id("a")), Cause::RefreshTokenRejected, Change::Firing, Audience::Owner);
+    assert_eq!(bench.notices(), [firing]);
+    for _ in 0..100 {
+        bench.pass(3_600);
+        assert_eq!((bench.started(), bench.notices().len()), (vec![], 0));
+    }
+    // A reconnect puts another token into the store, and that is the end of it.
+    let new = bench.token(2, 0.0);
+    bench.load(&[("a", new)]);
+    let resolved =
+        (Subject::Account(id("a")), Cause::RefreshTokenRejected, Change::Resolved, Audience::Owner);
+    assert_eq!(bench.notices(), [resolved]);
+    assert_eq!(bench.account("a").cause, None);
+}
+
+#[test]
+fn transient_trouble_is_retried_and_nobody_hears_of_it_before_the_danger_margin() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    let mut told_at = None;
+    for _ in 0..400 {
+        if bench.fleet.flying.contains_key(&id("a")) {
+            bench.finish("a", Finished::NotCommitted(bench.evidence(Cause::ProviderOutage)));
+        } else {
+            bench.pass(10);
+        }
+        if !bench.notices().is_empty() {
+            told_at = Some(bench.now);
+            break;
+        }
+    }
+    let told_at = told_at.expect("the operator is told in the end");
+    let share = told_at.since(token.issued_at).as_secs_f64() / LIFE.as_secs_f64();
+    assert!((0.85..0.87).contains(&share), "told after {share} of its life");
+}
+
+#[test]
+fn a_retry_after_is_obeyed_to_the_second_and_an_absurd_one_is_cut() {
+    for (asked, waits) in [(0, 1), (100, 100), (7_000, 7_000), (10 * 365 * 86_400, 86_400)] {
+        let mut bench = Bench::new();
+        let token = bench.token(1, 0.7);
+        bench.load(&[("a", token)]);
+        let mut evidence = bench.evidence(Cause::RateLimited);
+        evidence.retry_after = Some(Duration::from_secs(asked));
+        bench.finish("a", Finished::NotCommitted(evidence));
+        if waits > 1 {
+            bench.pass(waits - 1);
+            assert_eq!(bench.started(), [""; 0], "asked for {asked} s: too early");
+        }
+        bench.pass(1);
+        assert_eq!(bench.started(), ["refresh a"], "asked for {asked} s");
+    }
+}
+
+#[test]
+fn an_unknown_outcome_waits_out_the_deadline_and_is_settled_not_retried() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    let over_at = bench.now.plus(Duration::from_secs(60));
+    let evidence = bench.evidence(Cause::ProviderOutage);
+    bench.finish("a", Finished::Ambiguous { evidence, over_at });
+    bench.pass(59);
+    assert_eq!(bench.started(), [""; 0]);
+    bench.pass(1);
+    assert_eq!(bench.started(), ["settle a"]);
+    bench.finish("a", Finished::Dead(bench.evidence(Cause::RotationLost)));
+    assert_eq!(bench.account("a").cause, Some(Cause::RotationLost));
+}
+
+#[test]
+fn an_unsaved_token_is_saved_again_and_again_and_nothing_new_is_spent_meanwhile() {
+    let mut bench = Bench::new();
+    let (one, other) = (bench.token(1, 0.7), bench.token(5, 0.5));
+    bench.load(&[("a", one), ("b", other)]);
+    let new = bench.token(2, 0.0);
+    bench.finish("a", Finished::Unsaved(new));
+    assert_eq!(bench.account("a").cause, Some(Cause::UnsavedToken));
+    assert!(bench.fleet.owes_work());
+    let mut saves = 0;
+    for _ in 0..120 {
+        bench.pass(30);
+        assert!(!bench.started().contains(&"refresh b".to_owned()), "the store takes nothing");
+        if bench.started() == ["save a"] {
+            saves += 1;
+            bench.finish("a", Finished::Unsaved(new));
+        }
+    }
+    assert!(saves > 50, "{saves} saves in an hour");
+    // What the store still holds does not displace what it has not taken.
+    bench.load(&[("a", one), ("b", other)]);
+    assert_eq!(bench.account("a").token, Some(new));
+}
+
+#[test]
+fn a_refused_app_stops_after_a_few_requests_blames_no_owner_and_thaws_with_a_new_secret() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..200).map(|n| format!("brand-{n:03}")).collect();
+    let accounts: Vec<_> =
+        names.iter().zip(1..).map(|(name, n)| (name.as_str(), bench.token(n, 0.9))).collect();
+    bench.load(&accounts);
+    let mut refused = 0;
+    let mut notices = Vec::new();
+    let mut waiting = bench.started();
+    for _ in 0..300 {
+        for started in std::mem::take(&mut waiting) {
+            let mut evidence = bench.evidence(Cause::AppCredentialsRejected);
+            evidence.app_wide = true;
+            refused += 1;
+            bench.finish(started.trim_start_matches("refresh "), Finished::NotCommitted(evidence));
+            waiting.extend(bench.started());
+            notices.extend(bench.notices());
+        }
+        bench.pass(1);
+        waiting.extend(bench.started());
+        notices.extend(bench.notices());
+    }
+    let in_flight_at_first = Policy::default().in_flight_per_app_max;
+    assert!(refused <= in_flight_at_first + 5, "{refused} requests");
+    let firing = (
+        Subject::App("main".into()),
+        Cause::AppCredentialsRejected,
+        Change::Firing,
+        Audience::Operator,
+    );
+    assert_eq!(notices, [firing]);
+
+    bench.tell(Input::CredentialsChanged { app: "main".into() });
+    assert_eq!(bench.started().len(), 1, "one account goes first");
+    let first = bench.started().remove(0);
+    let new = bench.token(9_000, 0.0);
+    bench.finish(first.trim_start_matches("refresh "), Finished::Renewed(new));
+    assert!(bench.notices().iter().any(|(subject, _, change, _)| {
+        *subject == Subject::App("main".into()) && *change == Change::Resolved
+    }));
+    assert_eq!(bench.started().len(), in_flight_at_first, "the rest follows");
+}
+
+#[test]
+fn a_reported_401_is_asked_about_once_per_margin_and_a_living_token_costs_no_refresh() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.3);
+    bench.load(&[("a", token)]);
+    for second in 0..600 {
+        bench.tell(Input::Responded { id: id("a"), status: 401, times: 50 });
+        let expected: &[&str] = if second == 0 { &["probe a"] } else { &[] };
+        assert_eq!(bench.started(), expected, "second {second}");
+        if second == 0 {
+            bench.tell(Input::Probed { id: id("a"), checked: Checked::Alive });
+        }
+        bench.pass(1);
+    }
+    assert_eq!(bench.account("a").responses.unauthorized(), 30_000);
+}
+
+#[test]
+fn a_401_for_a_missing_scope_never_spends_a_refresh() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.3);
+    bench.load(&[("a", token)]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    let evidence = bench.evidence(Cause::ScopeMissing);
+    bench.tell(Input::Probed { id: id("a"), checked: Checked::Refused(evidence) });
+    assert_eq!(bench.account("a").cause, Some(Cause::ScopeMissing));
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    assert_eq!(bench.started(), [""; 0]);
+}
+
+#[test]
+fn an_account_that_left_the_store_is_forgotten_and_its_incident_closed_without_a_mail() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.token(1, 0.7), bench.token(2, 0.1));
+    bench.load(&[("a", a), ("b", b)]);
+    bench.finish("a", Finished::Dead(bench.evidence(Cause::ConsentRevoked)));
+    bench.fleet.take_changed();
+    bench.load(&[("b", b)]);
+    let changes: Vec<Change> = bench.notices().into_iter().map(|notice| notice.2).collect();
+    assert_eq!(changes, [Change::Withdrawn]);
+    assert_eq!(bench.fleet.take_changed().1, [id("a")]);
+    assert_eq!(bench.fleet.snapshot(bench.now).accounts.len(), 1);
+}
+
+#[test]
+fn a_restart_remembers_what_is_dead_and_tells_nobody_twice() {
+    let mut before = Bench::new();
+    let token = before.token(1, 0.7);
+    before.load(&[("a", token)]);
+    before.finish("a", Finished::Dead(before.evidence(Cause::ConsentRevoked)));
+    let (memories, _) = before.fleet.take_changed();
+
+    let mut after = Bench::new();
+    after.tell(Input::Recalled(memories));
+    after.load(&[("a", token)]);
+    assert_eq!((after.started(), after.notices().len()), (vec![], 0));
+    assert_eq!(after.account("a").cause, Some(Cause::ConsentRevoked));
+}
+
+#[test]
+fn an_attempt_that_the_last_run_left_open_is_taken_up_first() {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+    let over_at = bench.now.plus(Duration::from_secs(10));
+    bench.tell(Input::Reopened(vec![
+        Reopened { id: id("unsaved"), unsaved: Some(new), over_at },
+        Reopened { id: id("unknown"), unsaved: None, over_at },
+    ]));
+    bench.load(&[("unknown", old), ("unsaved", old)]);
+    assert_eq!(bench.started(), ["save unsaved"]);
+    bench.pass(10);
+    assert_eq!(bench.started(), ["settle unknown"]);
+}
+
+#[test]
+fn when_room_is_short_the_earliest_end_goes_first() {
+    let mut bench = Bench::with_policy(Policy { in_flight_max: 2, ..Policy::default() });
+    let shares = [("late", 0.70), ("earliest", 0.99), ("early", 0.90), ("later", 0.69)];
+    let accounts: Vec<_> =
+        shares.iter().zip(1..).map(|((name, share), n)| (*name, bench.token(n, *share))).collect();
+    bench.load(&accounts);
+    assert_eq!(bench.started(), ["refresh earliest", "refresh early"]);
+    let new = bench.token(100, 0.0);
+    bench.finish("early", Finished::Renewed(new));
+    assert_eq!(bench.started(), ["refresh late"]);
+}
+
+#[test]
+fn while_stopping_nothing_new_begins_but_saving_goes_on() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.token(1, 0.7), bench.token(2, 0.5));
+    bench.load(&[("a", a), ("b", b)]);
+    bench.tell(Input::Stopping);
+    bench.pass(3_600);
+    assert_eq!(bench.started(), [""; 0]);
+    let new = bench.token(3, 0.0);
+    bench.finish("a", Finished::Unsaved(new));
+    bench.pass(30);
+    assert_eq!(bench.started(), ["save a"]);
+    bench.finish("a", Finished::Renewed(new));
+    assert!(!bench.fleet.owes_work());
+}
+
+#[test]
+fn trouble_with_the_store_is_the_operators_news_after_a_minute_and_stops_spending_at_once() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.5);
+    bench.load(&[("a", token)]);
+    bench.tell(Input::Store { up: false });
+    bench.pass(59);
+    assert_eq!(bench.notices(), []);
+    bench.pass(1);
+    let firing = (Subject::Store, Cause::StoreUnreachable, Change::Firing, Audience::Operator);
+    assert_eq!(bench.notices(), [firing]);
+    bench.pass(3_600);
+    assert_eq!(bench.started(), [""; 0], "due, and still nothing is spent");
+    bench.tell(Input::Store { up: true });
+    assert_eq!(bench.started(), ["refresh a"]);
+    assert_eq!(bench.notices().len(), 1, "resolved");
+}
+
+#[test]
+fn an_account_of_the_fleet_is_small_enough_for_a_million() {
+    let bytes = size_of::<Account>();
+    assert!(bytes <= 256, "{bytes} bytes");
+}

@@ -1,0 +1,144 @@
+//! Writes down what the fleet decided must outlive the process: notices, memories, marks.
+//!
+//! Notices go first: a notice is owed before it is remembered as told. While the state cannot be written
+//! the clerk holds what it has and tries again; the fleet spends nothing meanwhile.
+
+use crate::{
+    core::{
+        AccountId, Event, Memory, Secret,
+        fleet::Input,
+        notices::{Audience, Change, Notice, Subject},
+    },
+    delivery,
+    report::Reporter,
+    state::State,
+    stores::{Status, TokenStore},
+};
+use arc_swap::ArcSwap;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc};
+
+/// What one round of the keeper left to be written, in this order.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Into the outbox.
+    pub notices: Vec<Notice>,
+    /// Into the account memory.
+    pub memories: Vec<Memory>,
+    /// Out of it.
+    pub forgotten: Vec<AccountId>,
+    /// Into the publisher's status column: connected, or in need of its owner.
+    pub marks: Vec<(AccountId, bool)>,
+}
+
+impl Round {
+    /// True when there is nothing to write.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.notices.is_empty()
+            && self.memories.is_empty()
+            && self.forgotten.is_empty()
+            && self.marks.is_empty()
+    }
+}
+
+/// The writer.
+pub struct Clerk<S> {
+    /// Where it writes.
+    pub state: State,
+    /// Where owners and status columns are.
+    pub store: Arc<S>,
+    /// Who gets mail; replaced when the configuration changes.
+    pub delivery: Arc<ArcSwap<delivery::Settings>>,
+    /// Told of notices.
+    pub reporter: Reporter,
+    /// Woken when a mail is owed.
+    pub mail_owed: Arc<Notify>,
+    /// The keeper's ear, for trouble with the state.
+    pub inputs: mpsc::Sender<Input>,
+}
+
+/// How long to wait before writing to a state in trouble again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How often to try when nobody listens any more, before what is left is given up.
+const LAST_TRIES_MAX: u32 = 5;
+
+impl<S: TokenStore> Clerk<S> {
+    /// Writes rounds until the keeper has gone.
+    pub async fn run(self, mut rounds: mpsc::Receiver<Round>) {
+        while let Some(round) = rounds.recv().await {
+            for notice in round.notices {
+                self.owe(notice, &rounds).await;
+            }
+            if !round.memories.is_empty() {
+                let memories = &round.memories;
+                self.insist(&rounds, || self.state.remember(memories.clone())).await;
+            }
+            if !round.forgotten.is_empty() {
+                let forgotten = &round.forgotten;
+                self.insist(&rounds, || self.state.forget(forgotten.clone())).await;
+            }
+            for (id, connected) in round.marks {
+                let status = if connected { Status::Connected } else { Status::NeedsReconnect };
+                if let Err(error) = self.store.mark(&id, status).await {
+                    tracing::warn!(account = %id, "the publisher's status column was not written: {error}");
+                }
+            }
+        }
+    }
+
+    async fn owe(&self, notice: Notice, rounds: &mpsc::Receiver<Round>) {
+        let news = match notice.change {
+            Change::Firing => {
+                let to = self.recipients(&notice).await;
+                self.insist(rounds, || self.state.fire(&notice, to.clone())).await
+            }
+            Change::Resolved | Change::Withdrawn => {
+                self.insist(rounds, || self.state.resolve(&notice)).await
+            }
+        };
+        if news == Some(true) {
+            self.reporter.report(Event::NoticeOwed { notice: Arc::new(notice) });
+            self.mail_owed.notify_one();
+        }
+    }
+
+    async fn recipients(&self, notice: &Notice) -> Vec<Secret> {
+        let settings = self.delivery.load_full();
+        let stored_owner = match (&notice.subject, notice.audience) {
+            // A store that cannot be read must not keep a notice from going out to somebody.
+            (Subject::Account(id), Audience::Owner) => {
+                self.store.get(id).await.ok().flatten().and_then(|stored| stored.owner)
+            }
+            _ => None,
+        };
+        delivery::recipients(notice, &settings, stored_owner)
+    }
+
+    /// Tries until it is written. `None` when the keeper has gone and it still cannot be.
+    async fn insist<R, F>(&self, rounds: &mpsc::Receiver<Round>, write: impl Fn() -> F) -> Option<R>
+    where
+        F: Future<Output = Result<R, crate::state::Error>>,
+    {
+        let mut last_tries = 0;
+        loop {
+            match write().await {
+                Ok(done) => return Some(done),
+                Err(error) => {
+                    // A full ear is no matter: the next failure tells it again.
+                    let _ = self.inputs.try_send(Input::State { up: false });
+                    if rounds.is_closed() {
+                        last_tries += 1;
+                        if last_tries >= LAST_TRIES_MAX {
+                            tracing::error!("lost at the end, because our state cannot be written: {error}");
+                            return None;
+                        }
+                    }
+                    tracing::warn!("our state cannot be written, trying again: {error}");
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+}

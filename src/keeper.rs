@@ -1,0 +1,286 @@
+//! Drives the fleet: wakes it, performs its effects, publishes the snapshot.
+//!
+//! Everything that can wake the program is one `select!`; everything that it can do is one `match`; every
+//! decision is elsewhere. A call that is on the wire is never dropped: stopping waits for it and for its
+//! token to be saved.
+
+use crate::{
+    clerk::{Clerk, Round},
+    clock::Clock,
+    core::{
+        AccountId, Snapshot, Timestamp,
+        fleet::{Checked, Effect, Finished, Fleet, Input},
+    },
+    oauth::Credentials,
+    refresh::{Refresher, Transport},
+    report::Reporter,
+    state::State,
+    stores::TokenStore,
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+};
+
+/// The one writer of the fleet.
+pub struct Keeper<S, T> {
+    /// Every decision.
+    fleet: Fleet,
+    /// Carries refreshes out.
+    refresher: Arc<Refresher<S, T>>,
+    /// Tells the time.
+    clock: Clock,
+    /// Counts and logs.
+    reporter: Reporter,
+    /// What others have to say: loads, reports, reloads. Bounded; they wait when it is full.
+    inputs: mpsc::Receiver<Input>,
+    /// Writes notices and memories, in order.
+    clerk: mpsc::Sender<Round>,
+    /// What others see; replaced whole after each round.
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Everything under way. Never aborted.
+    calls: JoinSet<Input>,
+    /// Which call belongs to whom, so that a panic in one can be told from success.
+    callers: HashMap<Id, AccountId>,
+    /// How each refused app's secret read when it was last looked at.
+    secrets_seen: BTreeMap<Arc<str>, Option<u64>>,
+    /// The wall clock's difference that the fleet was last told of.
+    step_told: i64,
+}
+
+/// Inputs that are taken before effects are performed again.
+const INPUTS_AT_ONCE_MAX: usize = 1_024;
+
+/// Longest sleep: a step of the wall clock is noticed within it.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Shortest sleep: whole seconds round to nothing although the instant lies within the running one.
+const SLEEP_MIN: Duration = Duration::from_millis(50);
+
+/// How long stopping tries to save tokens that the journal holds safely.
+const SAVE_AT_STOP_FOR: Duration = Duration::from_secs(20);
+
+/// How often store, state and refused secrets are looked at while they are in trouble.
+const TROUBLE_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+impl<S: TokenStore, T: Transport> Keeper<S, T> {
+    /// A keeper of `fleet`, which has been configured and told what the last run remembered.
+    #[must_use]
+    pub fn new(
+        fleet: Fleet,
+        refresher: Arc<Refresher<S, T>>,
+        inputs: mpsc::Receiver<Input>,
+        clerk: mpsc::Sender<Round>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        let clock = refresher.clock.clone();
+        let reporter = refresher.reporter.clone();
+        Self {
+            fleet,
+            refresher,
+            clock,
+            reporter,
+            inputs,
+            clerk,
+            snapshot,
+            calls: JoinSet::new(),
+            callers: HashMap::new(),
+            secrets_seen: BTreeMap::new(),
+            step_told: 0,
+        }
+    }
+
+    /// Runs until `stop` says so and every call on the wire has been answered and its token saved.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut stopping: Option<Instant> = None;
+        while !stopping.is_some_and(|since| self.may_end(since)) {
+            let pause = self.pause(stopping.is_some());
+            let first = tokio::select! {
+                Some(ended) = self.calls.join_next_with_id() => self.landed(ended),
+                Some(input) = self.inputs.recv() => Some(input),
+                () = tokio::time::sleep(pause) => Some(Input::Woke),
+                _ = stop.wait_for(|stop| *stop), if stopping.is_none() => {
+                    stopping = Some(Instant::now());
+                    let unsaved = self.snapshot.load().unsaved;
+                    tracing::info!(in_flight = self.calls.len(), unsaved, "stopping: calls in flight are answered and saved first");
+                    Some(Input::Stopping)
+                }
+            };
+            let now = self.clock.now();
+            if let Some(input) = first {
+                self.fleet.handle(now, input);
+            }
+            self.take_what_waits(now);
+            self.look_at_trouble(now).await;
+            self.perform_effects().await;
+            self.snapshot.store(Arc::new(self.fleet.snapshot(now)));
+        }
+    }
+
+    /// Nothing is on the wire, and no token exists in memory only. A token that is journalled but not
+    /// saved is tried for a while longer; after that the next start saves it.
+    fn may_end(&self, stopping_since: Instant) -> bool {
+        if !self.fleet.owes_work() {
+            return true;
+        }
+        let held = self.refresher.held.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.calls.is_empty() && held == 0 && stopping_since.elapsed() >= SAVE_AT_STOP_FOR
+    }
+
+    /// How long to sleep: until the fleet wants to be woken, or the clocks and the trouble should be
+    /// looked at again.
+    fn pause(&self, stopping: bool) -> Duration {
+        let now = self.clock.now();
+        let until_due = self.fleet.next_wakeup().map_or(SLEEP_MAX, |at| at.since(now));
+        let seen = self.snapshot.load();
+        let trouble =
+            !seen.store_up || !seen.state_up || self.fleet.refused_apps().next().is_some();
+        let longest = match (stopping, trouble) {
+            (true, _) => SLEEP_MIN,
+            (_, true) => TROUBLE_LOOK_EVERY,
+            _ => SLEEP_MAX,
+        };
+        until_due.clamp(SLEEP_MIN.min(longest), longest)
+    }
+
+    /// More of what has happened already, so that one round serves a burst.
+    fn take_what_waits(&mut self, now: Timestamp) {
+        for _ in 0..INPUTS_AT_ONCE_MAX {
+            let input = match self.calls.try_join_next_with_id() {
+                Some(ended) => self.landed(ended),
+                None => self.inputs.try_recv().ok(),
+            };
+            match input {
+                Some(input) => self.fleet.handle(now, input),
+                None => break,
+            }
+        }
+        for (provider, seconds) in self.clock_offsets() {
+            self.fleet.handle(now, Input::ClockOffset { provider, seconds });
+        }
+        let seconds = self.clock.unconfirmed_step();
+        if seconds != self.step_told {
+            self.step_told = seconds;
+            self.fleet.handle(now, Input::ClockStep { seconds });
+        }
+    }
+
+    fn clock_offsets(&self) -> BTreeMap<Arc<str>, i64> {
+        let mut offsets =
+            self.refresher.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *offsets)
+    }
+
+    /// A call has come back.
+    fn landed(&mut self, ended: Result<(Id, Input), tokio::task::JoinError>) -> Option<Input> {
+        match ended {
+            Ok((call, input)) => {
+                self.callers.remove(&call);
+                Some(input)
+            }
+            Err(error) => {
+                let id = self.callers.remove(&error.id())?;
+                tracing::error!(account = %id, "a call failed inside; its outcome counts as unknown");
+                let now = self.clock.now();
+                let evidence = crate::core::Evidence::of(crate::core::Cause::Unknown, now);
+                Some(Input::Finished { id, result: Finished::Ambiguous { evidence, over_at: now } })
+            }
+        }
+    }
+
+    /// While store, state or an app's secret is in trouble, looks whether it still is.
+    async fn look_at_trouble(&mut self, now: Timestamp) {
+        let seen = self.snapshot.load_full();
+        if !seen.store_up && self.refresher.store.probe().await.is_ok() {
+            self.fleet.handle(now, Input::Store { up: true });
+        }
+        if !seen.state_up && self.refresher.state.probe().await.is_ok() {
+            self.fleet.handle(now, Input::State { up: true });
+        }
+        let refused: Vec<Arc<str>> = self.fleet.refused_apps().collect();
+        self.secrets_seen.retain(|app, _| refused.contains(app));
+        for app in refused {
+            let reads = self.how_the_secret_reads(&app);
+            let before = self.secrets_seen.insert(Arc::clone(&app), reads);
+            if before.is_some_and(|before| before != reads) {
+                self.fleet.handle(now, Input::CredentialsChanged { app });
+            }
+        }
+    }
+
+    /// A fingerprint of the app's credentials; `None` while they cannot be read.
+    fn how_the_secret_reads(&self, app: &Arc<str>) -> Option<u64> {
+        let apps = self.refresher.apps.load();
+        let Credentials { client_secret, .. } = apps.get(app)?.credentials().ok()?;
+        let maker = self.refresher.state.fingerprinter();
+        client_secret.map(|secret| maker.of_secret(&secret).as_hash())
+    }
+
+    async fn perform_effects(&mut self) {
+        let mut round = Round::default();
+        while let Some(effect) = self.fleet.next_effect() {
+            match effect {
+                Effect::Refresh { id, expected, why } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let result = refresher.refresh(&id, expected, why).await;
+                        Input::Finished { id, result }
+                    });
+                }
+                Effect::Settle { id } | Effect::Save { id } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let result = refresher.settle(&id).await;
+                        Input::Finished { id, result }
+                    });
+                }
+                Effect::Probe { id } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let checked: Checked = refresher.probe(&id).await;
+                        Input::Probed { id, checked }
+                    });
+                }
+                Effect::Notify(notice) => round.notices.push(notice),
+                Effect::Mark { id, connected } => round.marks.push((id, connected)),
+                Effect::Report(event) => self.reporter.report(event),
+            }
+        }
+        (round.memories, round.forgotten) = self.fleet.take_changed();
+        if !round.is_empty() && self.clerk.send(round).await.is_err() {
+            tracing::error!("notices and memories cannot be written: their writer has ended");
+        }
+    }
+
+    fn call<F>(&mut self, id: AccountId, work: impl FnOnce(AccountId) -> F)
+    where
+        F: Future<Output = Input> + Send + 'static,
+    {
+        let handle = self.calls.spawn(work(id.clone()));
+        self.callers.insert(handle.id(), id);
+    }
+}
+
+/// Starts the writer of notices and memories; the returned sender is what [`Keeper::new`] wants.
+#[must_use]
+pub fn start_clerk<S: TokenStore>(clerk: Clerk<S>) -> (mpsc::Sender<Round>, tokio::task::JoinHandle<()>) {
+    let (sender, receiver) = mpsc::channel(ROUNDS_WAITING_MAX);
+    (sender, tokio::spawn(clerk.run(receiver)))
+}
+
+/// Rounds that may wait for the clerk before the keeper waits too.
+const ROUNDS_WAITING_MAX: usize = 64;
+
+/// What a keeper needs of the state when it starts.
+///
+/// # Errors
+/// When the state cannot be read.
+pub async fn recall(state: &State) -> Result<Vec<crate::state::OpenEntry>, crate::state::Error> {
+    state.open_entries().await
+}

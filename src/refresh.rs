@@ -1,0 +1,486 @@
+//! One refresh, in the order that loses nothing: lease, read now, durable intent, one bounded request,
+//! four outcomes, durable result before anything else, compare-and-set save, read back, done.
+//!
+//! Absent on purpose: when to refresh, how often, and what to tell people. Those are the core's; this
+//! carries out one attempt and says truthfully how it ended.
+
+use crate::{
+    clock::Clock,
+    core::{
+        AccountId, Cause, Event, Evidence, Fingerprint, Timestamp, TokenFacts,
+        fleet::{Blocked, Checked, Finished},
+    },
+    http_client::HttpClient,
+    oauth::{Credentials, Exchange, Liveness, Outcome, Request, Token},
+    providers::{Endpoints, Provider, Renewal},
+    report::Reporter,
+    secrets::SecretRef,
+    state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
+    stores::{Saved, StoredAccount, TokenStore},
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The way to the provider; another one in tests.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request within its bounds and says what became of it.
+    fn send(&self, app: &str, request: Request) -> impl Future<Output = Exchange> + Send;
+}
+
+impl Transport for ArcSwap<HttpClient> {
+    async fn send(&self, app: &str, request: Request) -> Exchange {
+        let client = self.load_full();
+        client.send(app, request).await
+    }
+}
+
+/// An app with what is needed to speak for it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its provider.
+    pub provider: &'static Provider,
+    /// Where the provider is.
+    pub endpoints: Endpoints,
+    /// Public id.
+    pub client_id: String,
+    /// Its secret, read when it is used.
+    pub client_secret: Option<SecretRef>,
+    /// Scopes that publishing needs.
+    pub scopes: Arc<[Arc<str>]>,
+    /// True when accounts of its provider belong to it unless the store says otherwise.
+    pub is_default: bool,
+}
+
+impl App {
+    /// True when the access token is what renews itself.
+    #[must_use]
+    pub fn renews_itself(&self) -> bool {
+        self.provider.renewal == Renewal::ExtendInPlace
+    }
+
+    /// Its credentials as they read now.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn credentials(&self) -> Result<Credentials, crate::secrets::SecretError> {
+        let client_secret = self.client_secret.as_ref().map(SecretRef::read).transpose()?;
+        Ok(Credentials { client_id: self.client_id.clone(), client_secret })
+    }
+}
+
+/// Every app, by name.
+pub type Apps = BTreeMap<Arc<str>, Arc<App>>;
+
+/// The app of a stored account: the one that the store names, or its provider's default.
+#[must_use]
+pub fn app_of<'a>(apps: &'a Apps, account: &StoredAccount) -> Option<&'a Arc<App>> {
+    match &account.app {
+        Some(name) => apps.get(name).filter(|app| *app.provider.name == *account.id.provider),
+        None => apps
+            .values()
+            .find(|app| app.is_default && *app.provider.name == *account.id.provider),
+    }
+}
+
+/// Carries out refreshes. Shared by all that are under way.
+pub struct Refresher<S, T> {
+    /// The publisher's.
+    pub store: Arc<S>,
+    /// Ours.
+    pub state: State,
+    /// The way to the providers.
+    pub transport: Arc<T>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Told of each request.
+    pub reporter: Reporter,
+    /// Replaced whole when the configuration changes.
+    pub apps: Arc<ArcSwap<Apps>>,
+    /// From the start of a request to when it is certainly over.
+    pub total_deadline: Duration,
+    /// Tokens that were received and could not be journalled: the last copy there is, kept until the
+    /// store or the journal takes it.
+    pub held: Mutex<BTreeMap<AccountId, (EntryId, Token)>>,
+    /// By how many seconds each provider's clock was ahead at its last answer.
+    pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
+}
+
+/// What one attempt works on.
+struct Attempt<'a> {
+    lease: &'a Lease,
+    app: Arc<App>,
+    id: &'a AccountId,
+    old: Token,
+    entry: EntryId,
+    /// When the request being made started, or the one whose outcome is unknown.
+    requested_at: Timestamp,
+    over_at: Timestamp,
+    /// True for the one probe after an ambiguous outcome.
+    is_probe: bool,
+}
+
+impl<S: TokenStore, T: Transport> Refresher<S, T> {
+    /// Refreshes `id`, if the store still holds the token with fingerprint `expected`; finishes what an
+    /// earlier attempt left open.
+    pub async fn refresh(&self, id: &AccountId, expected: Fingerprint, why: &'static str) -> Finished {
+        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
+    }
+
+    /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
+    pub async fn settle(&self, id: &AccountId) -> Finished {
+        self.under_lease(id, |lease| self.attempt(lease, None)).await
+    }
+
+    /// Tries the access token at the provider's free check.
+    pub async fn probe(&self, id: &AccountId) -> Checked {
+        let Ok(Some(stored)) = self.store.get(id).await else {
+            return Checked::Unknown;
+        };
+        let apps = self.apps.load();
+        let (Some(app), Some(token)) = (app_of(&apps, &stored), stored.token) else {
+            return Checked::Unknown;
+        };
+        match self.liveness(app, &token).await {
+            Some(Liveness::Alive) => Checked::Alive,
+            Some(Liveness::Refused(evidence)) => Checked::Refused(evidence),
+            Some(Liveness::Unknown(_)) | None => Checked::Unknown,
+        }
+    }
+
+    /// What may be known of `token`, which was first seen now.
+    #[must_use]
+    pub fn facts(&self, app: &App, token: &Token) -> TokenFacts {
+        let maker = self.state.fingerprinter();
+        token.facts(&maker, app.renews_itself(), self.clock.now(), &app.scopes)
+    }
+
+    async fn under_lease<'a, F>(&'a self, id: &'a AccountId, work: impl FnOnce(Lease) -> F) -> Finished
+    where
+        F: Future<Output = Finished> + 'a,
+    {
+        // Longer than all that is done under it, or a second holder could start while we still wait.
+        let life = self.total_deadline * 3 + LEASE_SLACK;
+        let lease = match self.state.take_lease(id, self.clock.now(), life).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return Finished::Blocked(Blocked::LeaseHeld),
+            Err(error) => return blocked_by_state(&error),
+        };
+        let finished = work(lease.clone()).await;
+        // One that cannot be released expires.
+        let _ = self.state.release(&lease).await;
+        finished
+    }
+
+    async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+        let id = &lease.id.clone();
+        let open = match self.state.open_entry(id).await {
+            Ok(open) => open,
+            Err(error) => return blocked_by_state(&error),
+        };
+        // Read now, under the lease: what the decision was made from may be old.
+        let stored = match self.store.get(id).await {
+            Ok(Some(stored)) if stored.enabled => stored,
+            Ok(_) => return Finished::Gone,
+            Err(error) => return blocked_by_store(id, &error),
+        };
+        let apps = self.apps.load_full();
+        let Some(app) = app_of(&apps, &stored).cloned() else {
+            return Finished::Gone;
+        };
+        let Some(old) = stored.token else {
+            return Finished::Gone;
+        };
+        match open {
+            Some(open) => self.finish_open(&lease, app, old, open).await,
+            None => match wanted {
+                Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
+                // Nothing was open after all: whatever the store holds is what there is.
+                None => Finished::Adopted(self.facts(&app, &old)),
+            },
+        }
+    }
+
+    /// An ordinary refresh.
+    async fn begin(
+        &self,
+        lease: &Lease,
+        app: Arc<App>,
+        old: Token,
+        expected: Fingerprint,
+        why: &'static str,
+    ) -> Finished {
+        let id = &lease.id;
+        let now = self.clock.now();
+        let maker = self.state.fingerprinter();
+        let known = maker.of_token(&old);
+        if known != expected {
+            return Finished::Adopted(self.facts(&app, &old));
+        }
+        let Ok(credentials) = app.credentials() else {
+            return Finished::Blocked(Blocked::NoCredentials);
+        };
+        let Some(request) = app.provider.refresh_request(&app.endpoints, &credentials, &old) else {
+            return Finished::NotCommitted(Evidence::of(Cause::NotRenewable, now));
+        };
+        // There must be room for what comes back before anything is spent.
+        if let Err(error) = self.store.probe().await {
+            return blocked_by_store(id, &error);
+        }
+        let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
+        let requested_at = self.clock.now();
+        let over_at = requested_at.plus(self.total_deadline);
+        let intent = Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
+        let entry = match self.state.intend(lease, &intent).await {
+            Ok(entry) => entry,
+            Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
+            Err(error) => return blocked_by_state(&error),
+        };
+        self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
+        let attempt =
+            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
+        self.exchange(attempt, request).await
+    }
+
+    /// An attempt that an earlier call, or an earlier run, left open.
+    async fn finish_open(
+        &self,
+        lease: &Lease,
+        app: Arc<App>,
+        old: Token,
+        open: OpenEntry,
+    ) -> Finished {
+        let id = &lease.id;
+        let now = self.clock.now();
+        let OpenEntry { entry, intent, result, .. } = open;
+        let requested_at = intent.requested_at;
+        let over_at = intent.over_at;
+        let held = self.held().get(id).map(|(_, token)| token.clone());
+        let mut attempt =
+            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
+        if let Some(token) = result.or(held) {
+            return self.save(&attempt, token, intent.old).await;
+        }
+        if self.state.fingerprinter().of_token(&attempt.old) != intent.old {
+            // Somebody else's token, or the publisher won the race: ours is of no interest any more.
+            self.close(entry, Closing::Void).await;
+            return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
+        }
+        if attempt.app.provider.renewal == Renewal::Stable {
+            // The refresh token is still good whatever became of the request.
+            self.close(entry, Closing::Void).await;
+            return self.begin(lease, attempt.app, attempt.old, intent.old, "in_doubt").await;
+        }
+        if over_at > now {
+            let evidence = Evidence::of(Cause::ProviderOutage, now);
+            return Finished::Ambiguous { evidence, over_at };
+        }
+        let Ok(credentials) = attempt.app.credentials() else {
+            return Finished::Blocked(Blocked::NoCredentials);
+        };
+        let endpoints = &attempt.app.endpoints;
+        let provider = attempt.app.provider;
+        let Some(request) = provider.refresh_request(endpoints, &credentials, &attempt.old) else {
+            self.close(entry, Closing::Void).await;
+            return Finished::Dead(Evidence::of(Cause::RotationLost, now));
+        };
+        if let Err(error) = self.store.probe().await {
+            return blocked_by_store(id, &error);
+        }
+        self.note_whether_the_old_token_lives(&attempt).await;
+        attempt.requested_at = self.clock.now();
+        attempt.over_at = attempt.requested_at.plus(self.total_deadline);
+        match self.state.intend_probe(lease, entry, attempt.over_at).await {
+            Ok(true) => {}
+            // It was sent before and nobody knows how it ended: never a second.
+            Ok(false) => return self.give_up(&attempt, Evidence::of(Cause::RotationLost, now)).await,
+            Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
+            Err(error) => return blocked_by_state(&error),
+        }
+        self.reporter.report(Event::RefreshStarted { id: id.clone(), why: "in_doubt" });
+        self.exchange(attempt, request).await
+    }
+
+    /// The one request, and what follows from its outcome.
+    async fn exchange(&self, attempt: Attempt<'_>, request: Request) -> Finished {
+        let began = Instant::now();
+        let exchange = self.transport.send(&attempt.app.name, request).await;
+        let took = began.elapsed();
+        let now = self.clock.now();
+        self.observe_date(&attempt.app, &exchange);
+        let outcome = attempt.app.provider.outcome(&exchange, now);
+        drop(exchange);
+        let label = match &outcome {
+            Outcome::Committed(_) => "committed",
+            Outcome::NotCommitted(_) => "not_committed",
+            Outcome::Dead(_) => "dead",
+            Outcome::Ambiguous(_) => "ambiguous",
+        };
+        let finished = match outcome {
+            Outcome::Committed(grant) => {
+                let token = grant.onto(&attempt.old, attempt.requested_at);
+                self.keep(&attempt, token).await
+            }
+            Outcome::Dead(evidence) => self.bury(&attempt, evidence).await,
+            Outcome::NotCommitted(evidence) if attempt.is_probe => {
+                // It was refused before it was looked at, so the probe is still ours.
+                if self.state.return_probe(attempt.entry).await.is_err() {
+                    tracing::debug!(account = %attempt.id, "the probe counts as spent");
+                }
+                Finished::NotCommitted(evidence)
+            }
+            Outcome::NotCommitted(evidence) => {
+                self.close(attempt.entry, Closing::Void).await;
+                Finished::NotCommitted(evidence)
+            }
+            Outcome::Ambiguous(evidence) if attempt.is_probe => self.give_up(&attempt, evidence).await,
+            Outcome::Ambiguous(evidence) => {
+                if attempt.app.provider.renewal == Renewal::Stable {
+                    self.close(attempt.entry, Closing::Void).await;
+                }
+                Finished::Ambiguous { evidence, over_at: attempt.over_at }
+            }
+        };
+        let id = attempt.id.clone();
+        self.reporter.report(Event::RequestEnded { id, outcome: label, took });
+        finished
+    }
+
+    /// A new token has come. Nothing that fails from here on may discard it.
+    async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
+        // Before anything else: the provider has already forgotten the old refresh token.
+        let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
+        if let Err(error) = journalled {
+            tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
+            self.held().insert(attempt.id.clone(), (attempt.entry, token.clone()));
+        }
+        let other_account = match (&token.subject, &attempt.old.subject) {
+            (Some(new), Some(old)) => new != old,
+            _ => false,
+        };
+        if other_account {
+            self.close(attempt.entry, Closing::Orphan).await;
+            let mut evidence = Evidence::of(Cause::WrongEnvironment, self.clock.now());
+            evidence.detail = Some("another_account".into());
+            return Finished::WrongAccount(evidence);
+        }
+        let expected = self.state.fingerprinter().of_token(&attempt.old);
+        self.save(attempt, token, expected).await
+    }
+
+    /// Gives the journalled token to the store.
+    async fn save(&self, attempt: &Attempt<'_>, token: Token, expected: Fingerprint) -> Finished {
+        let facts = self.facts(&attempt.app, &token);
+        match self.store.save(attempt.id, &token, expected).await {
+            Ok(Saved::Written | Saved::AlreadyThere) => {
+                self.held().remove(attempt.id);
+                self.close(attempt.entry, Closing::Done).await;
+                Finished::Renewed(facts)
+            }
+            Ok(Saved::Conflict) => {
+                // Somebody else's token is never overwritten; ours is kept in case theirs is the stale one.
+                self.close(attempt.entry, Closing::Orphan).await;
+                self.held().remove(attempt.id);
+                match self.store.get(attempt.id).await {
+                    Ok(Some(StoredAccount { token: Some(theirs), .. })) => {
+                        Finished::Adopted(self.facts(&attempt.app, &theirs))
+                    }
+                    Ok(_) => Finished::Gone,
+                    Err(error) => blocked_by_store(attempt.id, &error),
+                }
+            }
+            Ok(Saved::Gone) => {
+                self.close(attempt.entry, Closing::Orphan).await;
+                self.held().remove(attempt.id);
+                Finished::Gone
+            }
+            Err(error) => {
+                tracing::error!(account = %attempt.id, "the store did not take a new token: {error}");
+                Finished::Unsaved(facts)
+            }
+        }
+    }
+
+    /// The provider calls the refresh token dead. The publisher may have won a race: look once more.
+    async fn bury(&self, attempt: &Attempt<'_>, mut evidence: Evidence) -> Finished {
+        let maker = self.state.fingerprinter();
+        if let Ok(Some(StoredAccount { token: Some(token), .. })) = self.store.get(attempt.id).await
+            && maker.of_token(&token) != maker.of_token(&attempt.old)
+        {
+            self.close(attempt.entry, Closing::Void).await;
+            return Finished::Adopted(self.facts(&attempt.app, &token));
+        }
+        if attempt.is_probe {
+            // The first request was committed after all and its answer never reached us.
+            evidence.cause = Cause::RotationLost;
+        }
+        self.close(attempt.entry, Closing::Void).await;
+        Finished::Dead(evidence)
+    }
+
+    /// The one probe ended in the dark as well.
+    async fn give_up(&self, attempt: &Attempt<'_>, mut evidence: Evidence) -> Finished {
+        evidence.cause = Cause::RotationLost;
+        self.close(attempt.entry, Closing::Void).await;
+        Finished::Dead(evidence)
+    }
+
+    async fn close(&self, entry: EntryId, closing: Closing) {
+        if let Err(error) = self.state.close(entry, closing).await {
+            // The entry stays open and is brought to its end again: saving twice is harmless.
+            tracing::warn!("a journal entry stays open: {error}");
+        }
+    }
+
+    /// Evidence that costs nothing: a refused old access token says that the rotation took place. It
+    /// changes no decision, since a living one proves nothing.
+    async fn note_whether_the_old_token_lives(&self, attempt: &Attempt<'_>) {
+        let liveness = self.liveness(&attempt.app, &attempt.old).await;
+        let word = match liveness {
+            Some(Liveness::Alive) => "alive",
+            Some(Liveness::Refused(_)) => "refused",
+            Some(Liveness::Unknown(_)) | None => "unknown",
+        };
+        tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
+    }
+
+    async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {
+        let request = app.provider.probe_request(&app.endpoints, token)?;
+        let exchange = self.transport.send(&app.name, request).await;
+        self.observe_date(app, &exchange);
+        Some(app.provider.liveness(&exchange, token.subject.as_deref(), self.clock.now()))
+    }
+
+    fn observe_date(&self, app: &App, exchange: &Exchange) {
+        if let Exchange::Answered(answer) = exchange
+            && let Some(date) = answer.date
+        {
+            let ahead = self.clock.observe_date(date);
+            let mut offsets = self.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner);
+            offsets.insert(app.provider.name.as_str().into(), ahead);
+        }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, (EntryId, Token)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn blocked_by_state(error: &state::Error) -> Finished {
+    tracing::warn!("nothing is refreshed: {error}");
+    Finished::Blocked(Blocked::StateDown)
+}
+
+fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
+    tracing::warn!(account = %id, "nothing is refreshed: {error}");
+    Finished::Blocked(Blocked::StoreDown)
+}
+
+/// What reading, journalling and saving may take besides the requests, before a lease ends.
+const LEASE_SLACK: Duration = Duration::from_secs(30);

@@ -1,0 +1,121 @@
+//! Tells everybody what happened: one log line, one count, one broadcast for each [`Event`].
+
+use crate::{
+    core::{Event, cause::Actor},
+    metrics::events::Metrics,
+};
+use tokio::sync::broadcast;
+
+/// Where events go. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    metrics: Metrics,
+    events: broadcast::Sender<Event>,
+}
+
+/// Events that a slow listener may fall behind before it misses some.
+pub const EVENTS_BEHIND_MAX: usize = 4_096;
+
+impl Reporter {
+    /// Counts into `metrics`.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics, events: broadcast::Sender::new(EVENTS_BEHIND_MAX) }
+    }
+
+    /// For whoever wants to listen.
+    #[must_use]
+    pub const fn events(&self) -> &broadcast::Sender<Event> {
+        &self.events
+    }
+
+    /// Counts, logs and passes on.
+    pub fn report(&self, event: Event) {
+        self.metrics.record(&event);
+        log(&event);
+        // Nobody listening is no failure: the log and the counters are the record.
+        let _ = self.events.send(event);
+    }
+}
+
+/// One line for each event. *error* means that a person must act, *warn* that we will manage, *info* that
+/// something changed, *debug* that all goes its usual way.
+fn log(event: &Event) {
+    match event {
+        Event::StoreRead { accounts, gone, damaged } => {
+            tracing::debug!(accounts, gone, damaged, "the token store was read");
+        }
+        Event::StoreRowDamaged { place } => {
+            tracing::error!("an account in the token store cannot be read: {place}");
+        }
+        Event::StoreUp { up: true } => tracing::info!("the token store works again"),
+        Event::StoreUp { up: false } => {
+            tracing::error!("the token store cannot be read or written; nothing is refreshed meanwhile");
+        }
+        Event::StateUp { up: true } => tracing::info!("our own state works again"),
+        Event::StateUp { up: false } => {
+            tracing::error!("our own state cannot be written; nothing is refreshed meanwhile");
+        }
+        Event::RefreshStarted { id, why } => tracing::debug!(account = %id, why, "refreshing"),
+        Event::RequestEnded { id, outcome, took } => {
+            tracing::debug!(account = %id, outcome, took_ms = took.as_millis(), "a refresh request ended");
+        }
+        Event::Refreshed { id, .. } => tracing::debug!(account = %id, "refreshed and saved"),
+        Event::Adopted { id } => {
+            tracing::info!(account = %id, "somebody else put another token into the store; it is taken");
+        }
+        Event::RefreshFailed { id, evidence, retry_at } => {
+            let code = evidence.code.as_deref().unwrap_or("");
+            let log_id = evidence.log_id.as_deref().unwrap_or("");
+            let detail = evidence.detail.as_deref().unwrap_or("");
+            let status = evidence.status.unwrap_or_default();
+            let cause = evidence.cause.as_label();
+            let retries = retry_at.is_some();
+            tracing::warn!(account = %id, cause, detail, code, log_id, status, retries, "a refresh failed");
+        }
+        Event::Unsaved { id } => {
+            tracing::error!(account = %id, "a new token was received and could not be saved; it is kept and saved again");
+        }
+        Event::CauseChanged { id, to: None, .. } => tracing::info!(account = %id, "healthy again"),
+        Event::CauseChanged { id, to: Some(cause), .. } => {
+            let label = cause.as_label();
+            match cause.actor() {
+                Actor::Nobody => {
+                    tracing::info!(account = %id, cause = label, "{}", cause.sentence());
+                }
+                Actor::Owner | Actor::Operator => {
+                    tracing::error!(account = %id, cause = label, "{} {}", cause.sentence(), cause.next_step());
+                }
+            }
+        }
+        Event::AppFrozen { app, cause } => {
+            let label = cause.as_label();
+            tracing::error!(app = %app, cause = label, "the app is refused; its accounts wait. {}", cause.next_step());
+        }
+        Event::AppThawed { app } => tracing::info!(app = %app, "the provider accepts the app again"),
+        Event::ResponsesReported { id, status, times } => {
+            tracing::debug!(account = %id, status, times, "the publisher reported answers");
+        }
+        Event::Probed { id, result } => tracing::debug!(account = %id, result, "asked the provider about a 401"),
+        Event::NoticeOwed { notice } => {
+            let cause = notice.cause.as_label();
+            tracing::info!(subject = %notice.subject, cause, change = ?notice.change, audience = ?notice.audience, "a notice is owed");
+        }
+        Event::MailSent { audience, change } => tracing::info!(?audience, ?change, "a mail was sent"),
+        Event::MailFailed { permanent: false, reason } => {
+            tracing::warn!("a mail was not accepted and is tried again: {reason}");
+        }
+        Event::MailFailed { permanent: true, reason } => {
+            tracing::error!("a mail was given up: {reason}");
+        }
+        Event::Reloaded { successful: true, .. } => tracing::info!("the configuration was read"),
+        Event::Reloaded { successful: false, reason, .. } => {
+            let reason = reason.as_deref().unwrap_or("");
+            tracing::error!("the configuration cannot be used and the old one stays in force: {reason}");
+        }
+        Event::ClockStepped { seconds: 0 } => tracing::info!("the wall clock agrees again"),
+        Event::ClockStepped { seconds } => {
+            tracing::error!(seconds, "the wall clock stepped; time goes on as before until a provider's Date header confirms it");
+        }
+    }
+}
