@@ -253,6 +253,8 @@ pub struct Account {
     pub confirmed_at: Option<Timestamp>,
     /// The cause that somebody was told about and that has not been resolved yet.
     pub told: Option<Cause>,
+    /// Since when what they were told of holds, if that was in this run.
+    pub told_since: Option<Timestamp>,
     /// Refreshes that failed in a row.
     pub failed_in_a_row: u16,
     /// What is under way.
@@ -291,6 +293,7 @@ impl Account {
             questioned_at: None,
             confirmed_at: None,
             told: None,
+            told_since: None,
             failed_in_a_row: 0,
             busy: Busy::Idle,
             unsaved: false,

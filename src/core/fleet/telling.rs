@@ -86,7 +86,8 @@ impl Fleet {
         };
         let mut owed = Vec::new();
         if let Some(told) = told {
-            owed.push(notice(told, Change::Resolved, audience_of(told), since));
+            let began = account.told_since.unwrap_or(since);
+            owed.push(notice(told, Change::Resolved, audience_of(told), began));
         }
         let mut now_told = None;
         if let (Some(cause), Some(audience)) = (cause, audience) {
@@ -98,7 +99,10 @@ impl Fleet {
         if owed.is_empty() {
             return;
         }
-        self.table.change(id, |account| account.told = now_told);
+        self.table.change(id, |account| {
+            account.told = now_told;
+            account.told_since = now_told.map(|_| since);
+        });
         self.changed.insert(id.clone());
         self.effects.extend(owed.into_iter().map(Effect::Notify));
     }
