@@ -117,3 +117,144 @@ fn page_count(connection: &Connection) -> Result<u32, rusqlite::Error> {
 
 /// The reserve, inside the state directory.
 const RESERVE_FILE: &str = "reserve";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{AccountId, Fingerprint, Secret, Timestamp, notices},
+        oauth::Token,
+        state::{EntryId, Error, Intent, Memory, Settings, State},
+    };
+    use std::time::Duration;
+
+    /// Forty pages are the empty tables and a little more.
+    const SMALL: Limits = Limits { reserve_bytes: 64 << 10, pages_max: 40, reserve_pages: 40 };
+
+    fn id(name: &str) -> AccountId {
+        AccountId::new("tiktok", name)
+    }
+
+    fn settings(folder: &tempfile::TempDir) -> Settings {
+        Settings { directory: folder.path().join("state"), key_file: None }
+    }
+
+    async fn intend(state: &State, name: &str) -> Result<EntryId, Error> {
+        let now = Timestamp::from_unix(1_800_000_000);
+        let lease = state.take_lease(&id(name), now, Duration::from_secs(30)).await?;
+        let intent = Intent {
+            old: Fingerprint::from_hash(1),
+            spending: Fingerprint::from_hash(2),
+            requested_at: now,
+            over_at: now.plus(Duration::from_secs(10)),
+        };
+        state.intend(&lease.expect("nobody else is there"), &intent).await
+    }
+
+    fn token(bytes: usize) -> Token {
+        Token {
+            access: Secret::new("x".repeat(bytes)),
+            refresh: None,
+            issued_at: None,
+            expires_at: None,
+            refresh_expires_at: None,
+            scopes: None,
+            subject: None,
+        }
+    }
+
+    /// Remembers accounts until nothing fits any more.
+    async fn fill(state: &State) -> usize {
+        for number in 0..100_000 {
+            let memory = Memory {
+                id: id(&format!("{number:0200}")),
+                token: None,
+                first_seen_at: Timestamp::MIN,
+                last_refresh_at: None,
+                cause: None,
+                cause_since: None,
+                told: None,
+                failed_in_a_row: 0,
+                not_before: None,
+            };
+            match state.remember(vec![memory]).await {
+                Ok(()) => {}
+                Err(Error::Unavailable { reason, .. }) if reason.contains("full") => return number,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("the state has no bound");
+    }
+
+    #[tokio::test]
+    async fn a_result_finds_room_when_nothing_else_does_and_nothing_is_spent_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
+        let entry = intend(&state, "ann").await.unwrap();
+        assert!(fill(&state).await > 10);
+        let reserve = settings(&folder).directory.join(RESERVE_FILE);
+        assert!(reserve.exists());
+
+        // Larger than the room in its row, so that it needs pages which are not there.
+        state.record_result(entry, &id("ann"), &token(30_000)).await.unwrap();
+        assert!(!reserve.exists());
+        let kept = state.open_entry(&id("ann")).await.unwrap().unwrap().result.unwrap();
+        assert_eq!(kept.access.expose().len(), 30_000);
+
+        let refused = intend(&state, "bob").await;
+        assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+        assert!(state.probe().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_result_of_usual_size_needs_no_room_but_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
+        let entry = intend(&state, "ann").await.unwrap();
+        fill(&state).await;
+        state.record_result(entry, &id("ann"), &token(500)).await.unwrap();
+        assert!(settings(&folder).directory.join(RESERVE_FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn a_full_state_refuses_the_call_that_does_not_fit_and_takes_the_result_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
+        let entry = intend(&state, "ann").await.unwrap();
+        fill(&state).await;
+        let notice = notices::Notice {
+            subject: notices::Subject::App("x".repeat(50_000).into()),
+            cause: crate::core::Cause::Unknown,
+            change: notices::Change::Firing,
+            audience: notices::Audience::Operator,
+            since: Timestamp::MIN,
+            at: Timestamp::MIN,
+            expires_at: None,
+            evidence: None,
+            missing_scopes: Vec::new(),
+            accounts: 1,
+        };
+        let account = id("ann");
+        let token = token(30_000);
+        let (fired, recorded) = tokio::join!(
+            state.fire(&notice, vec![Secret::new("one@example.org".to_owned())]),
+            state.record_result(entry, &account, &token),
+        );
+        assert!(matches!(fired, Err(Error::Unavailable { .. })));
+        recorded.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_spent_while_the_reserve_cannot_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&settings(&folder)).await.unwrap();
+        let reserve = settings(&folder).directory.join(RESERVE_FILE);
+        fs::remove_file(&reserve).unwrap();
+        fs::create_dir(&reserve).unwrap();
+        let reason = intend(&state, "ann").await.unwrap_err().to_string();
+        assert!(reason.contains("no room for a result"), "{reason}");
+        fs::remove_dir(&reserve).unwrap();
+        intend(&state, "ann").await.unwrap();
+        assert_eq!(fs::metadata(&reserve).unwrap().len(), Limits::USUAL.reserve_bytes as u64);
+    }
+}
