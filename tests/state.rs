@@ -1,4 +1,5 @@
 //! What the state promises, each promise a sentence, on real files.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use oauth_keepalive::{
     core::{

@@ -6,10 +6,11 @@ use super::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 use zeroize::Zeroizing;
 
@@ -32,6 +33,7 @@ pub(super) fn prepare(directory: &Path) -> Result<Opening, Error> {
             .mode(0o700)
             .create(directory)
             .map_err(|error| sorry("cannot make the directory", &error))?;
+        sync_names_of(directory);
     }
     let data = fs::metadata(directory).map_err(|error| sorry("cannot look at it", &error))?;
     if !data.is_dir() {
@@ -39,7 +41,8 @@ pub(super) fn prepare(directory: &Path) -> Result<Opening, Error> {
     }
     warn_if_open(directory, &data);
     let lock = File::open(directory).map_err(|error| sorry("cannot open the directory", &error))?;
-    lock.lock().map_err(|error| sorry("cannot lock the directory", &error))?;
+    lock_within(&lock, LOCK_TIMEOUT)
+        .map_err(|error| sorry("another process has been opening it for too long", &error))?;
     is_writable(directory).map_err(|error| {
         sorry("cannot write there, make it writable for the sidecar's user", &error)
     })?;
@@ -112,7 +115,35 @@ fn write_key(path: &Path, key: &Key) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    sync(path.parent().unwrap_or(Path::new(".")))
+    sync(parent(path))
+}
+
+/// Where the name of `path` stands.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// After a power cut a directory whose name was never synced is gone, with a journal that was. The
+/// ancestors that existed before need it not, and may not even be readable for us.
+fn sync_names_of(directory: &Path) {
+    for path in directory.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        let _ = sync(parent(path));
+    }
+}
+
+fn lock_within(file: &File, timeout: Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < timeout => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            done => return done.map_err(io::Error::from),
+        }
+    }
 }
 
 /// Tried with a file, since mode bits say nothing about read-only mounts.
@@ -147,3 +178,7 @@ const PROBE_FILE: &str = "probe";
 
 /// Most that is read of a key file: the key as base64 is 44 bytes.
 const KEY_FILE_BYTES_MAX: usize = 256;
+
+/// How long another process may take to open the same state: it makes a key and some tables.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);

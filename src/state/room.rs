@@ -10,6 +10,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The reserve of one state directory.
@@ -18,6 +19,8 @@ pub(super) struct Room {
     limits: Limits,
     /// False from the moment the reserve was given up until it was made again.
     whole: bool,
+    /// When making it failed; it is not tried again at once, see [`Limits::retry_after`].
+    failed: Option<(Instant, String)>,
 }
 
 /// How much room state may take.
@@ -29,13 +32,20 @@ pub(super) struct Limits {
     pub(super) pages_max: u32,
     /// Pages by which the database may grow beyond that once the reserve is given up.
     pub(super) reserve_pages: u32,
+    /// Pause between two attempts to make the reserve: each fills the disk for a moment, which is not
+    /// ours alone.
+    pub(super) retry_after: Duration,
 }
 
 impl Limits {
     /// What every state gets. The reserve takes the results of a few hundred calls in flight; the database
     /// has room for far more accounts than one process keeps.
-    pub(super) const USUAL: Self =
-        Self { reserve_bytes: 4 << 20, pages_max: 4 << 20, reserve_pages: 1 << 10 };
+    pub(super) const USUAL: Self = Self {
+        reserve_bytes: 4 << 20,
+        pages_max: 4 << 20,
+        reserve_pages: 1 << 10,
+        retry_after: Duration::from_secs(10),
+    };
 }
 
 impl Room {
@@ -45,7 +55,7 @@ impl Room {
         limits: Limits,
         connection: &Connection,
     ) -> Result<Self, rusqlite::Error> {
-        let room = Self { file: directory.join(RESERVE_FILE), limits, whole: true };
+        let room = Self { file: directory.join(RESERVE_FILE), limits, whole: true, failed: None };
         room.limit(connection)?;
         Ok(room)
     }
@@ -55,10 +65,7 @@ impl Room {
         // The file is asked every time: another process on this state may have given it up.
         let length = fs::metadata(&self.file).map_or(0, |data| data.len());
         if length != self.limits.reserve_bytes as u64 {
-            self.fill().map_err(|error| {
-                let file = self.file.display();
-                format!("no room for a result, {file} cannot be written: {error}; free disk space")
-            })?;
+            self.make()?;
         }
         let pages = |error| format!("its size is not known: {error}");
         if !self.whole {
@@ -86,13 +93,20 @@ impl Room {
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }
 
-    fn fill(&self) -> std::io::Result<()> {
-        let filled = write_reserve(&self.file, self.limits.reserve_bytes);
-        if filled.is_err() {
+    fn make(&mut self) -> Result<(), String> {
+        if let Some((at, reason)) = &self.failed
+            && at.elapsed() < self.limits.retry_after
+        {
+            return Err(reason.clone());
+        }
+        let made = write_reserve(&self.file, self.limits.reserve_bytes).map_err(|error| {
             // Half a reserve would take the room that somebody else may need to finish.
             let _ = fs::remove_file(&self.file);
-        }
-        filled
+            let file = self.file.display();
+            format!("no room for a result, {file} cannot be written: {error}; free disk space")
+        });
+        self.failed = made.as_ref().err().map(|reason| (Instant::now(), reason.clone()));
+        made
     }
 }
 
@@ -126,10 +140,14 @@ mod tests {
         oauth::Token,
         state::{EntryId, Error, Intent, Memory, Settings, State},
     };
-    use std::time::Duration;
 
     /// Forty pages are the empty tables and a little more.
-    const SMALL: Limits = Limits { reserve_bytes: 64 << 10, pages_max: 40, reserve_pages: 40 };
+    const SMALL: Limits = Limits {
+        reserve_bytes: 64 << 10,
+        pages_max: 40,
+        reserve_pages: 40,
+        retry_after: Duration::ZERO,
+    };
 
     fn id(name: &str) -> AccountId {
         AccountId::new("tiktok", name)
@@ -247,7 +265,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_spent_while_the_reserve_cannot_be_made() {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open(&settings(&folder)).await.unwrap();
+        let limits = Limits { retry_after: Duration::ZERO, ..Limits::USUAL };
+        let state = State::open_within(&settings(&folder), limits).await.unwrap();
         let reserve = settings(&folder).directory.join(RESERVE_FILE);
         fs::remove_file(&reserve).unwrap();
         fs::create_dir(&reserve).unwrap();

@@ -14,8 +14,8 @@ use std::{path::Path, time::Duration};
 pub(super) fn open(path: &Path, key_id: KeyId) -> Result<Connection, Refusal> {
     if !path.exists() {
         // Made here and not by SQLite: the files beside it inherit its mode.
-        let made = directory::private_file(path)
-            .and_then(|_| directory::sync(path.parent().unwrap_or(Path::new("."))));
+        let made =
+            directory::private_file(path).and_then(|_| directory::sync(directory::parent(path)));
         made.map_err(|error| Refusal::Unavailable(format!("cannot make the file: {error}")))?;
     }
     let mut connection = Connection::open(path)?;

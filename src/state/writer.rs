@@ -222,7 +222,7 @@ impl Committer {
             self.commit(desk, &mut results)
         };
         for job in results {
-            job.answer(retried.as_ref().map(|()| ()).map_err(|trouble| self.error(trouble)));
+            job.answer(retried.as_ref().copied().map_err(|trouble| self.error(trouble)));
         }
         others.into_iter().for_each(|job| job.answer(Err(self.error(&trouble))));
     }
