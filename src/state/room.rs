@@ -225,12 +225,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_result_of_usual_size_needs_no_room_but_its_own() {
+    async fn results_of_usual_size_need_no_room_but_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
-        let entry = intend(&state, "ann").await.unwrap();
+        let limits = Limits { pages_max: 60, ..SMALL };
+        let state = State::open_within(&settings(&folder), limits).await.unwrap();
+        let mut entries = Vec::new();
+        for number in 0..30 {
+            let account = id(&number.to_string());
+            entries.push((intend(&state, &account.account).await.unwrap(), account));
+        }
         fill(&state).await;
-        state.record_result(entry, &id("ann"), &token(500)).await.unwrap();
+        for (entry, account) in entries {
+            state.record_result(entry, &account, &token(600)).await.unwrap();
+        }
         assert!(settings(&folder).directory.join(RESERVE_FILE).exists());
     }
 

@@ -1,6 +1,7 @@
 //! Directory, key and schema.
 
 use super::*;
+use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn a_new_state_is_reachable_by_its_owner_only() {
@@ -35,15 +36,23 @@ async fn a_state_that_was_closed_has_the_same_key_and_the_same_contents() {
 }
 
 #[tokio::test]
-async fn two_that_open_a_new_state_at_once_share_one_key() {
-    let folder = folder();
-    let settings = settings(folder.path());
-    let (one, two) = tokio::join!(State::open(&settings), State::open(&settings));
-    let secret = Secret::new("invented".to_owned());
-    assert_eq!(
-        one.unwrap().fingerprinter().of_secret(&secret),
-        two.unwrap().fingerprinter().of_secret(&secret)
-    );
+async fn several_that_open_a_new_state_at_once_share_one_key() {
+    for round in 0..10 {
+        let folder = folder();
+        let opening: Vec<_> = (0..4)
+            .map(|_| {
+                let settings = settings(folder.path());
+                tokio::spawn(async move { State::open(&settings).await })
+            })
+            .collect();
+        let mut fingerprints = BTreeSet::new();
+        for state in opening {
+            let state = state.await.unwrap().unwrap_or_else(|error| panic!("{round}: {error}"));
+            let secret = Secret::new("invented".to_owned());
+            fingerprints.insert(state.fingerprinter().of_secret(&secret).as_hash());
+        }
+        assert_eq!(fingerprints.len(), 1, "round {round}");
+    }
 }
 
 #[tokio::test]
