@@ -7,6 +7,7 @@ use super::{
 };
 use crate::core::{AccountId, Cause, Timestamp, TokenFacts};
 use rusqlite::{Row, params};
+use std::sync::Arc;
 
 /// Adds or replaces.
 pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> {
@@ -63,16 +64,22 @@ pub(super) fn memories(desk: &Desk) -> Result<Vec<Memory>, Refusal> {
          FROM memory ORDER BY provider, account",
     )?;
     let mut rows = all.query([])?;
-    let mut memories = Vec::new();
+    let mut memories: Vec<Memory> = Vec::new();
     while let Some(row) = rows.next()? {
-        memories.push(read(row)?);
+        let provider: String = row.get(0)?;
+        // Sorted by provider: a million accounts share a dozen names.
+        let provider = match memories.last() {
+            Some(last) if *last.id.provider == *provider => Arc::clone(&last.id.provider),
+            _ => provider.into(),
+        };
+        memories.push(read(row, provider)?);
     }
     Ok(memories)
 }
 
-fn read(row: &Row<'_>) -> Result<Memory, Refusal> {
+fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
     Ok(Memory {
-        id: AccountId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?),
+        id: AccountId::new(provider, row.get::<_, String>(1)?),
         token: read_facts(row)?,
         first_seen_at: Timestamp::from_unix(row.get(8)?),
         last_refresh_at: instant(row, 9)?,

@@ -455,7 +455,14 @@ fn open_database(
     limits: Limits,
     sealer: &Sealer,
 ) -> Result<Desk, Refusal> {
-    let connection = schema::open(file, sealer.key_id())?;
+    let connection = match schema::open(file, sealer.key_id()) {
+        // Even reading needs a little room, and what must be read are tokens that wait to be saved.
+        Err(trouble) if trouble.is_about_room() => {
+            room::remove_reserve(&settings.directory);
+            schema::open(file, sealer.key_id())?
+        }
+        opened => opened?,
+    };
     let mut room = Room::new(&settings.directory, limits, &connection)?;
     if let Err(reason) = room.ensure(&connection) {
         // Not fatal: results of an earlier run are read and saved without it; spending waits.

@@ -81,8 +81,7 @@ impl Room {
 
     /// Gives the reserve up for a result that did not fit.
     pub(super) fn release(&mut self, connection: &Connection) {
-        // Not there, or not removable: the commit that follows says whether there is room now.
-        let _ = fs::remove_file(&self.file);
+        remove(&self.file);
         self.whole = false;
         let _ = self.limit(connection);
     }
@@ -101,13 +100,23 @@ impl Room {
         }
         let made = write_reserve(&self.file, self.limits.reserve_bytes).map_err(|error| {
             // Half a reserve would take the room that somebody else may need to finish.
-            let _ = fs::remove_file(&self.file);
+            remove(&self.file);
             let file = self.file.display();
             format!("no room for a result, {file} cannot be written: {error}; free disk space")
         });
         self.failed = made.as_ref().err().map(|reason| (Instant::now(), reason.clone()));
         made
     }
+}
+
+/// Gives the reserve up before there is a connection.
+pub(super) fn remove_reserve(directory: &Path) {
+    remove(&directory.join(RESERVE_FILE));
+}
+
+/// Not there, or not removable: the write that follows says whether there is room now.
+fn remove(file: &Path) {
+    let _ = fs::remove_file(file);
 }
 
 /// Real bytes: a sparse file, or one that compresses to nothing, reserves nothing.

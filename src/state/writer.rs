@@ -217,8 +217,10 @@ impl Committer {
             Ok(())
         } else {
             // Alone, so that nothing that can wait takes the room; and with the reserve given up, which
-            // is kept for this moment only. A trouble that is not about room fails the same way again.
-            desk.room.release(&desk.connection);
+            // is kept for this moment only.
+            if trouble.is_about_room() {
+                desk.room.release(&desk.connection);
+            }
             self.commit(desk, &mut results)
         };
         for job in results {
@@ -270,6 +272,14 @@ impl Committer {
 }
 
 impl Refusal {
+    /// True when more room might help. Not every write of SQLite tells a full disk from a broken one.
+    pub(super) fn is_about_room(&self) -> bool {
+        matches!(self, Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) if matches!(
+            failure.code,
+            ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen
+        ))
+    }
+
     /// The same, for the caller.
     pub(super) fn at(&self, place: &str) -> Error {
         let place = place.to_owned();
