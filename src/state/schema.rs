@@ -165,3 +165,32 @@ CREATE INDEX outbox_incident ON outbox (incident);
 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
 CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_on_the_disk_and_a_deleted_record_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("state.db"), [1; 4]).unwrap();
+        // 2 is FULL.
+        for (name, expected) in [("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 1)] {
+            let value: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            assert_eq!(value, expected, "{name}");
+        }
+        let mode: String =
+            connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn opening_an_old_file_again_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        drop(open(&path, [1; 4]).unwrap());
+        let before = std::fs::read(&path).unwrap();
+        drop(open(&path, [1; 4]).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}

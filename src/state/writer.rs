@@ -229,7 +229,8 @@ impl Committer {
         others.into_iter().for_each(|job| job.answer(Err(self.error(&trouble))));
     }
 
-    /// One transaction. An error means that nothing of it is durable.
+    /// One transaction. After an error nobody may rely on any of it; whether a failed fsync left it on the
+    /// disk, only a restart would tell.
     fn commit(&self, desk: &mut Desk, batch: &mut [Box<dyn Job>]) -> Result<(), Refusal> {
         let writes = batch.iter().any(|job| job.kind() != Kind::Read);
         let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN DEFERRED" };
