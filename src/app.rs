@@ -278,7 +278,12 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             body_deadline: server::reports::BODY_DEADLINE,
         };
         let handler = move |request| server::reports::handle(context.clone(), request);
-        surface.push(tokio::spawn(server::listener::run(listener, limits, handler, surface_stopped)));
+        surface.push(tokio::spawn(server::listener::run(
+            listener,
+            limits,
+            handler,
+            surface_stopped,
+        )));
     }
     let events = reporter.events().clone();
     Ok(Running {
@@ -314,16 +319,16 @@ pub async fn fleet(
         reopened.push(reopen(refresher, open).await);
     }
     if !reopened.is_empty() {
-        tracing::warn!(entries = reopened.len(), "the last run left refreshes open; they are brought to their end first");
+        tracing::warn!(
+            entries = reopened.len(),
+            "the last run left refreshes open; they are brought to their end first"
+        );
     }
     fleet.handle(now, Input::Reopened(reopened));
     Ok(fleet)
 }
 
-async fn reopen(
-    refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
-    open: OpenEntry,
-) -> Reopened {
+async fn reopen(refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>, open: OpenEntry) -> Reopened {
     let OpenEntry { id, intent, result, .. } = open;
     let apps = refresher.apps.load_full();
     // The store says which app an account belongs to; while it cannot be read, its provider's will do.
@@ -343,7 +348,9 @@ fn titles(apps: &Apps) -> BTreeMap<String, String> {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}; is another sidecar running, or the port taken?")
+        format!(
+            "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
+        )
     })
 }
 
@@ -391,7 +398,11 @@ struct Reloader {
 }
 
 impl Reloader {
-    async fn run(mut self, mut asked: mpsc::Receiver<ReloadRequest>, mut stop: watch::Receiver<bool>) {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<ReloadRequest>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut file = config::watch::Watch::new(&self.path);
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => hangup,

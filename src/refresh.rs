@@ -239,7 +239,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let intent = Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
-            Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
+            // Somebody else is at it, or was a moment ago: look again a little later.
+            Err(state::Error::LeaseLost { .. } | state::Error::EntryOpen { .. }) => {
+                return Finished::Blocked(Blocked::LeaseHeld);
+            }
             Err(error) => return blocked_by_state(&error),
         };
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });

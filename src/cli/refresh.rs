@@ -78,6 +78,7 @@ fn healthy(id: &AccountId, token: TokenFacts, now: Timestamp) -> Memory {
         cause: None,
         cause_since: None,
         told: None,
+        told_since: None,
         failed_in_a_row: 0,
         not_before: None,
     }

@@ -66,6 +66,35 @@ pub(super) fn key(settings: &Settings) -> Result<Key, Error> {
     make_key(&file)
 }
 
+/// Says how the directory and the key stand, without making either.
+pub(super) fn examine(settings: &Settings) -> Result<String, Error> {
+    let directory = &settings.directory;
+    let place = directory.display();
+    if let Some(file) = &settings.key_file {
+        read_key(file)?;
+    }
+    let is_new = !directory.exists();
+    // The nearest one that exists: the rest is made at the first start.
+    let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let access =
+        rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    access.map_err(|error| {
+        let reason =
+            format!("cannot write there ({error}); make it writable for the sidecar's user");
+        unavailable(nearest, reason)
+    })?;
+    if !nearest.is_dir() {
+        return Err(unavailable(nearest, "is not a directory; name another one".to_owned()));
+    }
+    if is_new {
+        return Ok(format!("{place} will be made at the first start"));
+    }
+    if settings.key_file.is_none() && database(settings).exists() {
+        read_key(&directory.join(KEY_FILE))?;
+    }
+    Ok(format!("{place} is writable"))
+}
+
 /// Opens or creates a file that only its owner may read.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)

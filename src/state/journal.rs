@@ -61,6 +61,15 @@ pub(super) fn intend_probe(
     Ok(changed == 1)
 }
 
+/// Gives the one probe back: the provider refused it before it looked at the refresh token.
+pub(super) fn return_probe(desk: &Desk, entry: EntryId) -> Result<(), Refusal> {
+    desk.connection.execute(
+        "UPDATE journal SET probed = 0 WHERE entry = ?1 AND orphan = 0 AND result IS NULL",
+        [entry.0],
+    )?;
+    Ok(())
+}
+
 /// Keeps the result, whatever happened to the lease or to the entry.
 pub(super) fn record_result(
     desk: &Desk,
@@ -71,7 +80,9 @@ pub(super) fn record_result(
 ) -> Result<(), Refusal> {
     let before: Option<Option<i64>> = desk
         .connection
-        .prepare("SELECT result FROM journal WHERE entry = ?1 AND provider = ?2 AND account = ?3")?
+        .prepare_cached(
+            "SELECT result FROM journal WHERE entry = ?1 AND provider = ?2 AND account = ?3",
+        )?
         .query_row((entry.0, &*id.provider, &*id.account), |row| row.get(0))
         .optional()?;
     match before {
@@ -106,7 +117,7 @@ pub(super) fn close(desk: &Desk, entry: EntryId, closing: Closing) -> Result<(),
     )?;
     let account: Option<(String, String)> = desk
         .connection
-        .prepare(
+        .prepare_cached(
             "UPDATE journal SET orphan = 1 WHERE entry = ?1 AND orphan = 0
              RETURNING provider, account",
         )?
@@ -126,12 +137,12 @@ pub(super) fn open_entries(desk: &Desk, of: Option<&AccountId>) -> Result<Vec<Se
     let rows = match of {
         None => desk
             .connection
-            .prepare(&format!("{all} ORDER BY entry"))?
+            .prepare_cached(&format!("{all} ORDER BY entry"))?
             .query_map([], read)?
             .collect::<Result<Vec<_>, _>>()?,
         Some(id) => desk
             .connection
-            .prepare(&format!("{all} AND provider = ?1 AND account = ?2"))?
+            .prepare_cached(&format!("{all} AND provider = ?1 AND account = ?2"))?
             .query_map((&*id.provider, &*id.account), read)?
             .collect::<Result<Vec<_>, _>>()?,
     };
@@ -150,7 +161,9 @@ pub(super) fn lengths(desk: &Desk) -> Result<(usize, usize), Refusal> {
 
 fn open_entry_exists(connection: &Connection, id: &AccountId) -> Result<bool, Refusal> {
     Ok(connection
-        .prepare("SELECT 1 FROM journal WHERE provider = ?1 AND account = ?2 AND orphan = 0")?
+        .prepare_cached(
+            "SELECT 1 FROM journal WHERE provider = ?1 AND account = ?2 AND orphan = 0",
+        )?
         .exists((&*id.provider, &*id.account))?)
 }
 
@@ -161,7 +174,7 @@ fn insert_orphan(
     sealed: &[u8],
 ) -> Result<(), Refusal> {
     let known = connection
-        .prepare(
+        .prepare_cached(
             "SELECT 1 FROM journal
              WHERE provider = ?1 AND account = ?2 AND orphan = 1 AND result = ?3",
         )?

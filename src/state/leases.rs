@@ -20,7 +20,9 @@ pub(super) fn take(
 ) -> Result<Option<Lease>, Refusal> {
     let row = desk
         .connection
-        .prepare("SELECT holder, expires_at FROM lease WHERE provider = ?1 AND account = ?2")?
+        .prepare_cached(
+            "SELECT holder, expires_at FROM lease WHERE provider = ?1 AND account = ?2",
+        )?
         .query_row((&*id.provider, &*id.account), |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
         })
@@ -66,7 +68,7 @@ pub(super) fn release(desk: &Desk, lease: &Lease) -> Result<(), Refusal> {
 pub(super) fn check(desk: &Desk, lease: &Lease, at: Option<Timestamp>) -> Result<(), Refusal> {
     let expires_at: Option<i64> = desk
         .connection
-        .prepare(
+        .prepare_cached(
             "SELECT expires_at FROM lease
              WHERE epoch = ?1 AND holder = ?2 AND provider = ?3 AND account = ?4",
         )?

@@ -1,23 +1,22 @@
 //! What is remembered about each account from one start to the next.
 
 use super::{
-    Memory,
     journal::{fingerprint, number},
     writer::{Desk, Refusal},
 };
-use crate::core::{AccountId, Cause, Timestamp, TokenFacts};
+use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
 use rusqlite::{Row, params};
 use std::sync::Arc;
 
 /// Adds or replaces.
 pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> {
-    let mut put = desk.connection.prepare(
+    let mut put = desk.connection.prepare_cached(
         "INSERT INTO memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT DO UPDATE SET
              token = excluded.token, renewable_by = excluded.renewable_by,
              issued_at = excluded.issued_at, expires_at = excluded.expires_at,
              refresh_expires_at = excluded.refresh_expires_at,
-             missing_scopes = excluded.missing_scopes, first_seen_at = excluded.first_seen_at,
+             missing_scopes = excluded.missing_scopes, told_since = excluded.told_since,
              last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
              cause_since = excluded.cause_since, told = excluded.told,
              failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before",
@@ -33,7 +32,7 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
             token.and_then(|token| token.expires_at).map(Timestamp::as_unix),
             token.and_then(|token| token.refresh_expires_at).map(Timestamp::as_unix),
             token.map(|token| token.missing_scopes),
-            memory.first_seen_at.as_unix(),
+            memory.told_since.map(Timestamp::as_unix),
             memory.last_refresh_at.map(Timestamp::as_unix),
             memory.cause.map(Cause::as_label),
             memory.cause_since.map(Timestamp::as_unix),
@@ -47,8 +46,9 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
 
 /// Forgets; what was not known is forgotten already.
 pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
-    let mut delete =
-        desk.connection.prepare("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
+    let mut delete = desk
+        .connection
+        .prepare_cached("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
     for id in ids {
         delete.execute((&*id.provider, &*id.account))?;
     }
@@ -57,9 +57,9 @@ pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
 
 /// Everything, sorted by account.
 pub(super) fn memories(desk: &Desk) -> Result<Vec<Memory>, Refusal> {
-    let mut all = desk.connection.prepare(
+    let mut all = desk.connection.prepare_cached(
         "SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
-                missing_scopes, first_seen_at, last_refresh_at, cause, cause_since, told,
+                missing_scopes, told_since, last_refresh_at, cause, cause_since, told,
                 failed_in_a_row, not_before
          FROM memory ORDER BY provider, account",
     )?;
@@ -81,7 +81,7 @@ fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
     Ok(Memory {
         id: AccountId::new(provider, row.get::<_, String>(1)?),
         token: read_facts(row)?,
-        first_seen_at: Timestamp::from_unix(row.get(8)?),
+        told_since: instant(row, 8)?,
         last_refresh_at: instant(row, 9)?,
         cause: cause(row, 10)?,
         cause_since: instant(row, 11)?,

@@ -26,7 +26,7 @@ use self::{
     writer::{Desk, Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Cause, Fingerprint, Secret, Timestamp, TokenFacts, notices::Notice},
+    core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
 };
 use std::{
@@ -96,29 +96,6 @@ pub enum Closing {
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
-}
-
-/// What is remembered about an account from one start to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Which account.
-    pub id: AccountId,
-    /// The token that the rest is about; with another token in the store, its instants are void.
-    pub token: Option<TokenFacts>,
-    /// When that token was first seen.
-    pub first_seen_at: Timestamp,
-    /// When a refresh last succeeded.
-    pub last_refresh_at: Option<Timestamp>,
-    /// What is wrong.
-    pub cause: Option<Cause>,
-    /// Since when.
-    pub cause_since: Option<Timestamp>,
-    /// The cause that somebody was told about.
-    pub told: Option<Cause>,
-    /// Refreshes that failed in a row.
-    pub failed_in_a_row: u16,
-    /// Not to be tried before this.
-    pub not_before: Option<Timestamp>,
 }
 
 /// A notice that is owed to one address.
@@ -217,6 +194,14 @@ impl State {
         .await
     }
 
+    /// Looks at what `settings` name and changes nothing: for `check`. Answers in a sentence.
+    ///
+    /// # Errors
+    /// When the directory or the key could not be used.
+    pub fn examine(settings: &Settings) -> Result<String, Error> {
+        directory::examine(settings)
+    }
+
     /// Commits since this handle was opened: far fewer than calls, when calls come together.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -280,6 +265,11 @@ impl State {
     ) -> Result<bool, Error> {
         let lease = lease.clone();
         self.run(Kind::Write, move |desk| journal::intend_probe(desk, &lease, entry, over_at)).await
+    }
+
+    /// Gives the one probe back: the provider refused it before it looked at the refresh token.
+    pub async fn return_probe(&self, entry: EntryId) -> Result<(), Error> {
+        self.run(Kind::Write, move |desk| journal::return_probe(desk, entry)).await
     }
 
     /// Records the new token. Accepted whatever happened to the lease or the entry: the provider has

@@ -51,7 +51,7 @@ pub(super) fn fire(desk: &Desk, notice: &Notice, addresses: &[Vec<u8>]) -> Resul
     }
     let incident = desk.connection.last_insert_rowid();
     let text = notice_text(notice);
-    let mut owe = desk.connection.prepare(
+    let mut owe = desk.connection.prepare_cached(
         "INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
          VALUES (?1, ?2, ?3, 0, 'owed', ?4, ?5, ?6)",
     )?;
@@ -66,7 +66,9 @@ pub(super) fn resolve(desk: &Desk, notice: &Notice) -> Result<bool, Refusal> {
     let subject = subject_text(&notice.subject);
     let incident: Option<i64> = desk
         .connection
-        .prepare("DELETE FROM incident WHERE subject = ?1 AND cause = ?2 RETURNING incident")?
+        .prepare_cached(
+            "DELETE FROM incident WHERE subject = ?1 AND cause = ?2 RETURNING incident",
+        )?
         .query_map((&subject, notice.cause.as_label()), |row| row.get(0))?
         .next()
         .transpose()?;
@@ -106,7 +108,7 @@ fn owe_resolved(connection: &Connection, incident: i64, notice: &Notice) -> Resu
 
 /// Mails that are due, oldest first.
 pub(super) fn owed(desk: &Desk, now: Timestamp, at_most: usize) -> Result<Vec<Sealed>, Refusal> {
-    let mut due = desk.connection.prepare(
+    let mut due = desk.connection.prepare_cached(
         "SELECT mail, incident, recipient, subject, resolved, address, notice, attempts
          FROM outbox WHERE stage = 'owed' AND due_at <= ?1 ORDER BY mail LIMIT ?2",
     )?;
@@ -133,7 +135,7 @@ pub(super) fn outlook(desk: &Desk) -> Result<(Option<Timestamp>, usize), Refusal
 pub(super) fn settle(desk: &Desk, mail: i64, attempt: Attempt) -> Result<(), Refusal> {
     let stage: Option<(String, bool)> = desk
         .connection
-        .prepare("SELECT stage, resolved FROM outbox WHERE mail = ?1")?
+        .prepare_cached("SELECT stage, resolved FROM outbox WHERE mail = ?1")?
         .query_row([mail], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((stage, resolved)) = stage else { return Ok(()) };

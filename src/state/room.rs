@@ -147,7 +147,7 @@ mod tests {
     use crate::{
         core::{AccountId, Fingerprint, Secret, Timestamp, notices},
         oauth::Token,
-        state::{EntryId, Error, Intent, Memory, Settings, State},
+        state::{EntryId, Error, Intent, Settings, State},
     };
 
     /// Forty pages are the empty tables and a little more.
@@ -196,7 +196,7 @@ mod tests {
             let memory = Memory {
                 id: id(&format!("{number:0200}")),
                 token: None,
-                first_seen_at: Timestamp::MIN,
+                told_since: None,
                 last_refresh_at: None,
                 cause: None,
                 cause_since: None,

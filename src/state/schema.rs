@@ -129,7 +129,7 @@ CREATE TABLE memory (
     expires_at         INTEGER,
     refresh_expires_at INTEGER,
     missing_scopes     INTEGER,
-    first_seen_at      INTEGER NOT NULL,
+    told_since         INTEGER,
     last_refresh_at    INTEGER,
     cause              TEXT,
     cause_since        INTEGER,

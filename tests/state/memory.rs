@@ -13,7 +13,7 @@ fn full(name: &str) -> Memory {
             refresh_expires_at: Some(Timestamp::MAX),
             missing_scopes: u32::MAX,
         }),
-        first_seen_at: Timestamp::MIN,
+        told_since: None,
         last_refresh_at: Some(at(3)),
         cause: Some(Cause::RotationLost),
         cause_since: Some(at(4)),
@@ -27,7 +27,7 @@ fn bare(name: &str) -> Memory {
     Memory {
         id: AccountId::new("tiktok", name),
         token: None,
-        first_seen_at: at(0),
+        told_since: Some(at(0)),
         last_refresh_at: None,
         cause: None,
         cause_since: None,
