@@ -1,0 +1,5 @@
+//! The stage on which the real program is shown and tested.
+
+mod disk;
+mod http;
+pub mod provider;
