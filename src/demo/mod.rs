@@ -2,4 +2,5 @@
 
 mod disk;
 mod http;
+pub mod mailbox;
 pub mod provider;
