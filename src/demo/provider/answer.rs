@@ -5,9 +5,12 @@
 
 use super::{
     Call, Fault, LogEntry, Refreshed, Shared, Surface, What,
-    ledger::{Pair, Standing, random_hex},
+    ledger::{Pair, Standing},
 };
-use crate::demo::http::{Closed, Reply, pairs_of, text_of};
+use crate::demo::{
+    http::{Closed, Reply, pairs_of, text_of},
+    random_hex,
+};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,

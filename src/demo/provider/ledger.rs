@@ -2,6 +2,7 @@
 //! draws token texts from the operating system; it survives a crash as a JSON file.
 
 use super::log::Refreshed;
+use crate::demo::random_hex;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -269,13 +270,6 @@ impl Ledger {
         self.issued.push(text.clone());
         text
     }
-}
-
-/// 128 random bits.
-pub(super) fn random_hex() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn later(at: Millis, by: Duration) -> Millis {

@@ -12,7 +12,7 @@ mod log;
 pub use fault::{Fault, Lasting, Surface};
 pub use log::{Call, LogEntry, Refreshed, What};
 
-use super::{disk::write_durably, http};
+use super::{disk::write_durably, http, random_hex};
 use crate::{
     clock::Clock,
     core::{Secret, Timestamp},
@@ -63,7 +63,7 @@ impl Default for ProviderSettings {
             grace: Duration::ZERO,
             reuse_revokes_family: false,
             client_key: "demo-client-key".to_owned(),
-            client_secret: format!("demo-secret-{}", ledger::random_hex()),
+            client_secret: format!("demo-secret-{}", random_hex()),
             error_status: 200,
             file: None,
         }
