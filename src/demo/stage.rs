@@ -61,7 +61,9 @@ impl Stage {
         let memory = read.map_err(|error| format!("{}: {error}", file.display()))?;
         if !memory.complete {
             let place = directory.display();
-            return Err(format!("{place}: the demo there never began; empty it or name another --dir"));
+            return Err(format!(
+                "{place}: the demo there never began; empty it or name another --dir"
+            ));
         }
         Ok(Self { directory, memory, continues: true })
     }

@@ -15,7 +15,8 @@ pub(super) struct Content {
 pub(super) fn read(raw: &[u8]) -> Content {
     let raw = String::from_utf8_lossy(raw);
     let (head, _) = split(&raw);
-    let mut content = Content { subject: decode_words(&field(head, "Subject")), ..Content::default() };
+    let mut content =
+        Content { subject: decode_words(&field(head, "Subject")), ..Content::default() };
     collect(&raw, PARTS_DEEP_MAX, &mut content);
     content
 }
@@ -53,7 +54,8 @@ fn field(head: &str, name: &str) -> String {
             Some(value) if line.starts_with([' ', '\t']) => value.push_str(line),
             Some(_) => break,
             None => {
-                let found = line.split_once(':').filter(|(have, _)| have.eq_ignore_ascii_case(name));
+                let found =
+                    line.split_once(':').filter(|(have, _)| have.eq_ignore_ascii_case(name));
                 value = found.map(|(_, first)| first.to_owned());
             }
         }
@@ -195,8 +197,7 @@ mod tests {
             ))
             .unwrap();
         let content = read(&message.formatted());
-        let subject =
-            "Größe — a subject that is so long that it must be folded over two lines, ok";
+        let subject = "Größe — a subject that is so long that it must be folded over two lines, ok";
         assert_eq!(content.subject, subject);
         assert_eq!(content.text.trim_end(), "one\r\n.two ü");
         assert_eq!(content.html.as_deref().map(str::trim_end), Some("<p>one ü</p>"));

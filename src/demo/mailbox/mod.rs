@@ -330,7 +330,8 @@ mod tests {
     #[tokio::test]
     async fn a_mail_is_kept_with_its_envelope_and_its_stuffed_dots_taken_out() {
         let mailbox = Mailbox::start().await.unwrap();
-        let body = "Subject: hello\r\nContent-Type: text/plain\r\n\r\n..a dot\r\n...two\r\nend\r\n.";
+        let body =
+            "Subject: hello\r\nContent-Type: text/plain\r\n\r\n..a dot\r\n...two\r\nend\r\n.";
         let codes = talk(
             &mailbox,
             &[

@@ -87,7 +87,10 @@ pub(super) struct Pair {
 pub(super) enum Standing<'a> {
     /// Unknown, expired, or the consent is gone.
     Invalid,
-    Valid { open_id: &'a str, scopes: &'a [String] },
+    Valid {
+        open_id: &'a str,
+        scopes: &'a [String],
+    },
 }
 
 impl Ledger {
@@ -145,8 +148,11 @@ impl Ledger {
         terms: &Terms,
     ) {
         let text = self.draw("demo-refresh", account);
-        let refresh =
-            RefreshToken { text, ends_at: later(issued_at, terms.refresh_life), end_is_fixed: false };
+        let refresh = RefreshToken {
+            text,
+            ends_at: later(issued_at, terms.refresh_life),
+            end_is_fixed: false,
+        };
         let consent = Consent {
             open_id: format!("demo-open-id-{account}"),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),

@@ -101,8 +101,7 @@ impl Provider {
             log: Log::default(),
             in_flight: HashMap::new(),
         };
-        let shared =
-            Arc::new(Shared { settings, started, started_at, state: Mutex::new(state) });
+        let shared = Arc::new(Shared { settings, started, started_at, state: Mutex::new(state) });
         shared.state().remember(&shared)?;
         let answering = Arc::clone(&shared);
         let serving = tokio::spawn(http::serve(listener, move |request| {
