@@ -1,6 +1,6 @@
 //! The demo's provider over real sockets: its dialect, its rotation, its faults, and its log. What the
 //! whole-program tests conclude from its log is only as true as what is held here.
-#![expect(missing_docs, reason = "a test binary")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use oauth_keepalive::{
     core::Secret,

@@ -77,15 +77,6 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 6] = [
-        Self::RevokeConsent,
-        Self::DropScope,
-        Self::LoseAnswer,
-        Self::LimitRate,
-        Self::RefreshTokenEnds,
-        Self::ChangeSecret,
-    ];
-
     /// The word for it in the stage's memory.
     pub(super) const fn as_label(self) -> &'static str {
         match self {
@@ -167,10 +158,19 @@ const SECRET_BEFORE_END: Duration = Duration::from_secs(15);
 mod tests {
     use super::*;
 
+    const STEPS: [Step; 6] = [
+        Step::RevokeConsent,
+        Step::DropScope,
+        Step::LoseAnswer,
+        Step::LimitRate,
+        Step::RefreshTokenEnds,
+        Step::ChangeSecret,
+    ];
+
     #[test]
     fn twelve_accounts_give_every_role_to_exactly_one_and_leave_the_others_healthy() {
         let cast = cast(ACCOUNTS_MIN);
-        for step in Step::ALL {
+        for step in STEPS {
             let Some(role) = step.role() else { continue };
             assert_eq!(cast.iter().filter(|actor| actor.role == role).count(), 1, "{role:?}");
         }
@@ -184,7 +184,7 @@ mod tests {
         for seconds in [60, 75, 90, 120, 600, 86_400] {
             let run_for = Duration::from_secs(seconds);
             let script = script(Some(run_for));
-            assert_eq!(script.len(), Step::ALL.len());
+            assert_eq!(script.len(), STEPS.len());
             for (at, step) in script {
                 assert!(at + step.shows_within() <= run_for, "{step:?} in {seconds} s");
             }

@@ -46,13 +46,10 @@ where
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let Ok((stream, _)) = listener.accept().await else {
             // Usually "too many open files": a pause lets connections end, a return would end the stage.
-            Err(_) => {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            sleep(ACCEPT_PAUSE).await;
+            continue;
         };
         while connections.try_join_next().is_some() {}
         let answer = answer.clone();

@@ -6,16 +6,17 @@ use super::{
     cast::{ACCOUNTS_MAX, ACCOUNTS_MIN, Actor, LIFE, Role, SHORTEST, Step, cast, script},
     mailbox::Mailbox,
     narrator::{Narrator, line},
-    provider::{Fault, Lasting, LogEntry, Provider, ProviderSettings, Refreshed, Surface, What},
-    publisher::{Publisher, PublisherSettings},
+    provider::{Fault, Lasting, LogEntry, Provider, ProviderSettings, Surface},
+    publisher::{Answers, Publisher, PublisherSettings},
     random_hex,
     stage::{Places, Stage, read_store},
 };
 use crate::{
     app::{self, Running},
-    core::{Event, Secret},
+    core::Event,
 };
 use std::{
+    collections::BTreeMap,
     future::pending,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -23,7 +24,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{broadcast, watch},
+    sync::broadcast,
     time::{interval_at, sleep_until},
 };
 
@@ -37,27 +38,30 @@ pub async fn run(options: Options) -> Result<bool, String> {
         Some(directory) => (directory.clone(), false),
         None => (temporary(), true),
     };
-    let stage = Stage::set(&directory, options.accounts)?;
+    let outcome = play(&options, &directory).await;
+    if is_temporary && !matches!(outcome, Ok(false)) {
+        // What stays behind when this fails is a folder in the temporary directory.
+        let _ = std::fs::remove_dir_all(&directory);
+    } else {
+        say(&format!("All of it is in {}\n", directory.display()));
+    }
+    outcome
+}
+
+async fn play(options: &Options, directory: &Path) -> Result<bool, String> {
+    let stage = Stage::set(directory, options.accounts)?;
     let mut play = Play::prepare(stage, options.run_for).await?;
-    play.write_config(&options)?;
+    play.write_config(options)?;
     let program = app::start(&play.stage.config()).await?;
     let events = program.events.subscribe();
     play.introduce(&program);
     play.open(program.reports)?;
     play.perform(events).await?;
     say("Stopping: calls in flight are answered and saved first.\n");
-    // From here on nobody posts, so that the stop is not judged by posts after it.
-    let posted = play.publisher.take();
+    // From here on nobody posts, so that the stop is not judged by what would come after it.
+    let answers = play.publisher.take().map(|publisher| publisher.answers());
     program.stop().await;
-    let all_well = play.judge(posted.as_ref())?;
-    drop(play);
-    if is_temporary && all_well {
-        // What is left behind is a folder in the temporary directory.
-        let _ = std::fs::remove_dir_all(&directory);
-    } else {
-        say(&format!("All of it is in {}\n", directory.display()));
-    }
-    Ok(all_well)
+    play.judge(&answers.unwrap_or_default())
 }
 
 fn check(options: &Options) -> Result<(), String> {
@@ -94,6 +98,8 @@ struct Play {
     mend_at: Option<Duration>,
     run_for: Option<Duration>,
     started: Instant,
+    /// The number of the last mail that was told.
+    mails_told: usize,
 }
 
 impl Play {
@@ -127,6 +133,7 @@ impl Play {
             mend_at: None,
             run_for,
             started: Instant::now(),
+            mails_told: 0,
         };
         // The secret may change once in each run; everything else happens once in the life of a stage.
         let stage = &play.stage;
@@ -211,7 +218,7 @@ impl Play {
                 () = self.until_next_step() => self.step()?,
                 () = self.until_end() => return Ok(()),
                 _ = digest.tick() => self.say("", &narrator.digest()),
-                Ok(()) = arrivals.changed() => self.tell_mails(&mut arrivals),
+                Ok(()) = arrivals.changed() => self.tell_mails(),
                 _ = interrupted.recv() => return Ok(()),
                 _ = terminated.recv() => return Ok(()),
             }
@@ -293,12 +300,13 @@ impl Play {
         actor.map(|actor| actor.account.clone()).unwrap_or_default()
     }
 
-    fn tell_mails(&self, arrivals: &mut watch::Receiver<usize>) {
-        let seen = *arrivals.borrow_and_update();
-        // Usually one; several when they came within one turn of the loop.
-        for mail in self.mailbox.mails().iter().rev().take_while(|mail| mail.number == seen) {
-            let name = mail.to.first().and_then(|to| to.split('@').next()).unwrap_or_default();
-            self.say("mail", &format!("to {name}: {}", mail.subject));
+    fn tell_mails(&mut self) {
+        for mail in self.mailbox.mails() {
+            if mail.number > self.mails_told {
+                self.mails_told = mail.number;
+                let name = mail.to.first().and_then(|to| to.split('@').next()).unwrap_or_default();
+                self.say("mail", &format!("to {name}: {}", mail.subject));
+            }
         }
     }
 
@@ -307,8 +315,8 @@ impl Play {
     }
 
     /// Prints the summary and every promise that was not kept.
-    fn judge(&self, publisher: Option<&Publisher>) -> Result<bool, String> {
-        let findings = self.findings(publisher)?;
+    fn judge(&self, answers: &BTreeMap<String, Answers>) -> Result<bool, String> {
+        let findings = self.findings(answers)?;
         say(&format!("\nSummary\n{}", findings.summary()));
         let violations = findings.violations();
         for violation in &violations {
@@ -320,12 +328,11 @@ impl Play {
         Ok(violations.is_empty())
     }
 
-    fn findings(&self, publisher: Option<&Publisher>) -> Result<Findings, String> {
+    fn findings(&self, answers: &BTreeMap<String, Answers>) -> Result<Findings, String> {
         let elapsed = self.started.elapsed();
         let database = self.stage.database();
         let rows = read_store(&database);
         let rows = rows.map_err(|error| format!("{}: {error}", database.display()))?;
-        let answers = publisher.map(Publisher::answers).unwrap_or_default();
         let is_over = |(at, step): &(Duration, Step)| *at + step.shows_within() <= elapsed;
         let due: Vec<Step> =
             self.taken.iter().filter(|taken| is_over(taken)).map(|(_, step)| *step).collect();
@@ -360,20 +367,14 @@ impl Play {
     /// or a crash in the middle of a request, permits.
     fn retired_presented(&self) -> usize {
         let log = self.provider.log();
-        let presented = |account: &str| {
-            let fits = |entry: &&LogEntry| {
-                entry.account.as_deref() == Some(account)
-                    && entry.retired_presented()
-                    && matches!(entry.what, What::Refresh(Refreshed::Retired | Refreshed::Repeated))
-            };
-            log.iter().filter(fits).count()
+        let too_often = |actor: &Actor| {
+            let presented = log.iter().filter(|entry| {
+                entry.retired_presented() && entry.account.as_ref() == Some(&actor.account)
+            });
+            let permitted = usize::from(actor.role == Role::AnswerLost || self.stage.continues);
+            presented.count().saturating_sub(permitted)
         };
-        let permitted =
-            |actor: &Actor| usize::from(actor.role == Role::AnswerLost || self.stage.continues);
-        self.actors
-            .iter()
-            .map(|actor| presented(&actor.account).saturating_sub(permitted(actor)))
-            .sum()
+        self.actors.iter().map(too_often).sum()
     }
 }
 
@@ -422,3 +423,112 @@ const SETTLING: Duration = Duration::from_secs(8);
 const MEND_AFTER_FREEZE: Duration = Duration::from_secs(3);
 /// … and at the latest so long after it was changed, or tokens would end before anybody could renew.
 const MEND_AFTER_MAX: Duration = Duration::from_secs(7);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Cause;
+
+    async fn prepared(directory: &Path) -> Play {
+        let stage = Stage::set(directory, ACCOUNTS_MIN).unwrap();
+        Play::prepare(stage, Some(Duration::from_secs(90))).await.unwrap()
+    }
+
+    /// Acts as if the play had begun so long ago.
+    fn reach(play: &mut Play, elapsed: u64) {
+        play.started = Instant::now().checked_sub(Duration::from_secs(elapsed)).unwrap();
+        play.step().unwrap();
+    }
+
+    fn secret_file(play: &Play) -> String {
+        let file = play.stage.directory().join("client-secret");
+        std::fs::read_to_string(file).unwrap().trim_end().to_owned()
+    }
+
+    fn wanted_secret(play: &Play) -> String {
+        play.provider.client_secret().unwrap().expose().to_owned()
+    }
+
+    #[tokio::test]
+    async fn each_step_befalls_its_account_when_its_time_has_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut play = prepared(folder.path()).await;
+        let access = |play: &Play, account| play.provider.current(account).unwrap().access;
+        let (revoked, healthy) = (access(&play, "brand-03"), access(&play, "brand-01"));
+        reach(&mut play, 14);
+        assert!(play.taken.is_empty());
+        assert!(play.provider.accepts(revoked.expose()));
+        reach(&mut play, 36);
+        assert_eq!(play.taken.len(), 5);
+        assert!(!play.provider.accepts(revoked.expose()));
+        assert!(play.provider.accepts(healthy.expose()));
+        reach(&mut play, 36);
+        assert_eq!(play.taken.len(), 5, "each step is taken once");
+    }
+
+    #[tokio::test]
+    async fn the_changed_secret_is_mended_soon_after_the_freeze_and_in_any_case() {
+        for frozen in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut play = prepared(folder.path()).await;
+            assert_eq!(secret_file(&play), wanted_secret(&play));
+            reach(&mut play, 75);
+            assert_ne!(secret_file(&play), wanted_secret(&play));
+            if frozen {
+                let cause = Cause::AppCredentialsRejected;
+                play.notice(&Event::AppFrozen { app: "demo".into(), cause });
+            }
+            reach(&mut play, 79);
+            assert_eq!(secret_file(&play) == wanted_secret(&play), frozen);
+            reach(&mut play, 83);
+            assert_eq!(secret_file(&play), wanted_secret(&play));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_play_that_was_cut_off_goes_on_with_the_same_tokens_and_a_mended_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut play = prepared(folder.path()).await;
+        reach(&mut play, 75);
+        drop(play);
+
+        let play = prepared(folder.path()).await;
+        assert!(play.stage.continues);
+        assert_eq!(secret_file(&play), wanted_secret(&play));
+        let to_come: Vec<_> = play.script.iter().map(|(_, step)| *step).collect();
+        assert_eq!(to_come, [Step::ChangeSecret]);
+        let findings = play.findings(&BTreeMap::new()).unwrap();
+        assert_eq!(findings.lost(), Vec::<&str>::new());
+        assert!(findings.accounts.iter().filter(|seen| seen.live).count() >= 11, "tokens live on");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_nothing_is_not_acquitted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut play = prepared(folder.path()).await;
+        for elapsed in [36, 75, 90] {
+            reach(&mut play, elapsed);
+        }
+        let violations = play.findings(&BTreeMap::new()).unwrap().violations();
+        assert_eq!(
+            violations,
+            [
+                "no token was refreshed",
+                "the owner of brand-03 was not told",
+                "the owner of brand-05 was not told",
+                "the owner of brand-07 was not told",
+                "the operator was not told that the app's secret is refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn too_few_accounts_and_too_short_a_time_are_refused_with_the_remedy() {
+        let few = Options { accounts: 11, ..Options::default() };
+        assert!(check(&few).unwrap_err().contains("expected 12 to"));
+        let run_for = Some(Duration::from_secs(30));
+        let short = Options { run_for, ..Options::default() };
+        assert!(check(&short).unwrap_err().contains("--for 30s: expected at least 60 s"));
+        assert_eq!(check(&Options::default()), Ok(()));
+    }
+}

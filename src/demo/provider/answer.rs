@@ -17,7 +17,7 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 use tokio::time::sleep;
 
 pub(super) const TOKEN_PATH: &str = "/v2/oauth/token/";
@@ -48,8 +48,7 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
         let mut state = provider.state();
         let account = form.field("refresh_token").and_then(|token| state.ledger.whose(token));
         let account = account.map(str::to_owned);
-        let fault =
-            state.planted.take(std::time::Instant::now(), account.as_deref(), Surface::Token);
+        let fault = state.planted.take(Instant::now(), account.as_deref(), Surface::Token);
         let others = account.as_ref().map(|account| {
             let under_way = state.in_flight.entry(account.clone()).or_default();
             *under_way += 1;
@@ -237,7 +236,7 @@ async fn api(provider: &Arc<Shared>, call: Call, request: Request<Incoming>) -> 
     let (account, fault) = {
         let mut state = provider.state();
         let account = state.ledger.whose(&access).map(str::to_owned);
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let fault = state.planted.take(now, account.as_deref(), Surface::Api);
         (account, fault)
     };
@@ -362,6 +361,7 @@ fn log_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn html_and_json_differ_in_their_type() {
