@@ -147,7 +147,7 @@ pub(super) const ACCOUNTS_MIN: usize = 12;
 pub(super) const ACCOUNTS_MAX: usize = 2_000;
 /// Life of an access token. Two thirds of it must pass more than fifty times among twelve accounts in 90
 /// seconds, and the last third must outlast the mending of the app's secret.
-pub(super) const LIFE: Duration = Duration::from_secs(25);
+pub(super) const LIFE: Duration = Duration::from_secs(24);
 /// The duration that the script is written for.
 pub(super) const SHOWN_IN: Duration = Duration::from_secs(90);
 /// Below this a lost answer would still be open when the secret changes, and nobody could renew in time.

@@ -422,9 +422,9 @@ const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// After a crash tokens may have ended while nobody was there; the program gets so long to renew them.
 const SETTLING: Duration = Duration::from_secs(8);
 /// The secret is mended so long after the freeze was seen …
-const MEND_AFTER_FREEZE: Duration = Duration::from_secs(3);
+const MEND_AFTER_FREEZE: Duration = Duration::from_secs(2);
 /// … and at the latest so long after it was changed, or tokens would end before anybody could renew.
-const MEND_AFTER_MAX: Duration = Duration::from_secs(7);
+const MEND_AFTER_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
