@@ -24,12 +24,10 @@ pub(super) struct Stage {
     pub(super) continues: bool,
 }
 
-/// What the stage remembers.
+/// What the stage remembers; written first when the store is filled, so that its file means: continue.
 #[derive(Debug, Serialize, Deserialize)]
 struct Memory {
     accounts: usize,
-    /// True once the store is filled: before that there is nothing to continue.
-    complete: bool,
     /// Labels of the steps that were taken.
     done: Vec<String>,
 }
@@ -54,17 +52,11 @@ impl Stage {
                 let config = config.display();
                 return Err(format!("{config} was not written by a demo; name another --dir"));
             }
-            let memory = Memory { accounts, complete: false, done: Vec::new() };
+            let memory = Memory { accounts, done: Vec::new() };
             return Ok(Self { directory, memory, continues: false });
         }
         let read = fs::read(&file).and_then(|text| Ok(serde_json::from_slice::<Memory>(&text)?));
         let memory = read.map_err(|error| format!("{}: {error}", file.display()))?;
-        if !memory.complete {
-            let place = directory.display();
-            return Err(format!(
-                "{place}: the demo there never began; empty it or name another --dir"
-            ));
-        }
         Ok(Self { directory, memory, continues: true })
     }
 
@@ -113,7 +105,6 @@ impl Stage {
     pub(super) fn fill_store(&mut self, rows: &[(Actor, Token)]) -> Result<(), String> {
         let filled = fill(&self.database(), rows);
         filled.map_err(|error| format!("{}: {error}", self.database().display()))?;
-        self.memory.complete = true;
         self.remember()
     }
 
