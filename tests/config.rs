@@ -3,6 +3,8 @@
 //! To add a wrong file, put it into `tests/config/` as `invalid-*.yaml`, run with `UPDATE_EXPECT=1`, and
 //! read the message that was written beside it as the person who made that mistake would.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare itself has failed")]
+
 use oauth_keepalive::{
     config::{self, Loaded, Problems},
     core::Secret,
@@ -179,14 +181,8 @@ fn dangerous_pairs_are_warned_of() {
         ("refresh: {danger: 0.01}", "refresh.danger"),
         ("refresh: {backoff_max: 40m}", "refresh.backoff_max"),
         ("state: {key_file: state/key}", "state.key_file"),
-        (
-            "server: {listen: '0.0.0.0:8640', enable_reload: true}",
-            "server.enable_reload",
-        ),
-        (
-            "reports: {enabled: true, listen: '0.0.0.0:8641', secret_file: secret}",
-            "reports.listen",
-        ),
+        ("server: {listen: '0.0.0.0:8640', enable_reload: true}", "server.enable_reload"),
+        ("reports: {enabled: true, listen: '0.0.0.0:8641', secret_file: secret}", "reports.listen"),
         (
             "mail: {owners: [{accounts: '*', to: a@b.example}, {accounts: x/y, to: c@d.example}]}",
             "mail.owners[1].accounts",
@@ -202,6 +198,10 @@ fn dangerous_pairs_are_warned_of() {
         assert!(warnings[0].place.line.unwrap() >= 3, "{}", warnings[0]);
     }
     let directory = folder(&files);
+    let two = "store: {kind: file, path: t.yaml}\napps:\n\
+               - {name: a, provider: x, client_id: a}\n- {name: b, provider: x, client_id: b}\n";
+    let warnings = load(&directory, two).unwrap().warnings;
+    assert!(warnings[0].what.contains("no app is the default of `x`"), "{warnings:?}");
     let slow = "store: {kind: file, path: t.yaml, poll_every: 20m}\n";
     let warnings = load(&directory, slow).unwrap().warnings;
     let keys: Vec<_> = warnings.iter().map(|warning| warning.place.key.to_string()).collect();
@@ -229,7 +229,10 @@ fn a_file_that_cannot_be_read_is_named() {
     fs::write(&binary, b"store:\n  path: \xff\n").unwrap();
     let cases: [(PathBuf, &str); 4] = [
         (directory.path().join("absent.yaml"), "absent.yaml: no such file; correct the path"),
-        (directory.path().to_owned(), ": this is a directory, expected a file; name the file in it"),
+        (
+            directory.path().to_owned(),
+            ": this is a directory, expected a file; name the file in it",
+        ),
         (long, "long.yaml: longer than 1048576 bytes"),
         (binary, "binary.yaml:2: not UTF-8 text; save the file as UTF-8"),
     ];

@@ -3,7 +3,7 @@
 //! Nothing in here is checked beyond its type; [`super::check`] turns it into settings. There are no
 //! tagged enums: a `kind` and optional keys let every mistake be named with its key and line.
 
-use super::yaml::OWN_MESSAGE;
+use super::explain::OWN_MESSAGE;
 use crate::core::Secret;
 use serde::{
     Deserialize, Deserializer,
@@ -313,7 +313,7 @@ impl fmt::Display for Span {
         // One unit, the largest that divides it: `90m`, and not `1h 30m`.
         let ms = self.0.as_millis();
         let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-        match units.iter().find(|(_, unit)| ms > 0 && ms % unit == 0) {
+        match units.iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", ms / unit),
             None => write!(f, "{ms}ms"),
         }

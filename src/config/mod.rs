@@ -7,6 +7,7 @@
 //! or environment variable, so that a configuration can be shown and kept under version control.
 
 mod check;
+mod explain;
 mod file;
 mod problem;
 mod watch;

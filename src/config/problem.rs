@@ -156,6 +156,8 @@ impl Excerpt {
         };
         let elsewhere: String =
             shown.chars().take(column).chain(shown.chars().skip(marked_to)).collect();
+        let elsewhere =
+            SHOWN_ALL_THE_SAME.iter().fold(elsewhere, |text, key| text.replace(key, ""));
         let visible = column < Self::TEXT_MAX && column < shown.chars().count().max(1);
         // In flow style several keys share the line, and the marked one may be the harmless one.
         if !visible || shown.contains(char::is_control) || names_something_private(&elsewhere) {

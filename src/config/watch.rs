@@ -216,6 +216,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn our_own_reading_wakes_nobody() {
+        let (_directory, path) = directory_with("one");
+        let mut watch = Watch::new(&path);
+        fs::write(&path, "two").unwrap();
+        sees_a_change(&mut watch).await;
+        assert!(read(&path).is_some());
+        assert!(timeout(Watch::QUIET_FOR, watch.events.notified()).await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_wait_that_is_dropped_half_way_loses_no_change() {
         let (_directory, path) = directory_with("one");
         let mut watch = Watch::new(&path);

@@ -5,7 +5,10 @@
 //! Refused on purpose: anchors, aliases, merge keys, tags, several documents, keys that are not plain
 //! text. A configuration needs none of them, and each has surprised somebody.
 
-use super::problem::{KeyPath, Step};
+use super::{
+    explain::{UNKNOWN_KEY, explain, shown},
+    problem::{KeyPath, Step},
+};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde::de::DeserializeOwned;
 use std::{collections::HashMap, fmt::Write as _};
@@ -57,7 +60,7 @@ pub(super) struct Fault {
 }
 
 /// Which end of `key: value` is meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aim {
     Key,
     Value,
@@ -109,30 +112,23 @@ impl Document {
             && self.root.find(path).is_some_and(|(_, node)| node.is_null())
     }
 
-    /// Where `key` stands; where it is missing, the innermost key around it that is there.
-    pub(super) fn mark(&self, key: &KeyPath, aim: Aim) -> Option<Mark> {
-        let mut steps = key.0.clone();
-        let mut aim = aim;
-        loop {
-            if let Some((mark, node)) = self.root.find(&KeyPath(steps.clone())) {
-                return match (aim, mark) {
+    /// Where `key` stands, and whether its key or its value is marked; where it is missing, the
+    /// innermost key around it that is there.
+    pub(super) fn mark(&self, key: &KeyPath, mut aim: Aim) -> Option<(Mark, Aim)> {
+        let mut steps = key.clone();
+        while !steps.0.is_empty() {
+            if let Some((key_mark, node)) = self.root.find(&steps) {
+                return Some(match key_mark {
+                    Some(mark) if aim == Aim::Key => (mark, Aim::Key),
                     // A block begins on a later line than its key; the key is what a person looks for.
-                    (Aim::Value, Some(mark)) if node.mark.line > mark.line => Some(mark),
-                    (Aim::Key, Some(mark)) => Some(mark),
-                    _ => Some(node.mark).filter(|_| !steps.is_empty()),
-                };
+                    Some(mark) if node.mark.line > mark.line => (mark, Aim::Key),
+                    _ => (node.mark, Aim::Value),
+                });
             }
-            steps.pop()?;
+            steps.0.pop();
             aim = Aim::Key;
         }
-    }
-
-    /// The text of the scalar at `key`.
-    pub(super) fn scalar(&self, key: &KeyPath) -> Option<&str> {
-        match &self.root.find(key)?.1.kind {
-            Kind::Scalar { text, .. } => Some(text),
-            Kind::List(_) | Kind::Map(_) => None,
-        }
+        None
     }
 
     fn fault(&self, key: KeyPath, message: &str) -> Fault {
@@ -285,6 +281,9 @@ impl<'text> Reader<'text> {
 fn syntax(at: &KeyPath, error: &ScanError) -> Fault {
     let marker = *error.marker();
     let mark = Mark { line: marker.line(), column: marker.col(), width: 1 };
+    if error.info().contains("anchor") {
+        return Fault::at(at, mark, ANCHOR_FOUND, "write the value out where it is needed");
+    }
     let tip = if error.info().contains("tab") {
         "indent with spaces, never with tabs"
     } else {
@@ -416,46 +415,6 @@ impl Fault {
     }
 }
 
-/// A value for a message: quoted, escaped and short.
-pub(super) fn shown(text: &str, plain: bool) -> String {
-    let cut: String = text.chars().take(VALUE_SHOWN_MAX).flat_map(char::escape_debug).collect();
-    let dots = if text.chars().count() > VALUE_SHOWN_MAX { "…" } else { "" };
-    let quote = if plain { "`" } else { "\"" };
-    format!("{quote}{cut}{dots}{quote}")
-}
-
-/// The name in `known` that a person most likely meant.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let wanted = name.to_ascii_lowercase().replace(['-', ' '], "_");
-    let near = known.iter().map(|known| (distance(&wanted, known), *known)).min()?;
-    let contained = known
-        .iter()
-        .filter(|known| wanted.len() > 3 && (known.contains(&*wanted) || wanted.contains(**known)))
-        .min_by_key(|known| known.len().abs_diff(wanted.len()));
-    if near.0 <= near.1.len().div_ceil(3) { Some(near.1) } else { contained.copied() }
-}
-
-/// Optimal string alignment distance: swapped neighbours are one slip of the fingers, not two.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(WORD_COMPARED_MAX).collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let differs = usize::from(a[i - 1] != b[j - 1]);
-            let mut best =
-                (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + differs);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 fn path_of(error: &serde_path_to_error::Error<serde_yaml::Error>) -> KeyPath {
     use serde_path_to_error::Segment;
     let steps = error.path().iter().map_while(|segment| match segment {
@@ -467,76 +426,13 @@ fn path_of(error: &serde_path_to_error::Error<serde_yaml::Error>) -> KeyPath {
     KeyPath(steps.collect())
 }
 
-/// What serde says, in the words of a person who edits a file. Its own text may quote the value.
-fn explain(message: &str, key: &KeyPath, found: &str) -> (String, String) {
-    if message.contains(UNKNOWN_KEY) {
-        let name = match key.0.last() {
-            Some(Step::Key(name)) => name.as_str(),
-            _ => "",
-        };
-        return explain_unknown_key(name, &quoted_names(message.split("expected").nth(1)));
-    }
-    if message.contains("unknown variant") {
-        let known = quoted_names(message.split("expected").nth(1));
-        let remedy = match nearest(found.trim_matches(['`', '"']), &known) {
-            Some(known) => format!("did you mean `{known}`?"),
-            None => format!("write {}", known.join(" or ")),
-        };
-        return (format!("found {found}, expected {}", known.join(" or ")), remedy);
-    }
-    if let Some((_, own)) = message.split_once(OWN_MESSAGE) {
-        let own = own.split(" at line ").next().unwrap_or(own);
-        let (expected, remedy) = own.split_once("; ").unwrap_or((own, "correct the value"));
-        return (format!("found {found}, expected {expected}"), remedy.to_owned());
-    }
-    let expected = message.split_once("expected ").map_or("", |(_, expected)| expected);
-    let expected = expected.split(" at line ").next().unwrap_or(expected);
-    let (expected, remedy) = match expected {
-        "a boolean" => ("true or false", "write true or false, without quotes"),
-        "a string" => ("text", "write one value on this line"),
-        "path string" => ("a file name", "write one file name on this line"),
-        "a sequence" => ("a list", "write `[one, two]`, or one element per line after `- `"),
-        "u16" | "u32" | "u64" | "usize" => ("a whole number", "write digits only, without quotes"),
-        "f32" | "f64" => ("a number", "write a number such as 0.5, without quotes"),
-        "" => ("another value", "compare with config.example.yaml"),
-        _ => ("keys and values", "indent them by two blanks beneath this key"),
-    };
-    (format!("found {found}, expected {expected}"), remedy.to_owned())
-}
-
-fn explain_unknown_key(name: &str, known: &[&str]) -> (String, String) {
-    let lower = name.to_ascii_lowercase();
-    let secret = ["client_secret", "password", "secret"].into_iter().find(|word| lower == *word);
-    let remedy = match (secret, nearest(name, known)) {
-        (Some(word), _) if known.contains(&&*format!("{word}_file")) => format!(
-            "secrets never stand in this file; put it into one and name that in `{word}_file`, \
-             or name a variable in `{word}_env`"
-        ),
-        (_, Some(known)) => format!("did you mean `{known}`?"),
-        (_, None) => "remove it, or move it to where it belongs".to_owned(),
-    };
-    (format!("unknown key, expected {}", alternatives(known)), remedy)
-}
-
-fn alternatives(known: &[&str]) -> String {
-    match known {
-        [] => "none here".to_owned(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
-    }
-}
-
-fn quoted_names(text: Option<&str>) -> Vec<&str> {
-    text.unwrap_or("").split('`').skip(1).step_by(2).collect()
-}
-
 /// Only these can be anything else than text to `serde_yaml`.
 fn may_be_typed(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
     !text.is_empty()
         && text.len() <= TYPED_MAX
         && text.chars().all(plain)
-        && text.trim_matches(['-', '.']) != ""
+        && !text.trim_matches(['-', '.']).is_empty()
 }
 
 fn write_quoted(out: &mut String, text: &str) {
@@ -556,11 +452,8 @@ fn write_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// How our own types begin what they say through serde: `OWN_MESSAGE expected; remedy`.
-pub(super) const OWN_MESSAGE: &str = "own: ";
-
-/// How serde begins when it meets a key that a struct does not have.
-const UNKNOWN_KEY: &str = "unknown field";
+const ANCHOR_FOUND: &str =
+    "an anchor (`&name`) or alias (`*name`) stands here, expected the value itself";
 
 /// Deepest nesting; the deepest key of ours is five steps down.
 const NESTING_MAX: usize = 16;
@@ -571,11 +464,160 @@ const FAULTS_MAX: usize = 20;
 /// Most readings of one file while keys without a value are taken out.
 const ROUNDS_MAX: usize = 200;
 
-/// Longest piece of a value that is shown, in characters.
-const VALUE_SHOWN_MAX: usize = 40;
-
-/// Longest piece of a word that is compared with the known ones, in characters.
-const WORD_COMPARED_MAX: usize = 64;
-
 /// Longest scalar that could be a number, in bytes.
 const TYPED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{explain::quoted_names, file::File},
+        *,
+    };
+    use proptest::prelude::*;
+
+    const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+    #[test]
+    fn a_place_is_found_for_keys_values_elements_and_what_is_missing() {
+        let document = Document::parse("a:\n  b: [x, yy]\n  'c d':\n    - e: ü f\n").unwrap();
+        let cases = [
+            ("a key", "a.b", Aim::Key, (2, 2, 1), Aim::Key),
+            ("a value", "a.b", Aim::Value, (2, 5, 1), Aim::Value),
+            ("an element", "a.b[1]", Aim::Value, (2, 9, 2), Aim::Value),
+            ("a quoted key", "a.c d", Aim::Key, (3, 2, 5), Aim::Key),
+            ("a block is found by its key", "a.c d", Aim::Value, (3, 2, 5), Aim::Key),
+            ("characters, not bytes", "a.c d[0].e", Aim::Value, (4, 9, 3), Aim::Value),
+            ("what is missing", "a.c d[0].z.z", Aim::Value, (4, 6, 1), Aim::Value),
+        ];
+        for (name, key, aim, (line, column, width), marked) in cases {
+            let found = document.mark(&key.into(), aim);
+            assert_eq!(found, Some((Mark { line, column, width }, marked)), "{name}");
+        }
+        assert_eq!(document.mark(&"z".into(), Aim::Value), None);
+    }
+
+    #[test]
+    fn what_is_written_out_again_reads_as_the_text_itself() {
+        let odd = "\
+            store: {path: \"a\\tb\", table: 'it''s'}\n\
+            apps:\n- client_id: 0123\n  name: 7123456789012345678901\n  provider: ~\n\
+            - {client_id: 1e5, name: .5, provider: 0x1F, scopes: [yes, null-ish, \"null\", '1']}\n\
+            mail:\n  from: >\n    folded ü\n    text\n  external_url: a:b#c{d}\n\
+            metrics: {per_account: false}\nrefresh: {due_after: 1e-1, in_flight_max: 0x10}\n";
+        for text in [EXAMPLE, odd] {
+            let direct: File = serde_yaml::from_str(
+                &text.replace("endpoints:", "endpoints: {}").replace("owners:", "owners: []"),
+            )
+            .unwrap();
+            let ours: File = Document::parse(text).unwrap().read().unwrap();
+            assert_eq!(ours, direct);
+        }
+    }
+
+    /// A key that is in the code and not in the manual would be found by nobody.
+    #[test]
+    fn the_example_shows_every_key() {
+        let all = uncommented(EXAMPLE);
+        let document = Document::parse(&all).unwrap();
+        let mut mappings = Vec::new();
+        collect_mappings(&document.root, &KeyPath::default(), &mut mappings);
+        assert!(mappings.len() > 15, "{}", mappings.len());
+        for (path, keys) in mappings {
+            let mut document = Document::parse(&all).unwrap();
+            add_unknown_key(&mut document.root, &path.0);
+            let error = serde_path_to_error::deserialize::<_, File>(
+                serde_yaml::Deserializer::from_str(&document.root.written()),
+            )
+            .unwrap_err();
+            let message = error.into_inner().to_string();
+            assert!(message.contains(UNKNOWN_KEY), "{path}: {message}");
+            for known in quoted_names(message.split("expected").nth(1)) {
+                assert!(
+                    keys.iter().any(|key| key == known),
+                    "{path}.{known} is not in the example"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_says_something_about_every_key() {
+        let mut before = "";
+        for line in EXAMPLE.lines() {
+            let key = line.trim_start_matches([' ', '#', '-']).split_once(':').map(|(key, _)| key);
+            let is_key =
+                key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            if is_key && !line.trim_start().starts_with("# ") {
+                assert!(before.trim_start().starts_with("# "), "no comment above: {line}");
+            }
+            before = line;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-c:\\[\\]{},#&*!|>'\"%@`?<~\n\t \r\u{0}\u{feff}ü.-]{0,60}") {
+            if let Ok(mut document) = Document::parse(&text) {
+                let _ = document.read::<File>();
+            }
+        }
+
+        #[test]
+        fn any_text_value_survives_being_written_out(value in any::<String>()) {
+            let mut quoted = String::new();
+            write_quoted(&mut quoted, &value);
+            let read: String = serde_yaml::from_str(&quoted).unwrap();
+            prop_assert_eq!(read, value);
+        }
+    }
+
+    /// Keys without a default stand in the example behind a `#` without a blank.
+    fn uncommented(text: &str) -> String {
+        let mut all = String::new();
+        for line in text.lines() {
+            match line.trim_start().strip_prefix('#') {
+                Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '-') => {
+                    all += &line.replacen('#', "", 1);
+                }
+                _ => all += line,
+            }
+            all.push('\n');
+        }
+        all
+    }
+
+    fn collect_mappings(node: &Node, at: &KeyPath, found: &mut Vec<(KeyPath, Vec<String>)>) {
+        match &node.kind {
+            Kind::Map(entries) => {
+                found.push((at.clone(), entries.iter().map(|entry| entry.key.clone()).collect()));
+                for entry in entries {
+                    collect_mappings(&entry.value, &at.key(&entry.key), found);
+                }
+            }
+            Kind::List(elements) => {
+                for (nth, element) in elements.iter().enumerate() {
+                    collect_mappings(element, &at.index(nth), found);
+                }
+            }
+            Kind::Scalar { .. } => {}
+        }
+    }
+
+    fn add_unknown_key(node: &mut Node, path: &[Step]) {
+        match (&mut node.kind, path.split_first()) {
+            (Kind::Map(entries), None) => {
+                let kind = Kind::Scalar { text: "1".to_owned(), plain: true };
+                let (mark, key) = (node.mark, "surely_unknown".to_owned());
+                entries.push(Entry { key, mark, value: Node::new(mark, kind) });
+            }
+            (Kind::Map(entries), Some((Step::Key(key), rest))) => {
+                let entry = entries.iter_mut().find(|entry| entry.key == *key).unwrap();
+                add_unknown_key(&mut entry.value, rest);
+            }
+            (Kind::List(elements), Some((Step::Index(index), rest))) => {
+                add_unknown_key(&mut elements[*index], rest);
+            }
+            _ => unreachable!("the path was collected from this tree"),
+        }
+    }
+}

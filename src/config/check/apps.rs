@@ -2,7 +2,7 @@
 
 use super::{Check, is_loopback, store};
 use crate::{
-    config::{App, file, problem::KeyPath, yaml},
+    config::{App, explain, file, problem::KeyPath},
     providers::Endpoints,
     stores,
 };
@@ -72,13 +72,13 @@ fn scopes(check: &mut Check<'_>, at: &KeyPath, scopes: &[String]) {
         if scope.is_empty() || scope.contains([' ', ',', '\t', '\n', '\r']) {
             check.problem(
                 at.index(nth),
-                format!("found {}, expected one scope", yaml::shown(scope, false)),
+                format!("found {}, expected one scope", explain::shown(scope, false)),
                 "write one scope per element, without blanks or commas",
             );
         } else if scopes[..nth].contains(scope) {
             check.problem(
                 at.index(nth),
-                format!("{} is there twice, expected each scope once", yaml::shown(scope, true)),
+                format!("{} is there twice, expected each scope once", explain::shown(scope, true)),
                 "remove one of the two",
             );
         }
@@ -115,7 +115,10 @@ fn endpoint(check: &mut Check<'_>, key: KeyPath, text: &str) {
     if url.scheme() == "http" && !is_loopback(host) {
         check.problem(
             key,
-            format!("http to {}, expected https except for this machine", yaml::shown(host, true)),
+            format!(
+                "http to {}, expected https except for this machine",
+                explain::shown(host, true)
+            ),
             "write https, or tokens could be read on the way",
         );
     }
@@ -128,7 +131,7 @@ fn refuse_repeated_names(check: &mut Check<'_>, apps: &[App]) {
         {
             check.problem(
                 at(nth).key("name"),
-                format!("{} is the name of apps[{first}] too", yaml::shown(&app.name, true)),
+                format!("{} is the name of apps[{first}] too", explain::shown(&app.name, true)),
                 "give each app a name of its own; accounts refer to it",
             );
         }
@@ -162,6 +165,11 @@ fn settle_defaults(
                 at(mine[0]),
                 format!("no app is the default of `{provider}`, and the store has no app column"),
                 "write `default: true` in one of its apps, or name the column in store.columns.app",
+            ),
+            [] if mine.len() > 1 => check.warn(
+                at(mine[0]),
+                format!("no app is the default of `{provider}`: accounts that name none are not refreshed"),
+                "write `default: true` in one of its apps",
             ),
             _ => {}
         }

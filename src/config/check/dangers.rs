@@ -2,7 +2,10 @@
 
 use super::Check;
 use crate::{
-    config::{Settings, file::Span},
+    config::{
+        Settings,
+        file::{self, Span},
+    },
     stores,
 };
 use std::time::Duration;
@@ -10,17 +13,7 @@ use std::time::Duration;
 /// Warns of settings that are allowed and will hurt sooner or later.
 pub(super) fn warn(check: &mut Check<'_>, settings: &Settings) {
     let refresh = &settings.refresh;
-    let of_apps = settings.apps.len() * settings.http.in_flight_per_app_max;
-    if !settings.apps.is_empty() && refresh.in_flight_max > of_apps {
-        let max = refresh.in_flight_max;
-        if check.says("refresh.in_flight_max") || check.says("http.in_flight_per_app_max") {
-            check.warn(
-                "refresh.in_flight_max",
-                format!("{max} is never reached: the apps together allow {of_apps}"),
-                "raise http.in_flight_per_app_max, or lower in_flight_max",
-            );
-        }
-    }
+    in_flight(check, settings);
     if refresh.danger_fraction < DANGER_COMFORTABLE {
         check.warn(
             "refresh.danger",
@@ -52,10 +45,19 @@ pub(super) fn warn(check: &mut Check<'_>, settings: &Settings) {
     }
 }
 
-impl Check<'_> {
-    /// Whether `key` stands in the file. Nobody is warned of a default that he never touched.
-    fn says(&self, key: &str) -> bool {
-        self.document.as_ref().is_some_and(|document| document.scalar(&key.into()).is_some())
+fn in_flight(check: &mut Check<'_>, settings: &Settings) {
+    let max = settings.refresh.in_flight_max;
+    let per_app = settings.http.in_flight_per_app_max;
+    let of_apps = settings.apps.len() * per_app;
+    // With few apps the defaults differ too; nobody is warned of what he never touched.
+    let untouched = max == file::Refresh::default().in_flight_max as usize
+        && per_app == file::Http::default().in_flight_per_app_max as usize;
+    if max > of_apps && !untouched && !settings.apps.is_empty() {
+        check.warn(
+            "refresh.in_flight_max",
+            format!("{max} is never reached: the apps together allow {of_apps}"),
+            "raise http.in_flight_per_app_max, or lower in_flight_max",
+        );
     }
 }
 

@@ -3,9 +3,9 @@
 use super::{Check, add, is_loopback};
 use crate::{
     config::{
+        explain,
         file::{self, Span},
         problem::KeyPath,
-        yaml,
     },
     core::Secret,
     delivery::{Owner, Settings, Smtp, SmtpTls},
@@ -109,7 +109,7 @@ fn pattern(check: &mut Check<'_>, key: KeyPath, text: Option<&str>) -> String {
     if !pattern.is_empty() && !pattern.contains(['/', '*']) {
         check.problem(
             key,
-            format!("{} names no provider, expected {meaning}", yaml::shown(&pattern, true)),
+            format!("{} names no provider, expected {meaning}", explain::shown(&pattern, true)),
             "write provider/account; `*` stands for any text",
         );
     }
@@ -156,7 +156,10 @@ fn smtp(check: &mut Check<'_>, enabled: bool, smtp: &file::Smtp) -> Option<Smtp>
     if host.contains(['/', '@', ' ']) || (host.contains(':') && !is_address) {
         check.problem(
             at.key("host"),
-            format!("{} is not a host name alone, expected {meaning}", yaml::shown(&host, false)),
+            format!(
+                "{} is not a host name alone, expected {meaning}",
+                explain::shown(&host, false)
+            ),
             "write it like smtp.example.com; the port has a key of its own",
         );
     }
@@ -168,7 +171,10 @@ fn smtp(check: &mut Check<'_>, enabled: bool, smtp: &file::Smtp) -> Option<Smtp>
     if tls == SmtpTls::None && !host.is_empty() && !is_loopback(&host) {
         check.problem(
             at.key("tls"),
-            format!("none is for this machine alone, found the host {}", yaml::shown(&host, true)),
+            format!(
+                "none is for this machine alone, found the host {}",
+                explain::shown(&host, true)
+            ),
             "write starttls (port 587) or implicit (port 465)",
         );
     }

@@ -11,8 +11,8 @@ mod service;
 mod store;
 
 use super::{
-    Loaded, Problem, Problems, Settings, Warning, file,
-    problem::{Excerpt, KeyPath, Place},
+    Loaded, Problem, Problems, Settings, Warning, explain, file,
+    problem::{Excerpt, KeyPath, Place, Step},
     yaml::{self, Aim, Document, Fault},
 };
 use crate::secrets::SecretRef;
@@ -84,6 +84,12 @@ impl<'a> Check<'a> {
         self.problems.push(Problem { place, what: what.into(), remedy: remedy.into() });
     }
 
+    /// The same for a value that is not to be shown.
+    fn problem_unshown(&mut self, key: KeyPath, what: String, remedy: String) {
+        let place = self.place(key, Aim::Key);
+        self.problems.push(Problem { place, what, remedy });
+    }
+
     /// The value at `key` is legal and may hurt.
     fn warn(
         &mut self,
@@ -98,8 +104,10 @@ impl<'a> Check<'a> {
     fn refuse(&self, faults: Vec<Fault>) -> Problems {
         let problem = |fault: Fault| {
             let place = match fault.mark {
-                Some(mark) => self.place_at(fault.key, mark, false),
-                None if fault.what.starts_with("unknown key") => self.place(fault.key, Aim::Key),
+                Some(mark) => self.place_of_fault(fault.key, mark),
+                None if fault.what.starts_with(explain::UNKNOWN_KEY_FOUND) => {
+                    self.place(fault.key, Aim::Key)
+                }
                 None => self.place(fault.key, Aim::Value),
             };
             Problem { place, what: fault.what, remedy: fault.remedy }
@@ -110,33 +118,38 @@ impl<'a> Check<'a> {
     }
 
     fn place(&self, key: KeyPath, aim: Aim) -> Place {
-        let mark = self.document.as_ref().and_then(|document| document.mark(&key, aim));
+        let aim = if key.is_private() { Aim::Key } else { aim };
+        let marked = self.document.as_ref().and_then(|document| document.mark(&key, aim));
+        let excerpt = marked.and_then(|(mark, marked)| match marked {
+            // An element of a list has no key that could be marked instead.
+            Aim::Value if key.is_private() => None,
+            marked => Excerpt::new(self.line(mark)?, mark.column, mark.width, marked == Aim::Value),
+        });
         // What is missing altogether is missing from the beginning.
-        let mark = mark.unwrap_or(yaml::Mark { line: 1, column: 0, width: 0 });
-        let value = aim == Aim::Value && mark.width > 0 && !key.is_private();
-        self.place_at(key, mark, value)
+        let line = marked.map_or(1, |(mark, _)| mark.line);
+        Place { file: self.path.to_owned(), line: Some(line), key, excerpt }
     }
 
-    fn place_at(&self, key: KeyPath, mark: yaml::Mark, value: bool) -> Place {
-        let line = self.lines.get(mark.line.saturating_sub(1)).filter(|_| mark.width > 0);
-        let excerpt = line.and_then(|line| {
-            // A private value is not marked but its key is.
-            let before: String = line.chars().take(mark.column).collect();
-            match before.rfind(": ").filter(|_| !value) {
-                Some(colon) => {
-                    let name = before[..colon].trim_start_matches([' ', '-', '{']);
-                    let column = before[..colon].chars().count() - name.chars().count();
-                    Excerpt::new(line, column, name.chars().count(), false)
-                }
-                None => Excerpt::new(line, mark.column, mark.width, value),
-            }
+    /// Where the text is no YAML, nothing is known of its values: only a key is shown.
+    fn place_of_fault(&self, key: KeyPath, mark: yaml::Mark) -> Place {
+        let excerpt = self.line(mark).and_then(|line| {
+            let from = line.find(|c: char| c.is_ascii_alphanumeric())?;
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let name = line[from..].split_once(':')?.0;
+            let is_key =
+                name.chars().all(word) && line[..from].trim_matches([' ', '-', '\t']).is_empty();
+            is_key.then(|| Excerpt::new(line, from, name.len(), false)).flatten()
         });
-        Place { file: self.path.to_owned(), line: Some(mark.line.max(1)), key, excerpt }
+        Place { file: self.path.to_owned(), line: Some(mark.line), key, excerpt }
+    }
+
+    fn line(&self, mark: yaml::Mark) -> Option<&'a str> {
+        self.lines.get(mark.line.checked_sub(1)?).copied()
     }
 
     /// Relative names are meant from the directory in which the configuration lies.
     fn resolved(&self, path: &Path) -> PathBuf {
-        let directory = self.path.parent().unwrap_or(Path::new(""));
+        let directory = self.path.parent().unwrap_or_else(|| Path::new(""));
         directory.join(path).components().collect()
     }
 
@@ -162,6 +175,15 @@ impl<'a> Check<'a> {
             Some(text) if text.contains(char::is_control) => {
                 let what = format!("holds a line break or control character, expected {meaning}");
                 self.problem(key, what, "write it on one line");
+            }
+            Some(text) if text.contains("${") => {
+                let what =
+                    format!("variables (`${{…}}`) are not expanded here, expected {meaning}");
+                self.problem(
+                    key,
+                    what,
+                    "write the value itself; secrets have keys that end in _env",
+                );
             }
             Some(text) if text.chars().count() > TEXT_MAX => {
                 let what = format!("longer than {TEXT_MAX} characters, expected {meaning}");
@@ -254,10 +276,11 @@ impl<'a> Check<'a> {
     /// An absolute URL without user name, query or fragment. Its text is only shown once that is known:
     /// user names and queries hold passwords.
     fn url(&mut self, key: KeyPath, text: &str, schemes: &[&str], example: &str) -> Option<Url> {
-        let expected = format!("expected a URL such as {example}");
         let correct = format!("write it like {example}");
+        let expected = schemes.join(" or ");
         let Ok(url) = Url::parse(text) else {
-            self.problem(key, format!("not an absolute URL, {expected}"), correct);
+            let what = format!("not an absolute URL, expected {expected}");
+            self.problem_unshown(key, what, correct);
             return None;
         };
         let wrong = if !url.username().is_empty() || url.password().is_some() {
@@ -273,9 +296,8 @@ impl<'a> Check<'a> {
         } else {
             return Some(url);
         };
-        let schemes = schemes.join(" or ");
-        let what = format!("{wrong}, expected {schemes} and nothing after the path");
-        self.problem(key, what, correct);
+        let what = format!("{wrong}, expected {expected} and nothing after the path");
+        self.problem_unshown(key, what, correct);
         None
     }
 }
@@ -296,18 +318,10 @@ fn is_variable_name(text: &str) -> bool {
 }
 
 fn add(key: &KeyPath) -> String {
-    match key.0.last() {
-        Some(super::problem::Step::Key(name)) => format!("add `{name}: …` here"),
-        _ => "add it here".to_owned(),
-    }
-}
-
-/// `a`, `a or b`, `a, b or c`.
-fn alternatives(names: &[&str]) -> String {
-    match names {
-        [] => "nothing".to_owned(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    match &key.0[..] {
+        [.., Step::Key(parent), Step::Key(name)] => format!("add `{name}: …` beneath `{parent}:`"),
+        [.., Step::Key(name)] => format!("add `{name}: …` to this element"),
+        _ => "add it".to_owned(),
     }
 }
 

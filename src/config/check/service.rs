@@ -3,21 +3,21 @@
 use super::{Check, store};
 use crate::{
     config::{
-        Refresh,
+        Refresh, explain,
         file::{self, Span},
         problem::KeyPath,
-        yaml,
     },
     http_client, server, state, stores,
 };
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, absolute},
     time::Duration,
 };
 
 pub(super) fn refresh(check: &mut Check<'_>, refresh: &file::Refresh) -> Refresh {
-    check.within("refresh.due_after", refresh.due_after, 0.1..=0.95);
+    check.within("refresh.due_after", refresh.due_after, DUE_AFTER);
     check.within("refresh.spread", refresh.spread, 0.0..=0.9);
     check.within("refresh.danger", refresh.danger, 0.0..=0.9);
     check.within("refresh.assumed_life", refresh.assumed_life, LIFE_LEAST..=LIFE_MOST);
@@ -25,7 +25,7 @@ pub(super) fn refresh(check: &mut Check<'_>, refresh: &file::Refresh) -> Refresh
     check.within("refresh.backoff_max", refresh.backoff_max, BRIEF..=DAY);
     check.within("refresh.in_flight_max", refresh.in_flight_max, 1..=10_000);
     check.within("refresh.app_refusals_max", refresh.app_refusals_max, 1..=1000);
-    if refresh.spread >= refresh.due_after {
+    if refresh.spread >= refresh.due_after && DUE_AFTER.contains(&refresh.due_after) {
         check.problem(
             "refresh.spread",
             format!("{} is not less than due_after ({})", refresh.spread, refresh.due_after),
@@ -33,7 +33,7 @@ pub(super) fn refresh(check: &mut Check<'_>, refresh: &file::Refresh) -> Refresh
         );
     }
     let left = 1.0 - refresh.due_after;
-    if refresh.danger >= left {
+    if refresh.danger >= left && DUE_AFTER.contains(&refresh.due_after) {
         check.problem(
             "refresh.danger",
             format!(
@@ -154,7 +154,7 @@ fn listen(check: &mut Check<'_>, key: &str, text: &str, example: &str) -> Socket
     text.parse().unwrap_or_else(|_| {
         check.problem(
             key,
-            format!("found {}, expected an IP address and a port", yaml::shown(text, false)),
+            format!("found {}, expected an IP address and a port", explain::shown(text, false)),
             format!("write {example} for this machine alone, 0.0.0.0:PORT for everybody"),
         );
         SocketAddr::from(([127, 0, 0, 1], 0))
@@ -190,7 +190,7 @@ pub(super) fn state(
             "move one of the two: what lies in state.directory is ours alone",
         );
     }
-    let remedy = "head -c 32 /dev/urandom | base64 > that file, and chmod 600 it";
+    let remedy = "make one with `head -c 32 /dev/urandom | base64 > FILE`, and chmod 600 it";
     let key_file = state.key_file.as_deref().map(|path| {
         let before = check.problems.len();
         let resolved = check.readable("state.key_file", path, remedy);
@@ -209,6 +209,8 @@ pub(super) fn state(
     state::Settings { directory, key_file }
 }
 
+/// Earlier refreshes more than it keeps alive; later leaves no time to try again.
+const DUE_AFTER: RangeInclusive<f64> = 0.1..=0.95;
 const BRIEF: Span = Span(Duration::from_millis(100));
 const HOUR: Span = Span::seconds(60 * 60);
 const DAY: Span = Span::seconds(24 * 60 * 60);

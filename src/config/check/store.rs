@@ -1,11 +1,11 @@
 //! `store`: where the publisher keeps its tokens.
 
-use super::{Check, add, alternatives};
+use super::{Check, add};
 use crate::{
     config::{
+        explain,
         file::{self, Span, StoreKind},
         problem::KeyPath,
-        yaml,
     },
     stores::{Settings, file as file_store, sqlite},
 };
@@ -16,6 +16,10 @@ use std::{
 
 pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&str]) -> Settings {
     check.within("store.poll_every", store.poll_every, POLL_LEAST..=POLL_MOST);
+    if store.kind.is_none() {
+        let key = KeyPath::from("store.kind");
+        check.problem(key.clone(), "missing, expected file or sqlite", add(&key));
+    }
     let path = store_path(check, store);
     match store.kind {
         Some(StoreKind::Sqlite) => sqlite(check, store, path, providers),
@@ -23,14 +27,7 @@ pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&st
             refuse_sqlite_keys(check, store);
             Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
         }
-        None => {
-            check.problem(
-                "store.kind",
-                "missing, expected file or sqlite",
-                add(&"store.kind".into()),
-            );
-            Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
-        }
+        None => Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 }),
     }
 }
 
@@ -162,14 +159,14 @@ fn provider_column(
 /// Refuses a provider that is not in the catalogue.
 pub(super) fn known_provider(check: &mut Check<'_>, key: KeyPath, name: &str, providers: &[&str]) {
     if !providers.contains(&name) {
-        let remedy = match yaml::nearest(name, providers) {
+        let remedy = match explain::nearest(name, providers) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "use `oauth2` with endpoints of its own for any other provider".to_owned(),
         };
         let what = format!(
             "unknown provider {}, expected {}",
-            yaml::shown(name, true),
-            alternatives(providers)
+            explain::shown(name, true),
+            explain::alternatives(providers)
         );
         check.problem(key, what, remedy);
     }
@@ -234,7 +231,7 @@ fn identifier(check: &mut Check<'_>, key: KeyPath, name: &str) {
             key,
             format!(
                 "{} is not a plain name, expected letters, digits and _, no digit first",
-                yaml::shown(name, false)
+                explain::shown(name, false)
             ),
             "write the bare name without quotes or schema, or create a view with plain names",
         );
