@@ -108,6 +108,23 @@ fn the_example_loads_as_it_is_and_says_what_the_code_says() {
 }
 
 #[test]
+fn a_key_without_a_value_means_its_default() {
+    let directory = folder(&[("secret", "invented\n")]);
+    let blank = "\
+refresh:
+http: {total_deadline: , ca_file: , in_flight_per_app_max: ~}
+mail: {enabled: , operator: , owners: null, smtp: {tls: , port: }}
+server: {listen: }
+metrics:
+  # per_account: false
+state: {directory: ~}
+";
+    let bare = load(&directory, MINIMAL).unwrap().settings;
+    let blank = load(&directory, &format!("{MINIMAL}{blank}")).unwrap().settings;
+    assert_eq!(format!("{blank:#?}"), format!("{bare:#?}"));
+}
+
+#[test]
 fn a_full_file_becomes_what_it_says() {
     let directory = folder(&[("secret", "invented\n"), ("ca.pem", "x"), ("key", "x")]);
     let text = "\

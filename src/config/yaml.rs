@@ -365,8 +365,10 @@ impl Node {
 
     fn write(&self, out: &mut String) {
         match &self.kind {
+            // `serde_yaml` would read a blank as the text `~` where text is wanted. A list fits nowhere
+            // but where it means the default too; elsewhere the key is then left out.
+            _ if self.is_null() => out.push_str("[]"),
             Kind::Scalar { text, plain: true } if may_be_typed(text) => out.push_str(text),
-            Kind::Scalar { plain: true, .. } if self.is_null() => out.push('~'),
             Kind::Scalar { text, .. } => write_quoted(out, text),
             Kind::List(elements) => {
                 out.push('[');
