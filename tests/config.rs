@@ -272,6 +272,38 @@ fn brackets_without_end_are_refused_at_once() {
     }
 }
 
+/// People paste secrets where they do not belong, and mistype around them.
+#[test]
+fn no_slip_of_the_fingers_makes_a_message_show_a_secret() {
+    let directory = folder(&[]);
+    let text = "\
+store: {kind: file, path: t.yaml, password: hunter2}
+apps:
+  - name: main
+    client_id: id
+    client_secret: hunter2
+    client_secret_env: hunter2
+mail:
+  operator: [hunter2@example.com]
+  from: 'hunter2'
+  smtp: {host: h, username: hunter2, password: \"hunter2\"}
+";
+    let secret = |at: usize| {
+        text.match_indices("hunter2").any(|(from, _)| (from + 1..from + 7).contains(&at))
+    };
+    for at in (0..text.len()).filter(|at| !secret(*at)) {
+        let (before, after) = text.split_at(at);
+        let without = after.get(1..).unwrap_or_default();
+        let slips = ["", ":", "\n", "\t", "'", "{", "#", ": "];
+        let slips = slips.iter().map(|slip| format!("{before}{slip}{after}"));
+        for text in slips.chain([format!("{before}{without}")]) {
+            if let Err(problems) = load(&directory, &text) {
+                assert!(!problems.to_string().contains("hunter2"), "{text}\n---\n{problems}");
+            }
+        }
+    }
+}
+
 /// A folder with these files, readable by us alone.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     use std::os::unix::fs::PermissionsExt;

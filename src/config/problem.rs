@@ -139,33 +139,49 @@ impl Excerpt {
     /// Longest piece of a line that is shown, so that it fits a terminal.
     const TEXT_MAX: usize = 72;
 
-    /// The line with the part from `column` on marked. With `value` false, nothing is shown behind the
-    /// colon that follows the marked key; `None` where even the rest may hold something private.
+    /// The line with the part from `column` on marked: a value that may be shown, or only a key. What
+    /// belongs to other keys of the same line is left out, for it may be anything.
     pub(super) fn new(line: &str, column: usize, width: usize, value: bool) -> Option<Self> {
-        let line = line.replace('\t', " ");
-        let marked_to = column + width.max(1);
-        let shown: String = if value {
-            line.trim_end().chars().take(Self::TEXT_MAX).collect()
-        } else {
-            let key: String = line.chars().take(marked_to).collect();
-            if line.chars().skip(marked_to).any(|c| !c.is_whitespace() && c != ':') {
-                format!("{key}: …")
-            } else {
-                line.trim_end().chars().take(Self::TEXT_MAX).collect()
-            }
-        };
-        let elsewhere: String =
-            shown.chars().take(column).chain(shown.chars().skip(marked_to)).collect();
-        let elsewhere =
-            SHOWN_ALL_THE_SAME.iter().fold(elsewhere, |text, key| text.replace(key, ""));
-        let visible = column < Self::TEXT_MAX && column < shown.chars().count().max(1);
-        // In flow style several keys share the line, and the marked one may be the harmless one.
-        if !visible || shown.contains(char::is_control) || names_something_private(&elsewhere) {
+        let before: String = line.chars().take(column).collect();
+        let marked: String = line.chars().skip(column).take(width).collect();
+        let behind: String = line.chars().skip(column + width).collect();
+        let behind = behind.trim_end();
+        if !value && !looks_like_a_key(marked.trim_matches(['"', '\''])) {
             return None;
         }
-        let width = width.clamp(1, shown.chars().count().saturating_sub(column).max(1));
-        Some(Self { text: shown, column, width })
+        let colons = before.matches(':').count() + behind.matches(':').count();
+        let indent = before.len() - before.trim_start_matches([' ', '-', '\t']).len();
+        let shown_before = match (value, indent == before.len()) {
+            (true, _) if colons <= 1 => before,
+            (_, true) => before,
+            _ => format!("{}… {}", &before[..indent], if value { own_key(&before) } else { "" }),
+        };
+        let shown_behind = match behind.trim_start_matches([' ', ':']) {
+            "" => behind,
+            _ if value && colons <= 1 => behind,
+            _ if value => " …",
+            _ => ": …",
+        };
+        let column = shown_before.chars().count();
+        let text = format!("{shown_before}{marked}{shown_behind}").replace('\t', " ");
+        let private =
+            names_something_private(&shown_before) || names_something_private(shown_behind);
+        if column >= Self::TEXT_MAX || text.contains(char::is_control) || (private && value) {
+            return None;
+        }
+        let text: String = text.chars().take(Self::TEXT_MAX).collect();
+        let width = marked.chars().count().min(text.chars().count().saturating_sub(column)).max(1);
+        Some(Self { text, column, width })
     }
+}
+
+/// `port: ` in `{host: h, port: `.
+fn own_key(before: &str) -> &str {
+    let from = before.rfind([' ', ',', '{', '[']).filter(|_| !before.ends_with(' '));
+    let from = from.or_else(|| before.trim_end().rfind([' ', ',', '{', '[']));
+    let own = &before[from.map_or(0, |from| from + 1)..];
+    let name = own.trim_end_matches([' ', ':', '"', '\'']);
+    if own.contains(':') && looks_like_a_key(name) { own } else { "" }
 }
 
 impl KeyPath {
@@ -213,11 +229,9 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (nth, step) in self.0.iter().enumerate() {
             match step {
-                // A key is the user's own text: it may be long, or hold control characters.
                 Step::Key(name) => {
                     let dot = if nth > 0 { "." } else { "" };
-                    let shown: String = name.escape_debug().take(KEY_SHOWN_MAX).collect();
-                    write!(f, "{dot}{shown}")?;
+                    write!(f, "{dot}{}", if looks_like_a_key(name) { name } else { "…" })?;
                 }
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
@@ -226,16 +240,24 @@ impl fmt::Display for KeyPath {
     }
 }
 
+/// A missing colon or quote makes a key of a value, and that may be a secret: such a key is not shown.
+pub(super) fn looks_like_a_key(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '-';
+    (1..=KEY_SHOWN_MAX).contains(&name.len()) && name.chars().all(plain)
+}
+
 fn names_something_private(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
+    let text = SHOWN_ALL_THE_SAME
+        .iter()
+        .fold(text.to_ascii_lowercase(), |text, key| text.replace(key, ""));
     PRIVATE.iter().any(|word| text.contains(word))
         || text
             .split(|c: char| !c.is_ascii_alphanumeric())
             .any(|word| PRIVATE_WORDS.contains(&word))
 }
 
-/// Longest piece of a key that is shown, in characters.
-const KEY_SHOWN_MAX: usize = 60;
+/// Longest key that is shown, in bytes.
+const KEY_SHOWN_MAX: usize = 32;
 
 /// A key that contains one of these may hold a secret or an address.
 const PRIVATE: [&str; 7] = ["secret", "passw", "credential", "bearer", "operator", "owner", "@"];
@@ -263,18 +285,15 @@ mod tests {
         let cases = [
             ("value", "  port: none", 8, 4, true, Some("  port: none")),
             ("key only", "  client_secret: hunter2", 2, 13, false, Some("  client_secret: …")),
-            ("neighbour before", "{secret: hunter2, port: x}", 24, 1, true, None),
-            ("neighbour behind", "{port: x, password: hunter2}", 7, 1, true, None),
-            (
-                "neighbour behind a key",
-                "{prot: 1, password: hunter2}",
-                1,
-                4,
-                false,
-                Some("{prot: …"),
-            ),
-            ("address", "  x: [someone@example.org]", 5, 3, true, None),
-            ("column behind the end", "a: b", 90, 1, true, None),
+            ("key of a block", "refresh:", 0, 7, false, Some("refresh:")),
+            ("neighbour before", "{pas: hunter2, port: x}", 21, 1, true, Some("… port: x …")),
+            ("neighbour behind", "- {port: x, pas: hunter2}", 9, 1, true, Some("- … port: x …")),
+            ("neighbour of a key", "{prot: 1, pas: hunter2}", 1, 4, false, Some("… prot: …")),
+            ("list", "scopes: [a, 'b c', d]", 12, 5, true, Some("scopes: [a, 'b c', d]")),
+            ("private list", "secrets: [a, b]", 10, 1, true, None),
+            ("comment", "port: x # password: hunter2", 6, 1, true, Some("… port: x …")),
+            ("a value that became a key", "password hunter2: 1", 0, 16, false, None),
+            ("column behind the end", "a: b", 90, 1, false, None),
         ];
         for (name, line, column, width, value, shown) in cases {
             let excerpt = Excerpt::new(line, column, width, value);

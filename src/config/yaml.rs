@@ -121,7 +121,9 @@ impl Document {
                 return Some(match key_mark {
                     Some(mark) if aim == Aim::Key => (mark, Aim::Key),
                     // A block begins on a later line than its key; the key is what a person looks for.
-                    Some(mark) if node.mark.line > mark.line => (mark, Aim::Key),
+                    Some(mark) if node.mark.line > mark.line || !node.is_scalar() => {
+                        (mark, Aim::Key)
+                    }
                     _ => (node.mark, Aim::Value),
                 });
             }
@@ -295,6 +297,10 @@ fn syntax(at: &KeyPath, error: &ScanError) -> Fault {
 impl Node {
     fn new(mark: Mark, kind: Kind) -> Self {
         Self { mark, kind, dropped: false }
+    }
+
+    fn is_scalar(&self) -> bool {
+        matches!(self.kind, Kind::Scalar { .. })
     }
 
     fn is_null(&self) -> bool {
@@ -484,7 +490,7 @@ mod tests {
         let document = Document::parse("a:\n  b: [x, yy]\n  'c d':\n    - e: ü f\n").unwrap();
         let cases = [
             ("a key", "a.b", Aim::Key, (2, 2, 1), Aim::Key),
-            ("a value", "a.b", Aim::Value, (2, 5, 1), Aim::Value),
+            ("a list is found by its key", "a.b", Aim::Value, (2, 2, 1), Aim::Key),
             ("an element", "a.b[1]", Aim::Value, (2, 9, 2), Aim::Value),
             ("a quoted key", "a.c d", Aim::Key, (3, 2, 5), Aim::Key),
             ("a block is found by its key", "a.c d", Aim::Value, (3, 2, 5), Aim::Key),

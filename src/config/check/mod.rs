@@ -133,12 +133,10 @@ impl<'a> Check<'a> {
     /// Where the text is no YAML, nothing is known of its values: only a key is shown.
     fn place_of_fault(&self, key: KeyPath, mark: yaml::Mark) -> Place {
         let excerpt = self.line(mark).and_then(|line| {
-            let from = line.find(|c: char| c.is_ascii_alphanumeric())?;
-            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let from = line.find(|c: char| c.is_ascii_alphabetic())?;
             let name = line[from..].split_once(':')?.0;
-            let is_key =
-                name.chars().all(word) && line[..from].trim_matches([' ', '-', '\t']).is_empty();
-            is_key.then(|| Excerpt::new(line, from, name.len(), false)).flatten()
+            let first = line[..from].trim_matches([' ', '-', '\t']).is_empty();
+            first.then(|| Excerpt::new(line, from, name.chars().count(), false)).flatten()
         });
         Place { file: self.path.to_owned(), line: Some(mark.line), key, excerpt }
     }
