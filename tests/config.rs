@@ -108,6 +108,15 @@ fn the_example_loads_as_it_is_and_says_what_the_code_says() {
 }
 
 #[test]
+fn a_file_from_a_windows_editor_reads_like_any_other() {
+    let directory = folder(&[("secret", "invented\n")]);
+    let bare = load(&directory, MINIMAL).unwrap().settings;
+    let windows = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+    let windows = load(&directory, &windows).unwrap().settings;
+    assert_eq!(format!("{windows:#?}"), format!("{bare:#?}"));
+}
+
+#[test]
 fn a_key_without_a_value_means_its_default() {
     let directory = folder(&[("secret", "invented\n")]);
     let blank = "\
