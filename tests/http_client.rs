@@ -550,20 +550,42 @@ fn make_certificates(folder: &Path) {
     openssl(&format!(
         "req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=invented-authority"
     ));
-    for (leaf, names, dates) in [
-        ("here", "IP:127.0.0.1", "-days 2"),
-        ("elsewhere", "DNS:elsewhere.example", "-days 2"),
-        ("expired", "IP:127.0.0.1", "-not_before 20200101000000Z -not_after 20200201000000Z"),
+    std::fs::write(folder.join("ca.cnf"), AUTHORITY).unwrap();
+    std::fs::write(folder.join("index.txt"), "").unwrap();
+    for (leaf, names, until) in [
+        ("here", "IP:127.0.0.1", "21000101000000Z"),
+        ("elsewhere", "DNS:elsewhere.example", "21000101000000Z"),
+        ("expired", "IP:127.0.0.1", "20200201000000Z"),
     ] {
         openssl(&format!(
-            "req -x509 {key} -keyout {leaf}.key -out {leaf}.pem -CA ca.pem -CAkey ca.key {dates} \
-             -subj /CN={leaf} -addext subjectAltName={names} -addext basicConstraints=critical,CA:FALSE"
+            "req -new {key} -keyout {leaf}.key -out {leaf}.csr -subj /CN={leaf} -addext subjectAltName={names}"
+        ));
+        openssl(&format!(
+            "ca -config ca.cnf -batch -in {leaf}.csr -out {leaf}.pem -notext \
+             -startdate 20200101000000Z -enddate {until}"
         ));
     }
     openssl(&format!(
         "req -x509 {key} -keyout self.key -out self.pem -days 2 -subj /CN=self -addext subjectAltName=IP:127.0.0.1"
     ));
 }
+
+/// Of the commands that issue certificates only `openssl ca` takes an end in the past in every version.
+const AUTHORITY: &str = "\
+[ca]
+default_ca = here
+[here]
+certificate = ca.pem
+private_key = ca.key
+database = index.txt
+rand_serial = yes
+new_certs_dir = .
+default_md = sha256
+policy = names
+copy_extensions = copy
+[names]
+commonName = supplied
+";
 
 struct TlsServer {
     process: Child,
