@@ -21,8 +21,13 @@ pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
     if yaml.len() > FILE_BYTES_MAX {
         return wrong(".", format!("a provider file has at most {FILE_BYTES_MAX} bytes"));
     }
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(yaml)).map_err(|error| {
-        SchemaError { at: error.path().to_string(), reason: error.inner().to_string() }
+    let yaml = serde_yaml::Deserializer::from_str(yaml);
+    serde_path_to_error::deserialize(yaml).map_err(|error| {
+        let at = error.path().to_string();
+        let reason = error.into_inner().to_string();
+        // The reader puts the key in front by itself, but not always.
+        let reason = reason.strip_prefix(&format!("{at}: ")).unwrap_or(&reason).to_owned();
+        SchemaError { at, reason }
     })
 }
 

@@ -58,7 +58,7 @@ pub(super) fn outcome(provider: &Provider, exchange: &Exchange, at: Timestamp) -
         429 => Outcome::NotCommitted(because(Cause::RateLimited)),
         // A token where none should be: presenting the old one again as if nothing had happened would be
         // reuse.
-        400..=499 if provider.answers.holds_token(&body) => {
+        400..=499 if provider.answers.hints_at_token(&body) => {
             Outcome::Ambiguous(detailed(because(Cause::Unknown), UNREADABLE))
         }
         400..=499 => Outcome::NotCommitted(detailed(because(Cause::Unknown), UNRECOGNIZED)),
@@ -195,6 +195,12 @@ impl Answers {
             scopes,
             subject,
         })
+    }
+
+    /// Something stands where a token would, usable or not.
+    fn hints_at_token(&self, body: &Value) -> bool {
+        let access = self.access.value(body).and_then(Value::as_str);
+        access.is_some_and(|text| !text.trim().is_empty())
     }
 
     fn holds_token(&self, body: &Value) -> bool {
