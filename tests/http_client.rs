@@ -2,6 +2,7 @@
 //!
 //! What matters is the line between "cannot have been processed" and "may have been": a refresh token
 //! that is presented twice can cost the whole account.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use oauth_keepalive::{
     core::Secret,

@@ -25,8 +25,11 @@ pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
     serde_path_to_error::deserialize(yaml).map_err(|error| {
         let at = error.path().to_string();
         let reason = error.into_inner().to_string();
-        // The reader puts the key in front by itself, but not always.
-        let reason = reason.strip_prefix(&format!("{at}: ")).unwrap_or(&reason).to_owned();
+        // The reader may put the key, or the one above it, in front as well.
+        let reason = match reason.split_once(": ") {
+            Some((key, rest)) if at.starts_with(key) => rest.to_owned(),
+            _ => reason,
+        };
         SchemaError { at, reason }
     })
 }
@@ -235,8 +238,8 @@ fn row(at: &str, form: ErrorRow) -> Checked<Row> {
             .transpose()?,
         cause: form.cause,
         detail: form.detail.map(Into::into),
-        app_wide: form.app_wide.unwrap_or(concerns_the_app(form.cause)),
-        outcome: form.outcome.unwrap_or(outcome_of(form.cause)),
+        app_wide: form.app_wide.unwrap_or_else(|| concerns_the_app(form.cause)),
+        outcome: form.outcome.unwrap_or_else(|| outcome_of(form.cause)),
     })
 }
 

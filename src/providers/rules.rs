@@ -35,7 +35,7 @@ pub(super) struct Row {
 pub(super) struct Matcher {
     pub(super) subject: Subject,
     pub(super) test: Test,
-    pub(super) and: Option<Box<Matcher>>,
+    pub(super) and: Option<Box<Self>>,
 }
 
 /// What is tested.

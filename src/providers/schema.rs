@@ -4,12 +4,11 @@
 //! that is not in it. Unknown keys are refused. Nothing is understood here: [`super::check`] turns the
 //! written form into the one that works, and finds what is contradictory.
 
+mod read;
+
 use crate::core::Cause;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-};
-use std::{fmt, marker::PhantomData, time::Duration};
+use serde::{Deserialize, Deserializer, de};
+use std::time::Duration;
 
 /// One provider as written.
 #[derive(Clone, Debug, Deserialize)]
@@ -315,7 +314,7 @@ pub struct MatchForm {
     /// The value is there, or is not.
     pub present: Option<bool>,
     /// This must hold too.
-    pub and: Option<Box<MatchForm>>,
+    pub and: Option<Box<Self>>,
 }
 
 /// Statuses: `any`, `4xx`, `401`, or a list of these. Empty means any.
@@ -351,131 +350,6 @@ impl MethodWord {
 
 const fn yes() -> bool {
     true
-}
-
-// The visitors below exist because serde's untagged enums answer "did not match any variant" where a
-// person needs to read what was expected.
-
-impl<'de> Deserialize<'de> for StatusSet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let OneOrMany(words) = OneOrMany::<Scalar>::deserialize(deserializer)?;
-        if words == [Scalar("any".to_owned())] {
-            return Ok(Self::default());
-        }
-        let classes = words.iter().map(|word| status_class(&word.0)).collect::<Option<_>>();
-        classes.map(Self).ok_or_else(|| {
-            de::Error::custom("expected `any`, a status such as 401, `5xx`, or a list of these")
-        })
-    }
-}
-
-fn status_class(word: &str) -> Option<StatusClass> {
-    let in_range = |class: &u16| (1..=5).contains(class);
-    if let Some(class) = word.strip_suffix("xx") {
-        return class.parse().ok().filter(in_range).map(StatusClass::Hundred);
-    }
-    word.parse().ok().filter(|status| in_range(&(status / 100))).map(StatusClass::Exactly)
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl Visitor<'_> for Reader {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a whole number, `true` or `false`")
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_owned()))
-            }
-        }
-
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-impl<'de, T: Deserialize<'de> + From<Scalar>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de> + From<Scalar>> Visitor<'de> for Reader<T> {
-            type Value = OneOrMany<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one value or a list of values")
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(OneOrMany(vec![Scalar(value.to_string()).into()]))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(OneOrMany(vec![Scalar(value.to_string()).into()]))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
-                Ok(OneOrMany(vec![Scalar(value.to_owned()).into()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    values.push(value);
-                }
-                Ok(OneOrMany(values))
-            }
-        }
-
-        deserializer.deserialize_any(Reader(PhantomData))
-    }
-}
-
-impl From<Scalar> for String {
-    fn from(scalar: Scalar) -> Self {
-        scalar.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Ordered {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Ordered;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("names with texts")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
-                let mut entries: Vec<(String, String)> = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, Scalar>()? {
-                    if entries.iter().any(|(earlier, _)| *earlier == name) {
-                        return Err(de::Error::custom(format!("`{name}` is there twice")));
-                    }
-                    entries.push((name, value.0));
-                }
-                Ok(Ordered(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
