@@ -380,6 +380,17 @@ async fn bodies_up_to_the_limit_arrive_whole_however_they_are_cut() {
 }
 
 #[tokio::test]
+async fn no_connection_is_used_twice() {
+    // Each of its connections answers once and then stays silent.
+    let server = Server::start(Script::SayAndHang(ok("", "{}"))).await;
+    let client = client();
+    for _ in 0..3 {
+        answered(send(&client, refresh(&server.url)).await);
+    }
+    assert_eq!(server.seen(), 3);
+}
+
+#[tokio::test]
 async fn one_app_cannot_take_the_places_of_another() {
     let server = Server::start(Script::SayAndHang(Vec::new())).await;
     let settings = Settings {

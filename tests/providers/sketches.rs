@@ -181,6 +181,15 @@ fn eleven_more_providers_fit_the_schema_without_code() {
 }
 
 #[test]
+fn the_page_shows_every_sketch_as_it_is_tested() {
+    let page = read("docs/providers.md");
+    for Sketch { name, .. } in SKETCHES {
+        let yaml = read(&format!("tests/fixtures/provider_sketches/{name}.yaml"));
+        assert!(page.contains(&format!("```yaml\n{yaml}```\n")), "{name} differs in the page");
+    }
+}
+
+#[test]
 fn oddities_of_other_providers_come_out_right() {
     for (name, status, body, expected) in [
         ("facebook", 401, r#"{"error":{"code":190}}"#, "dead: access_token_expired 401 code 190"),
