@@ -2,6 +2,7 @@
 //!
 //! Set `REWRITE_GOLDEN=1` to write the files anew; `tests/check_exposition.py` and
 //! `promtool check metrics` read them with other people's parsers.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 
 use bytes::{Buf as _, Bytes};
 use flate2::read::GzDecoder;

@@ -39,6 +39,8 @@ pub struct Context {
     pub comparison: ComparisonKey,
     /// To the keeper. Bounded; while it is full the publisher is asked to come again.
     pub responses: mpsc::Sender<Vec<Response>>,
+    /// How long the body of a report may take; [`BODY_DEADLINE`] outside tests.
+    pub body_deadline: Duration,
 }
 
 /// The publisher had `times` answers with `status` for this account.
@@ -84,7 +86,7 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
 
 async fn take(context: &Context, request: Request<Incoming>) -> Result<Taken, Refusal> {
     authorize(context, request.headers())?;
-    let bytes = body(request.into_body(), Instant::now() + BODY_DEADLINE).await?;
+    let bytes = body(request.into_body(), Instant::now() + context.body_deadline).await?;
     let entries = read(&bytes)?;
     let snapshot = context.snapshot.load();
     let mut known = Vec::with_capacity(entries.len());
@@ -239,7 +241,7 @@ pub const ENTRIES_MAX: usize = 1000;
 const TIMES_MAX: u32 = 100_000;
 
 /// How long the body of a report may take.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The keeper takes reports in each round.
 const RETRY_AFTER_SECONDS: &str = "1";
