@@ -5,7 +5,7 @@
 
 use super::{
     negotiation::Format,
-    text::{Family, write_escaped, write_integer},
+    text::{Family, write_escaped, write_integer_line},
 };
 use crate::core::{Account, Cause, Timestamp};
 
@@ -65,7 +65,7 @@ pub const COLUMNS: [Column; 12] = [
             "When the next refresh is due by the token's own life, as Unix time.",
         ),
         write: |lines, account, _| {
-            lines.write_known("", account.due_at.map(Timestamp::as_unix));
+            lines.write_known(PLAIN, account.due_at.map(Timestamp::as_unix));
         },
     },
     Column {
@@ -74,7 +74,7 @@ pub const COLUMNS: [Column; 12] = [
             "When a refresh last put a new token into the store, as Unix time.",
         ),
         write: |lines, account, _| {
-            lines.write_known("", account.last_refresh_at.map(Timestamp::as_unix));
+            lines.write_known(PLAIN, account.last_refresh_at.map(Timestamp::as_unix));
         },
     },
     Column {
@@ -83,17 +83,17 @@ pub const COLUMNS: [Column; 12] = [
             "Answers of the provider's API that the publisher had, by status code; 200 stands for every 2xx.",
         ),
         write: |lines, account, _| {
-            for ((code, count), labels) in account.responses.iter().zip(CODES) {
+            for ((code, count), end) in account.responses.iter().zip(CODES) {
                 // 401 is what people alert on, so it begins at zero; the others begin when they occur.
                 if count > 0 || code == "401" {
-                    lines.write(labels, i64::from(count));
+                    lines.write(end, i64::from(count));
                 }
             }
         },
     },
     Column {
         family: Family::counter("refresh_attempts", "Refreshes that were begun."),
-        write: |lines, account, _| lines.write("", i64::from(account.refresh_attempts)),
+        write: |lines, account, _| lines.write(PLAIN, i64::from(account.refresh_attempts)),
     },
     Column {
         family: Family::counter(
@@ -125,7 +125,7 @@ pub const COLUMNS: [Column; 12] = [
         ),
         write: |lines, account, _| {
             let missing = account.token.map(|token| token.missing_scopes.count_ones());
-            lines.write_known("", missing.map(i64::from));
+            lines.write_known(PLAIN, missing.map(i64::from));
         },
     },
     Column {
@@ -179,54 +179,57 @@ impl Lines<'_> {
         self.head.extend_from_slice(b"\",account=\"");
     }
 
-    /// `labels` are constants of this file that begin with a comma, or nothing.
-    fn write(&mut self, labels: &'static str, value: i64) {
+    /// `end` is one of this file's constants: what stands between the account's name and the value. It is
+    /// copied in one go, because a line is little more than its copies.
+    fn write(&mut self, end: &'static str, value: i64) {
         self.begin_line();
-        self.out.extend_from_slice(labels.as_bytes());
-        self.end_line(value);
+        self.out.extend_from_slice(end.as_bytes());
+        write_integer_line(self.out, value);
     }
 
-    fn write_known(&mut self, labels: &'static str, value: Option<i64>) {
+    fn write_known(&mut self, end: &'static str, value: Option<i64>) {
         if let Some(value) = value {
-            self.write(labels, value);
+            self.write(end, value);
         }
     }
 
     fn write_cause(&mut self, cause: &'static str, value: i64) {
         self.begin_line();
-        self.out.extend_from_slice(b",cause=\"");
+        self.out.extend_from_slice(b"\",cause=\"");
         self.out.extend_from_slice(cause.as_bytes());
-        self.out.push(b'"');
         self.end_line(value);
     }
 
     fn write_app(&mut self, app: &str) {
         self.begin_line();
-        self.out.extend_from_slice(b",app=\"");
+        self.out.extend_from_slice(b"\",app=\"");
         write_escaped(self.out, app);
-        self.out.push(b'"');
         self.end_line(1);
     }
 
     fn begin_line(&mut self) {
         self.out.extend_from_slice(&self.head);
         write_escaped(self.out, self.account);
-        self.out.push(b'"');
     }
 
     fn end_line(&mut self, value: i64) {
-        self.out.extend_from_slice(b"} ");
-        write_integer(self.out, value);
-        self.out.push(b'\n');
+        self.out.extend_from_slice(PLAIN.as_bytes());
+        write_integer_line(self.out, value);
     }
 }
 
-const ACCESS: &str = ",token=\"access\"";
-const REFRESH: &str = ",token=\"refresh\"";
+const PLAIN: &str = "\"} ";
+const ACCESS: &str = "\",token=\"access\"} ";
+const REFRESH: &str = "\",token=\"refresh\"} ";
 
 /// In the order of [`crate::core::Responses::CODES`].
-const CODES: [&str; 5] =
-    [",code=\"200\"", ",code=\"401\"", ",code=\"403\"", ",code=\"429\"", ",code=\"other\""];
+const CODES: [&str; 5] = [
+    "\",code=\"200\"} ",
+    "\",code=\"401\"} ",
+    "\",code=\"403\"} ",
+    "\",code=\"429\"} ",
+    "\",code=\"other\"} ",
+];
 
 #[cfg(test)]
 mod tests {
@@ -260,8 +263,8 @@ mod tests {
 
     #[test]
     fn the_labels_of_codes_are_those_of_the_core() {
-        for (code, label) in Responses::CODES.into_iter().zip(CODES) {
-            assert_eq!(label, format!(",code=\"{code}\""));
+        for (code, end) in Responses::CODES.into_iter().zip(CODES) {
+            assert_eq!(end, format!("\",code=\"{code}\"}} "));
         }
     }
 

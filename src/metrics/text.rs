@@ -79,8 +79,7 @@ impl Family {
         self.write_sample_name(out);
         write_labels(out, labels);
         out.push(b' ');
-        write_integer(out, value);
-        out.push(b'\n');
+        write_integer_line(out, value);
     }
 
     /// Header and the only sample of a family that has no labels.
@@ -138,30 +137,36 @@ const fn needs_escape(byte: u8) -> bool {
     (byte == b'\\') | (byte == b'"') | (byte == b'\n')
 }
 
-/// An integer in decimal.
-pub fn write_integer(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0; INTEGER_DIGITS_MAX];
-    let mut at = digits.len();
+/// An integer in decimal that ends its line: one copy for both.
+pub fn write_integer_line(out: &mut Vec<u8>, value: i64) {
+    let (line, at) = decimal_line(value);
+    out.extend_from_slice(&line[at..]);
+}
+
+/// The digits and a line break, at the end of the array, and where they begin.
+fn decimal_line(value: i64) -> ([u8; INTEGER_DIGITS_MAX + 1], usize) {
+    let mut line = [b'\n'; INTEGER_DIGITS_MAX + 1];
+    let mut at = INTEGER_DIGITS_MAX;
     let mut rest = value.unsigned_abs();
     while rest >= 100 {
         let pair = (rest % 100) as usize * 2;
         rest /= 100;
         at -= 2;
-        digits[at..at + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        line[at..at + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
     }
     if rest >= 10 {
         let pair = rest as usize * 2;
         at -= 2;
-        digits[at..at + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        line[at..at + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
     } else {
         at -= 1;
-        digits[at] = b'0' + rest as u8;
+        line[at] = b'0' + rest as u8;
     }
     if value < 0 {
         at -= 1;
-        digits[at] = b'-';
+        line[at] = b'-';
     }
-    out.extend_from_slice(&digits[at..]);
+    (line, at)
 }
 
 /// A value that is no integer. Always with a point, as OpenMetrics wants it for bucket bounds.
@@ -195,8 +200,8 @@ mod tests {
         cases.extend((0..63).flat_map(|bit| [1_i64 << bit, -(1_i64 << bit), (1_i64 << bit) - 1]));
         for value in cases {
             let mut out = Vec::new();
-            write_integer(&mut out, value);
-            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+            write_integer_line(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{value}\n"));
         }
     }
 
