@@ -1,7 +1,7 @@
 //! The SQL of a column map, and rows read through it. Knows SQLite's types, opens nothing.
 
 use super::{
-    StoredAccount, effective_refresh, is_absent, scopes_from_text, scopes_to_text,
+    Care, StoredAccount, effective_refresh, is_absent, scopes_from_text, scopes_to_text,
     sqlite::{Columns, ProviderColumn, Settings, TimeColumn, TimeUnit},
     times::{self, Form, TextForm},
 };
@@ -186,17 +186,22 @@ impl Statements {
     }
 
     /// Reads a row that was selected with this list.
-    pub(super) fn read(&self, row: &Row<'_>) -> Result<Found, Fault> {
+    pub(super) fn read(&self, row: &Row<'_>, care: Care) -> Result<Found, Fault> {
         let id = self.read_id(row)?;
         let columns = &self.columns;
         let access = text(row, ACCESS, &columns.access_token)?;
         let refresh = optional_text(row, REFRESH, columns.refresh_token.as_ref())?;
-        let (expires_at, expires_form) = instant(row, EXPIRES_AT, columns.expires_at.as_ref())?;
-        let (refresh_expires_at, refresh_expires_form) =
-            instant(row, REFRESH_EXPIRES_AT, columns.refresh_expires_at.as_ref())?;
-        let (issued_at, issued_form) = instant(row, ISSUED_AT, columns.issued_at.as_ref())?;
-        let scopes = optional_text(row, SCOPES, columns.scopes.as_ref())?;
-        let subject = name(row, SUBJECT, columns.subject.as_ref())?;
+        let (expires_at, expires_form) =
+            care.beside_token(instant(row, EXPIRES_AT, columns.expires_at.as_ref()))?;
+        let (refresh_expires_at, refresh_expires_form) = care.beside_token(instant(
+            row,
+            REFRESH_EXPIRES_AT,
+            columns.refresh_expires_at.as_ref(),
+        ))?;
+        let (issued_at, issued_form) =
+            care.beside_token(instant(row, ISSUED_AT, columns.issued_at.as_ref()))?;
+        let scopes = care.beside_token(optional_text(row, SCOPES, columns.scopes.as_ref()))?;
+        let subject = care.beside_token(name(row, SUBJECT, columns.subject.as_ref()))?;
         let token = access.filter(|access| !is_absent(access)).map(|access| {
             times::without_sentinels(Token {
                 access: Secret::new(access.to_owned()),
@@ -212,8 +217,9 @@ impl Statements {
         });
         let account = StoredAccount {
             id,
-            app: name(row, APP, columns.app.as_ref())?.map(Into::into),
-            owner: optional_text(row, OWNER, columns.owner.as_ref())?
+            app: care.beside_token(name(row, APP, columns.app.as_ref()))?.map(Into::into),
+            owner: care
+                .beside_token(optional_text(row, OWNER, columns.owner.as_ref()))?
                 .filter(|owner| !owner.trim().is_empty())
                 .map(|owner| Secret::new(owner.to_owned())),
             token,

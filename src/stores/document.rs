@@ -3,7 +3,7 @@
 //! Pure. What it does not know it leaves alone: a publisher's own keys, comments and layout survive.
 
 use super::{
-    Status, StoredAccount, effective_refresh, is_absent, scopes_from_text, scopes_to_text,
+    Care, Status, StoredAccount, effective_refresh, is_absent, scopes_from_text, scopes_to_text,
     spans::{self, Node},
     times::{self, Form, TextForm},
 };
@@ -79,9 +79,9 @@ impl Document {
     }
 
     /// The account of entry `index`.
-    pub(super) fn account(&self, index: usize) -> Result<StoredAccount, Fault> {
+    pub(super) fn account(&self, index: usize, care: Care) -> Result<StoredAccount, Fault> {
         let entry = self.entries().get(index).and_then(Value::as_mapping);
-        read_account(entry.ok_or_else(|| Fault::new(None, "must be a mapping"))?)
+        read_account(entry.ok_or_else(|| Fault::new(None, "must be a mapping"))?, care)
     }
 
     /// The first entry of `id`, whatever else may be wrong in it.
@@ -175,7 +175,12 @@ impl Document {
     }
 
     fn locate(&self) -> Option<Node> {
-        spans::locate(&self.text)
+        match self.format {
+            Format::Yaml => spans::locate(&self.text),
+            // The parser is one for YAML, which does not know the surrogate pairs that many JSON writers
+            // make of an emoji. Only places are wanted, so what is escaped may be anything as long.
+            Format::Json => spans::locate(&Zeroizing::new(without_escapes(&self.text))),
+        }
     }
 
     fn entries(&self) -> &[Value] {
@@ -227,15 +232,27 @@ fn parse_value(text: &str, format: Format) -> Result<Value, Wrong> {
     })
 }
 
-fn read_account(entry: &Mapping) -> Result<StoredAccount, Fault> {
+/// JSON with every escape replaced by text of the same length; outside of texts it has no backslash.
+fn without_escapes(json: &str) -> String {
+    let mut escaped = false;
+    json.chars()
+        .map(|c| {
+            let part_of_escape = escaped || c == '\\';
+            escaped = c == '\\' && !escaped;
+            if part_of_escape && c.is_ascii() { 'x' } else { c }
+        })
+        .collect()
+}
+
+fn read_account(entry: &Mapping, care: Care) -> Result<StoredAccount, Fault> {
     let id = read_id(entry)?;
     let access = text(entry, "access_token")?.filter(|text| !is_absent(text));
     let refresh = text(entry, "refresh_token")?.filter(|text| !is_absent(text));
-    let issued_at = instant(entry, "issued_at")?.0;
-    let expires_at = instant(entry, "expires_at")?.0;
-    let refresh_expires_at = instant(entry, "refresh_expires_at")?.0;
-    let scopes = scopes(entry)?.map(|(scopes, _)| scopes);
-    let subject = name(entry, "subject")?;
+    let issued_at = care.beside_token(instant(entry, "issued_at"))?.0;
+    let expires_at = care.beside_token(instant(entry, "expires_at"))?.0;
+    let refresh_expires_at = care.beside_token(instant(entry, "refresh_expires_at"))?.0;
+    let scopes = care.beside_token(scopes(entry))?.map(|(scopes, _)| scopes);
+    let subject = care.beside_token(name(entry, "subject"))?;
     let token = access.map(|access| {
         times::without_sentinels(Token {
             access: Secret::new(access.to_owned()),
@@ -250,12 +267,14 @@ fn read_account(entry: &Mapping) -> Result<StoredAccount, Fault> {
     let enabled = match entry.get("enabled") {
         None | Some(Value::Null) => true,
         Some(Value::Bool(enabled)) => *enabled,
+        Some(_) if care == Care::TokenOnly => true,
         Some(_) => return Err(Fault::new(Some("enabled"), "must be true or false")),
     };
     Ok(StoredAccount {
         id,
-        app: name(entry, "app")?.map(Into::into),
-        owner: text(entry, "owner")?
+        app: care.beside_token(name(entry, "app"))?.map(Into::into),
+        owner: care
+            .beside_token(text(entry, "owner"))?
             .filter(|owner| !owner.trim().is_empty())
             .map(|owner| Secret::new(owner.to_owned())),
         token,

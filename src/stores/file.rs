@@ -6,8 +6,8 @@
 //! write of the publisher could be overtaken; a publisher that writes that often belongs in a database.
 
 use super::{
-    Error, Plan, Saved, Status, StoredAccount, TokenStore, blocking, check_new, directories_of,
-    directory_of,
+    Care, Error, Plan, Saved, Status, StoredAccount, TokenStore, blocking, check_new,
+    directories_of, directory_of,
     document::{Document, Fault, Format, Wrong},
     fingerprint_once_saved, plan,
     watch::Watch,
@@ -135,7 +135,7 @@ impl TokenStore for FileStore {
 
     async fn get(&self, id: &AccountId) -> Result<Option<StoredAccount>, Error> {
         let (place, id) = (Arc::clone(&self.place), id.clone());
-        blocking::run(move || place.account(&place.read()?, &id)).await
+        blocking::run(move || place.account(&place.read()?, &id, Care::All)).await
     }
 
     async fn save(
@@ -148,7 +148,7 @@ impl TokenStore for FileStore {
         let (wanted, id, token) = (id.clone(), id.clone(), token.clone());
         let (saved, written) = self
             .rewrite(move |place, document| {
-                let Some(stored) = place.account(document, &id)? else {
+                let Some(stored) = place.account(document, &id, Care::TokenOnly)? else {
                     return Ok(Change::Nothing((Saved::Gone, None)));
                 };
                 let old = stored.token.as_ref();
@@ -221,7 +221,9 @@ impl FileStore {
     async fn read_back(&self, id: AccountId, written: Fingerprint) -> Result<(), Error> {
         let place = Arc::clone(&self.place);
         blocking::run(move || {
-            let token = place.account(&place.read()?, &id)?.and_then(|account| account.token);
+            let token = place
+                .account(&place.read()?, &id, Care::TokenOnly)?
+                .and_then(|account| account.token);
             let found = token.map(|token| place.fingerprinter.of_token(&token));
             if found == Some(written) {
                 return Ok(());
@@ -244,7 +246,7 @@ impl Place {
         let mut seen = HashSet::new();
         let mut faults = Vec::new();
         for index in 0..document.len() {
-            match document.account(index) {
+            match document.account(index, Care::All) {
                 Ok(account) if !seen.insert(account.id.clone()) => {
                     let reason =
                         "the same provider and account stand further up; only the first counts";
@@ -263,9 +265,14 @@ impl Place {
         Ok(())
     }
 
-    fn account(&self, document: &Document, id: &AccountId) -> Result<Option<StoredAccount>, Error> {
+    fn account(
+        &self,
+        document: &Document,
+        id: &AccountId,
+        care: Care,
+    ) -> Result<Option<StoredAccount>, Error> {
         let Some(index) = document.find(id) else { return Ok(None) };
-        document.account(index).map(Some).map_err(|fault| {
+        document.account(index, care).map(Some).map_err(|fault| {
             let wrong = document.place(vec![(index, fault)]).pop();
             self.damaged(wrong.expect("one fault has one place"))
         })

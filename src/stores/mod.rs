@@ -319,6 +319,22 @@ fn effective_refresh<'a>(new: &'a Token, old: Option<&'a Token>) -> Option<&'a S
         .or_else(|| old.and_then(|old| old.refresh.as_ref()))
 }
 
+/// How much of an entry must be readable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// All of it: a person must hear of whatever is wrong.
+    All,
+    /// Key and tokens. A save needs no more, and must not lose a token because somebody wrote nonsense
+    /// into a date meanwhile.
+    TokenOnly,
+}
+
+impl Care {
+    fn beside_token<T: Default, E>(self, read: Result<T, E>) -> Result<T, E> {
+        if self == Self::TokenOnly { Ok(read.unwrap_or_default()) } else { read }
+    }
+}
+
 /// What a save has to do, seen from what the store holds at that moment.
 enum Plan {
     Write,

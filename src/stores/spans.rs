@@ -3,6 +3,7 @@
 //!
 //! Nothing here is trusted: the caller parses the changed text again and compares.
 
+use super::Status;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use serde_yaml::Value;
 use std::ops::Range;
@@ -60,7 +61,7 @@ impl Node {
         let written = serde_json::to_string(value).ok()?;
         if let Some((_, old)) = self.pair(key) {
             let Kind::Scalar { range, plain, .. } = &old.kind else { return None };
-            let written = if *plain { as_plain_date(value).unwrap_or(written) } else { written };
+            let written = if *plain { as_plain(value).unwrap_or(written) } else { written };
             let blank = if range.is_empty() { " " } else { "" };
             return Some(Edit { range: range.clone(), text: format!("{blank}{written}") });
         }
@@ -120,10 +121,13 @@ pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
 }
 
 /// A date that stood without quotes stays without: with them, a reader that knows dates would suddenly
-/// find a text. Nothing else is written plain, since `on` or `1e5` would change their type.
-fn as_plain_date(value: &Value) -> Option<String> {
+/// find a text. A status is one of our own words. Nothing else is written plain, since `on` or `1e5`
+/// would change their type.
+fn as_plain(value: &Value) -> Option<String> {
     let text = value.as_str()?;
-    super::times::parse_text(text).map(|_| text.to_owned())
+    let is_status =
+        [Status::Connected, Status::NeedsReconnect].iter().any(|status| status.as_text() == text);
+    (is_status || super::times::parse_text(text).is_some()).then(|| text.to_owned())
 }
 
 struct Reader<'a> {

@@ -5,7 +5,7 @@
 //! publisher's journal mode and all columns that hold no token stay as they are.
 
 use super::{
-    Error, Plan, Saved, Status, StoredAccount, TokenStore, blocking, check_new,
+    Care, Error, Plan, Saved, Status, StoredAccount, TokenStore, blocking, check_new,
     columns::{self, Fault, Found, ROW_ID, Statements, is_identifier, quoted},
     fingerprint_once_saved, plan, times,
     watch::Watch,
@@ -236,7 +236,9 @@ impl TokenStore for SqliteStore {
     async fn get(&self, id: &AccountId) -> Result<Option<StoredAccount>, Error> {
         let id = id.clone();
         self.with(move |place, open| {
-            Ok(place.find(&open.connection, &open.statements, &id)?.map(|found| found.account))
+            Ok(place
+                .find(&open.connection, &open.statements, &id, Care::All)?
+                .map(|found| found.account))
         })
         .await
     }
@@ -429,7 +431,7 @@ impl Place {
         let mut last = None;
         while let Some(row) = found.next().map_err(failed)? {
             last = row.get(ROW_ID).map_err(failed)?;
-            let read = open.statements.read(row).map_err(|fault| {
+            let read = open.statements.read(row, Care::All).map_err(|fault| {
                 let name = open.statements.read_id(row).map_or_else(
                     |_| last.map_or("without a number".to_owned(), |n| format!("number {n}")),
                     |id| id.to_string(),
@@ -471,6 +473,7 @@ impl Place {
         connection: &Connection,
         statements: &Statements,
         id: &AccountId,
+        care: Care,
     ) -> Result<Option<Found>, Error> {
         if !statements.holds_provider(&id.provider) {
             return Ok(None);
@@ -481,7 +484,7 @@ impl Place {
         let mut rows = statement.query(key).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         let found =
-            statements.read(row).map_err(|fault| self.damaged_row(&id.to_string(), fault))?;
+            statements.read(row, care).map_err(|fault| self.damaged_row(&id.to_string(), fault))?;
         // A number column finds 7 for `007`, a column without case finds `a` for `A`.
         if found.account.id != *id {
             return Ok(None);
@@ -501,7 +504,7 @@ impl Place {
     ) -> Result<Saved, Error> {
         let Open { connection, statements, .. } = open;
         let transaction = self.begin(connection)?;
-        let Some(found) = self.find(&transaction, statements, id)? else {
+        let Some(found) = self.find(&transaction, statements, id, Care::TokenOnly)? else {
             return Ok(Saved::Gone);
         };
         let old = found.account.token.as_ref();
@@ -531,7 +534,9 @@ impl Place {
         id: &AccountId,
         written: Fingerprint,
     ) -> Result<Saved, Error> {
-        let token = self.find(connection, statements, id)?.and_then(|found| found.account.token);
+        let token = self
+            .find(connection, statements, id, Care::TokenOnly)?
+            .and_then(|found| found.account.token);
         if token.map(|token| self.fingerprinter.of_token(&token)) == Some(written) {
             return Ok(Saved::Written);
         }
@@ -550,7 +555,7 @@ impl Place {
             )));
         }
         let transaction = self.begin(connection)?;
-        if self.find(&transaction, statements, id)?.is_some() {
+        if self.find(&transaction, statements, id, Care::TokenOnly)?.is_some() {
             return Ok(Saved::Conflict);
         }
         let (sql, values) = statements.insert(account);
