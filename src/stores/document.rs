@@ -336,7 +336,9 @@ fn instant(entry: &Mapping, key: &'static str) -> Result<(Option<Timestamp>, Opt
 }
 
 /// Scopes and, where they were one text, that text.
-fn scopes(entry: &Mapping) -> Result<Option<(Vec<String>, Option<&str>)>, Fault> {
+type Scopes<'a> = (Vec<String>, Option<&'a str>);
+
+fn scopes(entry: &Mapping) -> Result<Option<Scopes<'_>>, Fault> {
     let wrong = || {
         Fault::new(
             Some("scopes"),

@@ -10,6 +10,7 @@ mod blocking;
 mod columns;
 mod document;
 mod spans;
+mod table;
 mod times;
 mod watch;
 
@@ -163,6 +164,7 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// What describes a store. `config` fills it.
+#[expect(clippy::large_enum_variant, reason = "there is one in the whole program")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     /// One YAML or JSON file, by its extension.

@@ -129,3 +129,68 @@ fn may_be_a_change(kind: EventKind) -> bool {
 
 /// Between an event and the look, and between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Nothing is watched here, so only the poll can notice.
+    fn blind(seen: u32) -> Watch<u32> {
+        Watch::start(&[], MINUTE, seen)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_event_costs_one_poll_interval_and_no_more() {
+        let watch = blind(1);
+        let started = Instant::now();
+        watch.changed(|| async { 2 }).await;
+        assert_eq!(started.elapsed(), MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_that_finds_the_same_is_no_change() {
+        let (watch, looks) = (blind(1), AtomicU32::new(0));
+        let look = || async {
+            looks.fetch_add(1, Ordering::Relaxed);
+            1
+        };
+        let hour = tokio::time::timeout(60 * MINUTE + PAUSE, watch.changed(look)).await;
+        assert!(hour.is_err());
+        assert_eq!(looks.load(Ordering::Relaxed), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn being_dropped_over_and_over_does_not_put_the_poll_off() {
+        let watch = blind(1);
+        let started = Instant::now();
+        while tokio::time::timeout(Duration::from_secs(1), watch.changed(|| async { 2 }))
+            .await
+            .is_err()
+        {}
+        assert!(started.elapsed() <= MINUTE + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_changes_with_every_look_is_reported_at_intervals() {
+        let watch = Watch::start(&[], Duration::from_millis(1), 0);
+        let looks = AtomicU32::new(0);
+        let started = Instant::now();
+        for _ in 0..10 {
+            watch.changed(|| async { looks.fetch_add(1, Ordering::Relaxed) + 1 }).await;
+        }
+        assert!(started.elapsed() >= 9 * PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_of_our_own_hides_nobody_elses() {
+        let watch = blind(1);
+        watch.wrote(&1, 2);
+        let own = watch.changed(|| async { 2 });
+        assert!(tokio::time::timeout(2 * MINUTE, own).await.is_err(), "our own write is no news");
+        watch.wrote(&3, 4);
+        watch.changed(|| async { 4 }).await;
+    }
+}

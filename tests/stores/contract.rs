@@ -1,7 +1,7 @@
 //! The cases that every kind of store must pass.
 
 use crate::kinds::{
-    ISSUED, Kind, ODD_NAME, accounts, as_text, fingerprinter, id, load, secret, take_away, token,
+    ISSUED, Kind, ODD_NAME, accounts, as_text, fingerprinter, id, load, secret, take_away,
 };
 use oauth_keepalive::{
     core::{AccountId, Fingerprint, Timestamp},

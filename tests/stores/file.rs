@@ -11,7 +11,7 @@ use oauth_keepalive::{
 };
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     time::Duration,
 };
 
@@ -174,18 +174,21 @@ async fn a_file_that_became_empty_loses_no_account() {
 }
 
 #[tokio::test]
-async fn a_replaced_file_keeps_its_mode_and_its_link() {
+async fn a_replaced_file_keeps_its_mode_its_owner_and_its_link() {
     let folder = Folder::with("real.yaml", YAML);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o640)).unwrap();
     let link = folder.root.path().join("link.yaml");
     symlink(folder.path(), &link).unwrap();
     let settings = Settings::File(file::Settings { path: link.clone(), poll_every: DAY });
     let store = AnyStore::open(&settings, fingerprinter()).await.unwrap();
+    // Only root can give a file away; for everybody else it stays what it is.
+    let _ = chown(folder.path(), Some(7), Some(7));
     let before = fs::metadata(folder.path()).unwrap();
     assert_eq!(save_with(&store, "brand-a", "act.invented-2").await, Saved::Written);
     let after = fs::metadata(folder.path()).unwrap();
     assert_ne!(before.ino(), after.ino(), "it is a new file");
     assert_eq!(after.permissions().mode() & 0o7777, 0o640);
+    assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     let mut names = fs::read_dir(folder.folder())
         .unwrap()
