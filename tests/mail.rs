@@ -1,4 +1,5 @@
 //! Mails over real sockets to a real mail server (aiosmtpd), which misbehaves on request.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use oauth_keepalive::{
     core::{

@@ -61,6 +61,10 @@ fn subject_line(notice: &Notice) -> String {
 #[derive(Serialize)]
 struct View {
     heading: String,
+    /// The heading again in three pieces, so that the HTML can keep the name in one.
+    heading_before: String,
+    heading_name: String,
+    heading_after: String,
     colour: &'static str,
     what: String,
     posts: String,
@@ -89,8 +93,13 @@ impl View {
         } else {
             what_is_over(notice)
         };
+        let heading = about.heading(notice);
+        let (before, after) = heading.split_once(&about.quoted).unwrap_or((&heading, ""));
         Self {
-            heading: about.heading(notice),
+            heading_before: before.to_owned(),
+            heading_name: about.quoted.clone(),
+            heading_after: after.to_owned(),
+            heading,
             colour: colour(notice),
             what,
             posts,
@@ -110,29 +119,28 @@ struct About {
     long: String,
     /// The provider's name for people, where an account is concerned.
     provider: Option<String>,
-    /// The name itself.
+    /// The name itself; empty where there is only one such thing.
     name: String,
+    /// The name as it stands in `long`.
+    quoted: String,
 }
 
 impl About {
     fn of(letter: &Letter<'_>) -> Self {
         let clean = |text: &str| shown(text, NAME_CHARS_MAX);
-        match &letter.notice.subject {
+        let (kind, provider, name) = match &letter.notice.subject {
             Subject::Account(id) => {
                 let provider = clean(letter.provider_title.unwrap_or(&id.provider));
-                let name = clean(&id.account);
-                Self {
-                    long: format!("{provider} account “{name}”"),
-                    provider: Some(provider),
-                    name,
-                }
+                (format!("{provider} account"), Some(provider), clean(&id.account))
             }
-            Subject::App(app) => {
-                let name = clean(app);
-                Self { long: format!("app “{name}”"), provider: None, name }
-            }
-            other => Self { long: other.to_string(), provider: None, name: String::new() },
+            Subject::App(app) => ("app".to_owned(), None, clean(app)),
+            other => (other.to_string(), None, String::new()),
+        };
+        if name.is_empty() {
+            return Self { long: kind, provider, name, quoted: String::new() };
         }
+        let quoted = format!("“{name}”");
+        Self { long: format!("{kind} {quoted}"), provider, name, quoted }
     }
 
     fn heading(&self, notice: &Notice) -> String {
@@ -152,7 +160,7 @@ fn what_is_over(notice: &Notice) -> (String, String) {
     let what = format!("The trouble is over; it lasted {lasted}. Nothing is left to do for it.");
     let posts = match notice.audience {
         Audience::Owner => {
-            "Posts go out again. Please look in your publishing tool whether one was missed meanwhile."
+            "Posts go out again. Please check in your publishing tool whether one was missed in the meantime."
         }
         Audience::Operator => "Tokens are renewed again.",
     };
@@ -203,9 +211,11 @@ fn facts(notice: &Notice, about: &About) -> Vec<Fact> {
     if notice.change == Change::Resolved {
         add("What it was", notice.cause.sentence().to_owned());
     }
-    add("Since", readable(notice.since));
     if notice.change == Change::Resolved {
-        add("Until", readable(notice.at));
+        add("Began", readable(notice.since));
+        add("Ended", readable(notice.at));
+    } else {
+        add("Since", readable(notice.since));
     }
     if notice.audience == Audience::Operator {
         add("Cause", notice.cause.as_label().to_owned());
@@ -224,8 +234,8 @@ fn support(notice: &Notice, about: &About) -> Option<String> {
     said.extend(evidence.detail.as_deref().map(|detail| format!("detail {}", clean(detail))));
     said.extend(evidence.log_id.as_deref().map(|log_id| format!("log id {}", clean(log_id))));
     said.push(format!("seen {}", readable(evidence.at)));
-    let who = about.provider.as_deref().unwrap_or("provider");
-    Some(format!("{who}: {}", said.join(", ")))
+    let who = about.provider.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+    Some(who + &said.join(", "))
 }
 
 fn why(role: Role, notice: &Notice, about: &About) -> String {

@@ -20,7 +20,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, broadcast, watch};
 
 /// Where owed mails are kept. Each method returns when its effect is durable.
-#[expect(clippy::missing_errors_doc, reason = "all for the same reason: the state does not work")]
 pub trait Outbox: Send + Sync {
     /// Mails whose time has come, oldest first.
     fn owed(
@@ -286,3 +285,40 @@ const ATTEMPTS_MAX: u32 = 200;
 const POINTLESS_ATTEMPTS_MAX: u32 = 3;
 const SLEEP_MIN: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_doubles_up_to_an_hour_and_is_the_same_when_asked_twice() {
+        for key in ["0a1b-1", "0a1b-2", "ffee-1", ""] {
+            let mut before = Duration::ZERO;
+            for failed in 0..=8 {
+                let now = delay(failed, key);
+                assert_eq!(now, delay(failed, key), "{key} {failed}");
+                assert!(now > before || failed > 7, "{key} {failed}: {now:?} after {before:?}");
+                let full = Duration::from_secs(30 << failed).min(Duration::from_secs(3600));
+                assert!(now <= full && now >= full * 3 / 4, "{key} {failed}: {now:?} of {full:?}");
+                before = now;
+            }
+        }
+        assert!(delay(u32::MAX, "x") <= DELAY_MAX);
+        assert_ne!(delay(5, "0a1b-1"), delay(5, "0a1b-2"), "they are spread");
+    }
+
+    #[test]
+    fn the_mailer_never_sleeps_past_a_minute_and_never_spins() {
+        let now = Timestamp::from_unix(1_000_000);
+        let cases = [
+            (None, SLEEP_MAX),
+            (Some(now.minus(Duration::from_secs(5))), SLEEP_MIN),
+            (Some(now), SLEEP_MIN),
+            (Some(now.plus(Duration::from_secs(7))), Duration::from_secs(7)),
+            (Some(now.plus(Duration::from_secs(3600))), SLEEP_MAX),
+        ];
+        for (next, expected) in cases {
+            assert_eq!(sleep_for(next, now), expected, "{next:?}");
+        }
+    }
+}

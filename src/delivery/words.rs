@@ -97,14 +97,14 @@ pub(super) fn readable(at: Timestamp) -> String {
         .to_string()
 }
 
-/// `about 3 hours`: one unit, rounded down, as a person would say it.
+/// `about 3 hours`: one unit, rounded, as a person would say it.
 pub(super) fn roughly(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")];
     let Some((unit, name)) = units.into_iter().find(|(unit, _)| seconds >= *unit) else {
         return "less than a minute".to_owned();
     };
-    match seconds / unit {
+    match (seconds + unit / 2) / unit {
         1 => format!("about 1 {name}"),
         many => format!("about {many} {name}s"),
     }
@@ -170,8 +170,8 @@ mod tests {
         let cases = [
             (0, "less than a minute"),
             (60, "about 1 minute"),
-            (7_199, "about 1 hour"),
-            (7_200, "about 2 hours"),
+            (5_399, "about 1 hour"),
+            (5_400, "about 2 hours"),
             (3 * DAY + 1, "about 3 days"),
         ];
         for (seconds, expected) in cases {
