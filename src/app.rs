@@ -13,7 +13,7 @@ use crate::{
     http_client::{self, HttpClient},
     keeper::{self, Keeper},
     loader,
-    metrics::{Gauges, events::Metrics},
+    metrics::{events::Metrics, fleet::Gauges},
     providers::{self, Renewal},
     refresh::{App, Apps, Refresher, app_of},
     report::Reporter,
@@ -261,7 +261,9 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         surface_stopped.clone(),
     );
     let titles = titles(&refresher.apps.load());
-    let mailer = Mailer::new(state, delivery_changed, titles, reporter.clone());
+    let events = reporter.events().clone();
+    let told = Box::new(move |event| reporter.report(event));
+    let mailer = Mailer::new(state, delivery_changed, titles, told);
     let mut surface = vec![
         tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
         tokio::spawn(telemetry),
@@ -285,7 +287,6 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             surface_stopped,
         )));
     }
-    let events = reporter.events().clone();
     Ok(Running {
         snapshot,
         events,
@@ -403,7 +404,7 @@ impl Reloader {
         mut asked: mpsc::Receiver<ReloadRequest>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let mut file = config::watch::Watch::new(&self.path);
+        let mut file = config::Watch::new(&self.path);
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => hangup,
             Err(error) => {

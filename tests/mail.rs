@@ -296,7 +296,8 @@ impl Desk {
         }));
         let (events, receiver) = broadcast::channel(256);
         let titles = BTreeMap::from([("tiktok".to_owned(), "TikTok".to_owned())]);
-        let mailer = Mailer::new(outbox.clone(), settings.subscribe(), titles, events);
+        let tell = Box::new(move |event| drop(events.send(event)));
+        let mailer = Mailer::new(outbox.clone(), settings.subscribe(), titles, tell);
         Self { mailer, settings, events: receiver, stop: watch::Sender::new(false) }
     }
 

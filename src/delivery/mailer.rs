@@ -17,7 +17,7 @@ use crate::{
     state::{self, Owed, State},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 
 /// Where owed mails are kept. Each method returns when its effect is durable.
 pub trait Outbox: Send + Sync {
@@ -73,6 +73,9 @@ impl Outbox for State {
     }
 }
 
+/// Told of each mail that was accepted or refused.
+pub type Report = Box<dyn Fn(Event) + Send + Sync>;
+
 /// The task that empties the outbox.
 pub struct Mailer<O> {
     /// What is owed; ours alone to take from while we run.
@@ -82,7 +85,7 @@ pub struct Mailer<O> {
     /// Provider names for people, by provider name.
     titles: BTreeMap<String, String>,
     /// Who hears of accepted and refused mails.
-    events: broadcast::Sender<Event>,
+    report: Report,
     /// Server or outbox troubles in a row; zero after the first mail that went through.
     troubles: u32,
     /// Until when nothing is tried at all. Many owed mails and one wrong password must not become many
@@ -100,10 +103,10 @@ impl<O: Outbox> Mailer<O> {
         outbox: O,
         settings: watch::Receiver<Arc<Settings>>,
         titles: BTreeMap<String, String>,
-        events: broadcast::Sender<Event>,
+        report: Report,
     ) -> Self {
         let (troubles, quiet_until, unrecorded) = (0, None, None);
-        Self { outbox, settings, titles, events, troubles, quiet_until, unrecorded }
+        Self { outbox, settings, titles, report, troubles, quiet_until, unrecorded }
     }
 
     /// Runs until `stop` holds true; a mail that is on its way is brought to its end first, which the
@@ -240,9 +243,8 @@ impl<O: Outbox> Mailer<O> {
         }
     }
 
-    /// Nobody listening is fine: events are for counters and logs.
     fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
+        (self.report)(event);
     }
 }
 

@@ -93,6 +93,19 @@ impl Provider {
         check::build(file)
     }
 
+    /// Where tokens are renewed, with the app's own endpoint in front.
+    #[must_use]
+    pub fn token_endpoint<'a>(&'a self, endpoints: &'a Endpoints) -> Option<&'a str> {
+        endpoints.token.as_deref().or(self.refresh_endpoint.as_deref())
+    }
+
+    /// True when an access token can be checked free of charge.
+    #[must_use]
+    pub fn can_probe(&self, endpoints: &Endpoints) -> bool {
+        let is_free = self.probe.as_ref().is_some_and(|probe| probe.free);
+        is_free && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
+    }
+
     /// True when the file names no endpoint to renew at, so that each app has to name one.
     #[must_use]
     pub const fn needs_token_endpoint(&self) -> bool {

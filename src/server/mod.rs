@@ -50,7 +50,7 @@ pub struct Settings {
 }
 
 /// The listener on which a publisher reports what the provider answered it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reports {
     /// Loopback, unless the operator says otherwise.
     pub listen: SocketAddr,
