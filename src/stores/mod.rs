@@ -176,7 +176,7 @@ pub enum Settings {
 /// Every kind of store, chosen once at start. A `match` and no boxes: a new kind is a compile error in
 /// this one place until it is complete.
 pub enum AnyStore {
-    /// See [`file`].
+    /// See [`mod@file`].
     File(file::FileStore),
     /// See [`sqlite`].
     Sqlite(sqlite::SqliteStore),
