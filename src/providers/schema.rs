@@ -1,7 +1,7 @@
 //! The form of a provider file: what may be written in it, key by key.
 //!
 //! A file of this form ships for every provider in the catalogue, and a user may write one for a provider
-//! that is not in it. Unknown keys are refused. Nothing is understood here: [`super::check`] turns the
+//! that is not in it. Unknown keys are refused. Nothing is understood here: `check.rs` turns the
 //! written form into the one that works, and finds what is contradictory.
 
 mod read;
