@@ -115,7 +115,7 @@ pub async fn open(settings: Settings) -> Result<Parts, String> {
         clock,
         reporter: Reporter::new(metrics.clone()),
         apps: Arc::new(ArcSwap::from_pointee(apps)),
-        total_deadline: settings.http.total_deadline,
+        call_deadline: settings.http.call_deadline(),
         held: Mutex::default(),
         clock_offsets: Mutex::default(),
     };

@@ -130,7 +130,9 @@ impl<S: TokenStore> Clerk<S> {
                     if rounds.is_closed() {
                         last_tries += 1;
                         if last_tries >= LAST_TRIES_MAX {
-                            tracing::error!("lost at the end, because our state cannot be written: {error}");
+                            tracing::error!(
+                                "lost at the end, because our state cannot be written: {error}"
+                            );
                             return None;
                         }
                     }

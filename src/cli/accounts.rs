@@ -69,7 +69,10 @@ fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
     match output {
         Output::Table => {
             let rows: Vec<_> = accounts.iter().map(|account| row(account, now)).collect();
-            print!("{}", output::table(["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"], &rows));
+            print!(
+                "{}",
+                output::table(["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"], &rows)
+            );
             let troubled = accounts.iter().filter(|account| account.cause.is_some()).count();
             println!("{} accounts, {troubled} in trouble", accounts.len());
         }
@@ -81,7 +84,8 @@ fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
 }
 
 fn row(account: &Account, now: Timestamp) -> [String; 5] {
-    let at = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at));
+    let at =
+        |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at));
     [
         account.id.to_string(),
         account.cause.map_or("ok", |cause| cause.as_label()).to_owned(),

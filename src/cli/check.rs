@@ -43,7 +43,8 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let mut findings = vec![finding("configuration", Ok(format!("{} can be used", config.display())))];
+    let mut findings =
+        vec![finding("configuration", Ok(format!("{} can be used", config.display())))];
     let warnings = loaded.warnings.iter().map(ToString::to_string);
     findings.extend(warnings.map(|says| Finding {
         what: "configuration".to_owned(),
@@ -54,7 +55,8 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let apps = app::apps_of(&settings);
     findings.extend(secrets(&apps));
     findings.push(finding("store", store(&settings, &apps).await));
-    findings.push(finding("state", State::examine(&settings.state).map_err(|error| error.to_string())));
+    findings
+        .push(finding("state", State::examine(&settings.state).map_err(|error| error.to_string())));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
     print(&findings, output);
@@ -80,8 +82,7 @@ fn secrets(apps: &Apps) -> Vec<Finding> {
 
 async fn store(settings: &Settings, apps: &Apps) -> Result<String, String> {
     let say = |error: stores::Error| error.to_string();
-    let store =
-        AnyStore::open(&settings.store, Fingerprinter::new(b"check")).await.map_err(say)?;
+    let store = AnyStore::open(&settings.store, Fingerprinter::new(b"check")).await.map_err(say)?;
     store.probe().await.map_err(say)?;
     let (mut accounts, mut homeless) = (0_usize, 0_usize);
     let mut damaged = Vec::new();
@@ -92,7 +93,10 @@ async fn store(settings: &Settings, apps: &Apps) -> Result<String, String> {
     store.load(each, |error| damaged.push(error.to_string())).await.map_err(say)?;
     let place = stores::place_of(&settings.store);
     if let Some(first) = damaged.first() {
-        return Err(format!("{} of its accounts cannot be read; the first: {first}", damaged.len()));
+        return Err(format!(
+            "{} of its accounts cannot be read; the first: {first}",
+            damaged.len()
+        ));
     }
     if homeless > 0 {
         return Err(format!(
@@ -112,7 +116,10 @@ async fn mail(settings: &Settings) -> Finding {
     };
     let place = format!("{}:{}", server.host, server.port);
     let result = smtp::check(server).await;
-    finding("mail", result.map(|()| format!("{place} accepts us")).map_err(|says| format!("{place}: {says}")))
+    finding(
+        "mail",
+        result.map(|()| format!("{place} accepts us")).map_err(|says| format!("{place}: {says}")),
+    )
 }
 
 /// Asks each provider for its `Date` header, with a request that carries nothing.

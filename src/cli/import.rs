@@ -84,7 +84,9 @@ fn read_csv(path: &Path) -> Result<Read, String> {
     let place = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{place}: {error}"))?.len();
     if size > CSV_BYTES_MAX {
-        return Err(format!("{place}: {size} bytes; at most {CSV_BYTES_MAX} are read, split the file"));
+        return Err(format!(
+            "{place}: {size} bytes; at most {CSV_BYTES_MAX} are read, split the file"
+        ));
     }
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -124,21 +126,26 @@ fn read_csv(path: &Path) -> Result<Read, String> {
 
 fn account_of(cells: &BTreeMap<&str, &str>) -> Result<StoredAccount, String> {
     let text = |name: &str| cells.get(name).map(|cell| (*cell).to_owned());
-    let must = |name: &str| text(name).ok_or_else(|| format!("column {name:?} is empty; it must be set"));
+    let must =
+        |name: &str| text(name).ok_or_else(|| format!("column {name:?} is empty; it must be set"));
     let secret = |name: &str| text(name).map(Secret::new);
     let time = |name: &str| -> Result<Option<Timestamp>, String> {
         let Some(cell) = cells.get(name) else {
             return Ok(None);
         };
-        let unix = cell.parse().ok().or_else(|| cell.parse::<jiff::Timestamp>().ok().map(|at| at.as_second()));
+        let unix = cell
+            .parse()
+            .ok()
+            .or_else(|| cell.parse::<jiff::Timestamp>().ok().map(|at| at.as_second()));
         let unix = unix.ok_or_else(|| {
             format!("column {name:?}: expected unix seconds or a time such as 2026-11-22T10:00:00Z")
         })?;
         Ok(Some(Timestamp::from_unix(unix)))
     };
     let name = format!("{}/{}", must("provider")?, must("account")?);
-    let id = AccountId::parse(&name)
-        .ok_or_else(|| format!("the account's name is longer than {} bytes", AccountId::ACCOUNT_BYTES_MAX))?;
+    let id = AccountId::parse(&name).ok_or_else(|| {
+        format!("the account's name is longer than {} bytes", AccountId::ACCOUNT_BYTES_MAX)
+    })?;
     let token = Token {
         access: Secret::new(must("access_token")?),
         refresh: secret("refresh_token"),
@@ -216,6 +223,9 @@ mod tests {
         let (accounts, problems) =
             read_text("provider,account,access_token\ntiktok,a,invented-1,invented-2\n").unwrap();
         assert!(accounts.is_empty());
-        assert!(problems[0].contains("line 2") && !problems[0].contains("invented"), "{problems:?}");
+        assert!(
+            problems[0].contains("line 2") && !problems[0].contains("invented"),
+            "{problems:?}"
+        );
     }
 }

@@ -114,7 +114,8 @@ pub fn main() -> Exit {
 fn start_log(arguments: &Arguments) {
     use tracing_subscriber::{filter, prelude::*};
     // The demo tells its own story on the same terminal.
-    let quiet = matches!(arguments.command, Command::Demo(_)) && arguments.log_level == LogLevel::Info;
+    let quiet =
+        matches!(arguments.command, Command::Demo(_)) && arguments.log_level == LogLevel::Info;
     let level = match arguments.log_level {
         _ if quiet => filter::LevelFilter::OFF,
         LogLevel::Error => filter::LevelFilter::ERROR,
@@ -123,8 +124,7 @@ fn start_log(arguments: &Arguments) {
         LogLevel::Debug => filter::LevelFilter::DEBUG,
     };
     let others = level.min(filter::LevelFilter::WARN);
-    let targets =
-        filter::Targets::new().with_default(others).with_target("oauth_keepalive", level);
+    let targets = filter::Targets::new().with_default(others).with_target("oauth_keepalive", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)

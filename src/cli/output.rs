@@ -10,7 +10,8 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     let shown = |text: &str| -> String {
         text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect()
     };
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| shown(cell))).collect();
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| shown(cell))).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or_default()
@@ -65,9 +66,14 @@ mod tests {
 
     #[test]
     fn lengths_show_their_two_largest_units() {
-        for (seconds, expected) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (3_725, "1h 2m"), (90_000, "1d 1h"), (86_405, "1d")]
-        {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3_725, "1h 2m"),
+            (90_000, "1d 1h"),
+            (86_405, "1d"),
+        ] {
             assert_eq!(length(seconds), expected, "{seconds} s");
         }
     }

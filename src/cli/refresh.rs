@@ -3,7 +3,11 @@
 use super::{Exit, Output, complain, load, output};
 use crate::{
     app,
-    core::{AccountId, Timestamp, TokenFacts, account::Memory, fleet::{Blocked, Finished}},
+    core::{
+        AccountId, Timestamp, TokenFacts,
+        account::Memory,
+        fleet::{Blocked, Finished},
+    },
     refresh::app_of,
     stores::TokenStore,
 };
@@ -21,7 +25,8 @@ pub(super) struct Arguments {
 }
 
 fn account_id(text: &str) -> Result<AccountId, String> {
-    AccountId::parse(text).ok_or_else(|| "write it as provider/account, such as tiktok/brand-a".to_owned())
+    AccountId::parse(text)
+        .ok_or_else(|| "write it as provider/account, such as tiktok/brand-a".to_owned())
 }
 
 pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {

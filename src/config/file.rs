@@ -229,7 +229,7 @@ impl Default for Store {
 pub(super) const BUSY_TIMEOUT: Span = Span::seconds(5);
 
 /// `store.table`, where the kind is `sqlite`.
-pub(super) const TABLE: &str = "tokens";
+pub(super) const TABLE: &str = "accounts";
 
 impl Default for Refresh {
     fn default() -> Self {

@@ -98,6 +98,8 @@ impl Stage {
 
     /// Writes the configuration. The ports of provider and mailbox differ from start to start.
     pub(super) fn write_config(&self, places: &Places) -> io::Result<()> {
+        // The program refuses a configuration whose secrets are missing.
+        self.reports_secret()?;
         write_durably(&self.config(), config_text(places).as_bytes())
     }
 

@@ -81,7 +81,7 @@ fn sqlite(
     identifier(check, "store.table".into(), table);
     let columns = match &store.columns {
         Some(columns) => column_map(check, columns, providers),
-        None => simple_columns(),
+        None => sqlite::Columns::simple(),
     };
     Settings::Sqlite(sqlite::Settings {
         path,
@@ -235,29 +235,6 @@ fn identifier(check: &mut Check<'_>, key: KeyPath, name: &str) {
             ),
             "write the bare name without quotes or schema, or create a view with plain names",
         );
-    }
-}
-
-/// Our own simple schema: every column is called after what it holds.
-fn simple_columns() -> sqlite::Columns {
-    let time = |name: &str| {
-        Some(sqlite::TimeColumn { name: name.to_owned(), unit: sqlite::TimeUnit::UnixSeconds })
-    };
-    let text = |name: &str| Some(name.to_owned());
-    sqlite::Columns {
-        account: "account".to_owned(),
-        provider: sqlite::ProviderColumn::Column("provider".to_owned()),
-        access_token: "access_token".to_owned(),
-        refresh_token: text("refresh_token"),
-        expires_at: time("expires_at"),
-        refresh_expires_at: time("refresh_expires_at"),
-        issued_at: time("issued_at"),
-        scopes: text("scopes"),
-        subject: text("subject"),
-        app: text("app"),
-        owner: text("owner"),
-        enabled: text("enabled"),
-        status: None,
     }
 }
 
