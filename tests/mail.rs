@@ -321,6 +321,14 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Until a mailer that was just spawned has nothing to do. All tasks of a test share one thread, so they
+/// have run as far as they can when it is our turn again.
+async fn asleep() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_mail_arrives_encrypted_and_logged_in_with_both_parts_and_all_headers() {
     let server = Server::start(&Wanted::default());
@@ -654,6 +662,7 @@ async fn without_a_server_mails_stay_until_one_is_configured() {
     outbox.inside(|inside| inside.owed[0].0 = Timestamp::MIN);
     let running =
         tokio::spawn(desk.mailer.run(clock, Arc::new(Notify::new()), desk.stop.subscribe()));
+    asleep().await;
     assert_eq!(outbox.inside(|inside| inside.owed.len()), 1);
 
     desk.settings.send_modify(|settings| {
@@ -695,6 +704,7 @@ async fn something_newly_owed_wakes_the_mailer() {
         Arc::clone(&wake),
         desk.stop.subscribe(),
     ));
+    asleep().await;
     let (_, owed) = Memory::owing(&[notice("a")]).inside(|inside| inside.owed.remove(0));
     outbox.inside(|inside| inside.owed.push((Timestamp::MIN, owed)));
     wake.notify_one();
