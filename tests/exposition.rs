@@ -118,7 +118,7 @@ fn metrics() -> Metrics {
         accounts: 1,
     };
     let events = [
-        Event::StoreRead { accounts: 5, added: 5, gone: 0, damaged: 2 },
+        Event::StoreRead { accounts: 5, gone: 0, damaged: 2 },
         Event::RequestEnded {
             id: id.clone(),
             outcome: "committed",

@@ -241,7 +241,7 @@ impl Default for Refresh {
             backoff_first: Span::seconds(5),
             backoff_max: Span::seconds(15 * 60),
             in_flight_max: 64,
-            app_refusals_max: 5,
+            app_refusals_max: 3,
         }
     }
 }

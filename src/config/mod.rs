@@ -86,7 +86,7 @@ pub struct Refresh {
     pub assumed_life: Duration,
     /// First pause after a failure.
     pub backoff_first: Duration,
-    /// Longest pause between two attempts, and the most of a `Retry-After` that is obeyed.
+    /// Longest pause after failures.
     pub backoff_max: Duration,
     /// Refreshes under way in all.
     pub in_flight_max: usize,

@@ -145,6 +145,7 @@ const RESERVE_FILE: &str = "reserve";
 mod tests {
     use super::*;
     use crate::{
+        core::Memory,
         core::{AccountId, Fingerprint, Secret, Timestamp, notices},
         oauth::Token,
         state::{EntryId, Error, Intent, Settings, State},

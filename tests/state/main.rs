@@ -10,11 +10,11 @@ mod outbox;
 
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Evidence, Fingerprint, Secret, Timestamp, TokenFacts,
+        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
-    state::{Closing, EntryId, Error, Intent, Lease, Memory, Owed, Settings, State},
+    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State},
 };
 use std::{
     fs,
