@@ -129,7 +129,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         if !self.fleet.owes_work() {
             return true;
         }
-        let held = self.refresher.held.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let held = self.refresher.held.len();
         self.calls.is_empty() && held == 0 && stopping_since.elapsed() >= SAVE_AT_STOP_FOR
     }
 

@@ -48,6 +48,7 @@ impl Fleet {
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
             Finished::Gone => self.bid_farewell(now, id),
+            Finished::NoToken => self.adopt(now, id, None),
         }
     }
 
@@ -270,7 +271,10 @@ impl Fleet {
 
 /// True when a request to the token endpoint was on the wire.
 const fn went_out(result: &Finished) -> bool {
-    !matches!(result, Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone)
+    !matches!(
+        result,
+        Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone | Finished::NoToken
+    )
 }
 
 fn count_failure(account: &mut Account, cause: Cause) {
