@@ -234,7 +234,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
-        let OpenEntry { entry, intent, result, .. } = open;
+        let OpenEntry { entry, intent, probed, result, .. } = open;
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
         let held = self.held.of_entry(id, entry);
@@ -244,8 +244,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return self.save(&attempt, token, intent.old).await;
         }
         if self.state.fingerprinter().of_token(&attempt.old) != intent.old {
-            // Somebody else's token, or the publisher won the race: ours is of no interest any more.
-            self.close(entry, Closing::Void).await;
+            // Somebody else's token, or the publisher won the race: ours is of no interest any more. Should
+            // a holder that was late have brought it in meanwhile, it is kept aside.
+            self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
         if attempt.app.provider.renewal == Renewal::Stable {
@@ -256,6 +257,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if over_at > now {
             let evidence = Evidence::of(Cause::ProviderOutage, now);
             return Finished::Ambiguous { evidence, over_at };
+        }
+        if probed {
+            // It was sent before and nobody knows how it ended: never a second.
+            return self.bury(&attempt, Evidence::of(Cause::RotationLost, now)).await;
         }
         let Ok(credentials) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
@@ -274,8 +279,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
             Ok(true) => {}
-            // It was sent before and nobody knows how it ended: never a second.
-            Ok(false) => return self.bury(&attempt, Evidence::of(Cause::RotationLost, now)).await,
+            // A holder that was late has brought its answer in a moment ago: look again.
+            Ok(false) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         }
@@ -410,7 +415,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(_) => Finished::Gone,
             Err(error) => return self.doubt(attempt, evidence, &error).await,
         };
-        self.close(attempt.entry, Closing::Void).await;
+        // Not simply removed: a holder that was late may have brought its answer in meanwhile.
+        self.close(attempt.entry, Closing::Orphan).await;
         finished
     }
 
