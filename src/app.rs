@@ -14,8 +14,9 @@ use crate::{
     keeper::{self, Keeper},
     loader,
     metrics::{events::Metrics, fleet::Gauges},
+    oauth::Token,
     providers::{self, Renewal},
-    refresh::{App, Apps, Refresher, app_of},
+    refresh::{App, Apps, Held, Refresher, app_of, is_anothers},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
@@ -116,7 +117,7 @@ pub async fn open(settings: Settings) -> Result<Parts, String> {
         reporter: Reporter::new(metrics.clone()),
         apps: Arc::new(ArcSwap::from_pointee(apps)),
         call_deadline: settings.http.call_deadline(),
-        held: Mutex::default(),
+        held: Held::default(),
         clock_offsets: Mutex::default(),
     };
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
@@ -338,7 +339,11 @@ async fn reopen(refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>, open: Open
         Some(stored) => app_of(&apps, stored),
         None => apps.values().find(|app| *app.provider.name == *id.provider),
     };
-    let unsaved = result.as_ref().zip(app).map(|(token, app)| refresher.facts(app, token));
+    // A token of another account is no token of this one, received or not; settling it says so.
+    let stored = stored.as_ref().and_then(|stored| stored.token.as_ref());
+    let fits = |new: &&Token| !stored.is_some_and(|stored| is_anothers(new, stored));
+    let fitting = result.as_ref().filter(fits).zip(app);
+    let unsaved = fitting.map(|(token, app)| refresher.facts(app, token));
     Reopened { id, unsaved, over_at: intent.over_at }
 }
 

@@ -60,23 +60,27 @@ pub struct Clerk<S> {
 /// How long to wait before writing to a state in trouble again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How often to try when nobody listens any more, before what is left is given up.
+/// How often to try when nobody listens any more, before what is left is given up. In all: with a notice
+/// for each of a thousand accounts the program would not end for hours.
 const LAST_TRIES_MAX: u32 = 5;
 
 impl<S: TokenStore> Clerk<S> {
     /// Writes rounds until the keeper has gone.
     pub async fn run(self, mut rounds: mpsc::Receiver<Round>) {
+        let mut last_tries = LAST_TRIES_MAX;
         while let Some(round) = rounds.recv().await {
             for notice in round.notices {
-                self.owe(notice, &rounds).await;
+                self.owe(notice, &rounds, &mut last_tries).await;
             }
             if !round.memories.is_empty() {
                 let memories = &round.memories;
-                self.insist(&rounds, || self.state.remember(memories.clone())).await;
+                let write = || self.state.remember(memories.clone());
+                self.insist(&rounds, &mut last_tries, write).await;
             }
             if !round.forgotten.is_empty() {
                 let forgotten = &round.forgotten;
-                self.insist(&rounds, || self.state.forget(forgotten.clone())).await;
+                let write = || self.state.forget(forgotten.clone());
+                self.insist(&rounds, &mut last_tries, write).await;
             }
             for (id, connected) in round.marks {
                 let status = if connected { Status::Connected } else { Status::NeedsReconnect };
@@ -87,14 +91,14 @@ impl<S: TokenStore> Clerk<S> {
         }
     }
 
-    async fn owe(&self, notice: Notice, rounds: &mpsc::Receiver<Round>) {
+    async fn owe(&self, notice: Notice, rounds: &mpsc::Receiver<Round>, last_tries: &mut u32) {
         let news = match notice.change {
             Change::Firing => {
                 let to = self.recipients(&notice).await;
-                self.insist(rounds, || self.state.fire(&notice, to.clone())).await
+                self.insist(rounds, last_tries, || self.state.fire(&notice, to.clone())).await
             }
             Change::Resolved | Change::Withdrawn => {
-                self.insist(rounds, || self.state.resolve(&notice)).await
+                self.insist(rounds, last_tries, || self.state.resolve(&notice)).await
             }
         };
         if news == Some(true) {
@@ -116,11 +120,15 @@ impl<S: TokenStore> Clerk<S> {
     }
 
     /// Tries until it is written. `None` when the keeper has gone and it still cannot be.
-    async fn insist<R, F>(&self, rounds: &mpsc::Receiver<Round>, write: impl Fn() -> F) -> Option<R>
+    async fn insist<R, F>(
+        &self,
+        rounds: &mpsc::Receiver<Round>,
+        last_tries: &mut u32,
+        write: impl Fn() -> F,
+    ) -> Option<R>
     where
         F: Future<Output = Result<R, crate::state::Error>>,
     {
-        let mut last_tries = 0;
         loop {
             match write().await {
                 Ok(done) => return Some(done),
@@ -128,8 +136,8 @@ impl<S: TokenStore> Clerk<S> {
                     // A full ear is no matter: the next failure tells it again.
                     let _ = self.inputs.try_send(Input::State { up: false });
                     if rounds.is_closed() {
-                        last_tries += 1;
-                        if last_tries >= LAST_TRIES_MAX {
+                        *last_tries = last_tries.saturating_sub(1);
+                        if *last_tries == 0 {
                             tracing::error!(
                                 "lost at the end, because our state cannot be written: {error}"
                             );

@@ -11,41 +11,79 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// It follows a clock that also counts while the machine is suspended, so a step of the wall clock does
 /// not move the program's time until a provider's `Date` header confirms it; see [`Timeline`].
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Mutex<Timeline>>);
+pub struct Clock(Arc<Both>);
+
+#[derive(Debug)]
+struct Both {
+    timeline: Mutex<Timeline>,
+    source: Source,
+}
+
+/// Where readings come from.
+#[derive(Debug)]
+enum Source {
+    /// The machine.
+    Machine,
+    /// The runtime's time, from an instant and a moment on.
+    Runtime(Timestamp, tokio::time::Instant),
+}
 
 impl Clock {
     /// Starts from what the wall clock says.
     #[must_use]
     pub fn start() -> Self {
-        Self(Arc::new(Mutex::new(Timeline::start(read()))))
+        Self::of(Source::Machine)
+    }
+
+    /// It is `at` now, and time passes as it does for the runtime's timers: a test that pauses and advances
+    /// those moves the whole program.
+    #[must_use]
+    pub fn simulated(at: Timestamp) -> Self {
+        Self::of(Source::Runtime(at, tokio::time::Instant::now()))
     }
 
     /// The program's time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.with(|timeline| timeline.now(read()))
+        self.with(Timeline::now)
     }
 
     /// Takes note of a provider's `Date` header that arrived just now, and answers by how many seconds
     /// that clock is ahead of ours.
     pub fn observe_date(&self, date: Timestamp) -> i64 {
-        self.with(|timeline| timeline.observe_date(read(), date))
+        self.with(|timeline, reading| timeline.observe_date(reading, date))
     }
 
     /// Seconds by which the wall clock is ahead of the program's time; not zero after a step that
     /// nobody has confirmed.
     #[must_use]
     pub fn unconfirmed_step(&self) -> i64 {
-        self.with(|timeline| timeline.unconfirmed_step(read()))
+        self.with(|timeline, reading| timeline.unconfirmed_step(reading))
     }
 
-    fn with<R>(&self, ask: impl FnOnce(&mut Timeline) -> R) -> R {
-        ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn of(source: Source) -> Self {
+        let timeline = Mutex::new(Timeline::start(source.read()));
+        Self(Arc::new(Both { timeline, source }))
+    }
+
+    fn with<R>(&self, ask: impl FnOnce(&mut Timeline, Reading) -> R) -> R {
+        let mut timeline = self.0.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut timeline, self.0.source.read())
     }
 }
 
-fn read() -> Reading {
-    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    Reading { steady: since_boot.tv_sec, wall: wall.tv_sec }
+impl Source {
+    fn read(&self) -> Reading {
+        match self {
+            Self::Machine => {
+                let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+                Reading { steady: since_boot.tv_sec, wall: wall.tv_sec }
+            }
+            Self::Runtime(at, origin) => {
+                let seconds = at.as_unix() + origin.elapsed().as_secs().cast_signed();
+                Reading { steady: seconds, wall: seconds }
+            }
+        }
+    }
 }

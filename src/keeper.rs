@@ -14,18 +14,21 @@ use crate::{
     oauth::Credentials,
     refresh::{Refresher, Transport},
     report::Reporter,
-    state::State,
     stores::TokenStore,
 };
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     task::{Id, JoinSet},
+    time::{Instant, timeout},
 };
 
 /// The one writer of the fleet.
@@ -52,6 +55,12 @@ pub struct Keeper<S, T> {
     secrets_seen: BTreeMap<Arc<str>, Option<u64>>,
     /// The wall clock's difference that the fleet was last told of.
     step_told: i64,
+    /// What the clerk could not take yet: it may be waiting for our state, and the keeper waits for nobody.
+    owed: Round,
+    /// True while the clerk has no room for more.
+    clerk_is_behind: bool,
+    /// When trouble was last looked at.
+    looked_at: Option<Instant>,
 }
 
 /// Inputs that are taken before effects are performed again.
@@ -68,6 +77,12 @@ const SAVE_AT_STOP_FOR: Duration = Duration::from_secs(20);
 
 /// How often store, state and refused secrets are looked at while they are in trouble.
 const TROUBLE_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a look at store or state may take. What takes longer is still in trouble.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the clerk has at the end to take what is left.
+const LAST_ROUND_WITHIN: Duration = Duration::from_secs(10);
 
 impl<S: TokenStore, T: Transport> Keeper<S, T> {
     /// A keeper of `fleet`, which has been configured and told what the last run remembered.
@@ -93,6 +108,9 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
             callers: HashMap::new(),
             secrets_seen: BTreeMap::new(),
             step_told: 0,
+            owed: Round::default(),
+            clerk_is_behind: false,
+            looked_at: None,
         }
     }
 
@@ -118,19 +136,19 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
             }
             self.take_what_waits(now);
             self.look_at_trouble(now).await;
-            self.perform_effects().await;
+            self.perform_effects();
+            self.hand_over();
             self.snapshot.store(Arc::new(self.fleet.snapshot(now)));
         }
+        self.hand_over_the_rest().await;
     }
 
     /// Nothing is on the wire, and no token exists in memory only. A token that is journalled but not
     /// saved is tried for a while longer; after that the next start saves it.
     fn may_end(&self, stopping_since: Instant) -> bool {
-        if !self.fleet.owes_work() {
-            return true;
-        }
-        let held = self.refresher.held.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.calls.is_empty() && held == 0 && stopping_since.elapsed() >= SAVE_AT_STOP_FOR
+        self.refresher.held.is_empty()
+            && (!self.fleet.owes_work()
+                || (self.calls.is_empty() && stopping_since.elapsed() >= SAVE_AT_STOP_FOR))
     }
 
     /// How long to sleep: until the fleet wants to be woken, or the clocks and the trouble should be
@@ -138,10 +156,8 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
     fn pause(&self, stopping: bool) -> Duration {
         let now = self.clock.now();
         let until_due = self.fleet.next_wakeup().map_or(SLEEP_MAX, |at| at.since(now));
-        let seen = self.snapshot.load();
-        let trouble =
-            !seen.store_up || !seen.state_up || self.fleet.refused_apps().next().is_some();
-        let longest = match (stopping, trouble) {
+        let waits = self.is_in_trouble() || self.clerk_is_behind;
+        let longest = match (stopping, waits) {
             (true, _) => SLEEP_MIN,
             (_, true) => TROUBLE_LOOK_EVERY,
             _ => SLEEP_MAX,
@@ -194,15 +210,30 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         }
     }
 
-    /// While store, state or an app's secret is in trouble, looks whether it still is.
+    fn is_in_trouble(&self) -> bool {
+        let seen = self.snapshot.load();
+        let refused = self.fleet.refused_apps().next().is_some();
+        !seen.store_up || !seen.state_up || refused || !self.refresher.held.is_empty()
+    }
+
+    /// While store, state or an app's secret is in trouble, looks whether it still is; gives the journal
+    /// what is held in memory only. However many rounds there are, and however long it takes to answer.
     async fn look_at_trouble(&mut self, now: Timestamp) {
+        let is_early = self.looked_at.is_some_and(|at| at.elapsed() < TROUBLE_LOOK_EVERY);
+        if is_early || !self.is_in_trouble() {
+            return;
+        }
         let seen = self.snapshot.load_full();
-        if !seen.store_up && self.refresher.store.probe().await.is_ok() {
+        let refresher = Arc::clone(&self.refresher);
+        if !seen.store_up && works(refresher.store.probe()).await {
             self.fleet.handle(now, Input::Store { up: true });
         }
-        if !seen.state_up && self.refresher.state.probe().await.is_ok() {
+        if !seen.state_up && works(refresher.state.probe()).await {
             self.fleet.handle(now, Input::State { up: true });
         }
+        // Whatever becomes of it: what the journal has not taken stays where it is.
+        let _ = timeout(LOOK_WITHIN, refresher.journal_held()).await;
+        self.looked_at = Some(Instant::now());
         let refused: Vec<Arc<str>> = self.fleet.refused_apps().collect();
         self.secrets_seen.retain(|app, _| refused.contains(app));
         for app in refused {
@@ -222,8 +253,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         client_secret.map(|secret| maker.of_secret(&secret).as_hash())
     }
 
-    async fn perform_effects(&mut self) {
-        let mut round = Round::default();
+    fn perform_effects(&mut self) {
         while let Some(effect) = self.fleet.next_effect() {
             match effect {
                 Effect::Refresh { id, expected, why } => {
@@ -247,14 +277,40 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                         Input::Probed { id, checked }
                     });
                 }
-                Effect::Notify(notice) => round.notices.push(notice),
-                Effect::Mark { id, connected } => round.marks.push((id, connected)),
+                Effect::Notify(notice) => self.owed.notices.push(notice),
+                Effect::Mark { id, connected } => self.owed.marks.push((id, connected)),
                 Effect::Report(event) => self.reporter.report(event),
             }
         }
-        (round.memories, round.forgotten) = self.fleet.take_changed();
-        if !round.is_empty() && self.clerk.send(round).await.is_err() {
-            tracing::error!("notices and memories cannot be written: their writer has ended");
+    }
+
+    /// Gives the clerk what is to be written, if it has room. Otherwise notices wait here and memories in
+    /// the fleet, which keeps the newest of each account: what waits never grows beyond that.
+    fn hand_over(&mut self) {
+        let place = self.clerk.try_reserve();
+        self.clerk_is_behind = matches!(place, Err(TrySendError::Full(())));
+        match place {
+            Ok(place) => {
+                let round = take_round(&mut self.fleet, &mut self.owed);
+                if !round.is_empty() {
+                    place.send(round);
+                }
+            }
+            Err(TrySendError::Full(())) => {}
+            Err(TrySendError::Closed(())) => {
+                let round = take_round(&mut self.fleet, &mut self.owed);
+                if !round.is_empty() {
+                    tracing::error!("notices and memories are lost: their writer has ended");
+                }
+            }
+        }
+    }
+
+    /// The same at the end, when there is nothing else left to do.
+    async fn hand_over_the_rest(&mut self) {
+        let round = take_round(&mut self.fleet, &mut self.owed);
+        if !round.is_empty() && self.clerk.send_timeout(round, LAST_ROUND_WITHIN).await.is_err() {
+            tracing::error!("notices and memories are lost at the end: they cannot be written");
         }
     }
 
@@ -265,6 +321,24 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         let handle = self.calls.spawn(work(id.clone()));
         self.callers.insert(handle.id(), id);
     }
+}
+
+impl<S, T> Drop for Keeper<S, T> {
+    /// Only a panic, or a runtime that is shut down, can bring it here with calls under way. Their answers
+    /// may be the only copies of tokens.
+    fn drop(&mut self) {
+        self.calls.detach_all();
+    }
+}
+
+fn take_round(fleet: &mut Fleet, owed: &mut Round) -> Round {
+    let mut round = std::mem::take(owed);
+    (round.memories, round.forgotten) = fleet.take_changed();
+    round
+}
+
+async fn works<E>(probe: impl Future<Output = Result<(), E>>) -> bool {
+    matches!(timeout(LOOK_WITHIN, probe).await, Ok(Ok(())))
 }
 
 /// Starts the writer of notices and memories; the returned sender is what [`Keeper::new`] wants.
@@ -278,11 +352,3 @@ pub fn start_clerk<S: TokenStore>(
 
 /// Rounds that may wait for the clerk before the keeper waits too.
 const ROUNDS_WAITING_MAX: usize = 64;
-
-/// What a keeper needs of the state when it starts.
-///
-/// # Errors
-/// When the state cannot be read.
-pub async fn recall(state: &State) -> Result<Vec<crate::state::OpenEntry>, crate::state::Error> {
-    state.open_entries().await
-}

@@ -4,6 +4,12 @@
 //! Absent on purpose: when to refresh, how often, and what to tell people. Those are the core's; this
 //! carries out one attempt and says truthfully how it ended.
 
+mod apps;
+mod held;
+
+pub use apps::{App, Apps, app_of};
+pub use held::Held;
+
 use crate::{
     clock::Clock,
     core::{
@@ -11,10 +17,9 @@ use crate::{
         fleet::{Blocked, Checked, Finished},
     },
     http_client::HttpClient,
-    oauth::{Credentials, Exchange, Liveness, Outcome, Request, Token},
-    providers::{Endpoints, Provider, Renewal},
+    oauth::{Exchange, Liveness, Outcome, Request, Token},
+    providers::Renewal,
     report::Reporter,
-    secrets::SecretRef,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
     stores::{Saved, StoredAccount, TokenStore},
 };
@@ -39,56 +44,6 @@ impl Transport for ArcSwap<HttpClient> {
     }
 }
 
-/// An app with what is needed to speak for it.
-#[derive(Clone, Debug)]
-pub struct App {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its provider.
-    pub provider: &'static Provider,
-    /// Where the provider is.
-    pub endpoints: Endpoints,
-    /// Public id.
-    pub client_id: String,
-    /// Its secret, read when it is used.
-    pub client_secret: Option<SecretRef>,
-    /// Scopes that publishing needs.
-    pub scopes: Arc<[Arc<str>]>,
-    /// True when accounts of its provider belong to it unless the store says otherwise.
-    pub is_default: bool,
-}
-
-impl App {
-    /// True when the access token is what renews itself.
-    #[must_use]
-    pub fn renews_itself(&self) -> bool {
-        self.provider.renewal == Renewal::ExtendInPlace
-    }
-
-    /// Its credentials as they read now.
-    ///
-    /// # Errors
-    /// When the secret cannot be read.
-    pub fn credentials(&self) -> Result<Credentials, crate::secrets::SecretError> {
-        let client_secret = self.client_secret.as_ref().map(SecretRef::read).transpose()?;
-        Ok(Credentials { client_id: self.client_id.clone(), client_secret })
-    }
-}
-
-/// Every app, by name.
-pub type Apps = BTreeMap<Arc<str>, Arc<App>>;
-
-/// The app of a stored account: the one that the store names, or its provider's default.
-#[must_use]
-pub fn app_of<'a>(apps: &'a Apps, account: &StoredAccount) -> Option<&'a Arc<App>> {
-    match &account.app {
-        Some(name) => apps.get(name).filter(|app| *app.provider.name == *account.id.provider),
-        None => {
-            apps.values().find(|app| app.is_default && *app.provider.name == *account.id.provider)
-        }
-    }
-}
-
 /// Carries out refreshes. Shared by all that are under way.
 pub struct Refresher<S, T> {
     /// The publisher's.
@@ -107,7 +62,7 @@ pub struct Refresher<S, T> {
     pub call_deadline: Duration,
     /// Tokens that were received and could not be journalled: the last copy there is, kept until the
     /// store or the journal takes it.
-    pub held: Mutex<BTreeMap<AccountId, (EntryId, Token)>>,
+    pub held: Held,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
@@ -139,7 +94,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
     pub async fn settle(&self, id: &AccountId) -> Finished {
-        self.under_lease(id, |lease| self.attempt(lease, None)).await
+        let finished = self.under_lease(id, |lease| self.attempt(lease, None)).await;
+        if matches!(finished, Finished::Blocked(Blocked::StateDown)) {
+            // A full disk of ours is no reason to keep the only copy from a store that would take it.
+            return self.save_held(id).await.unwrap_or(finished);
+        }
+        finished
     }
 
     /// Tries the access token at the provider's free check.
@@ -188,6 +148,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
         let id = &lease.id.clone();
+        self.journal_held_of(id).await;
         let open = match self.state.open_entry(id).await {
             Ok(open) => open,
             Err(error) => return blocked_by_state(&error),
@@ -203,7 +164,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return Finished::Gone;
         };
         let Some(old) = stored.token else {
-            return Finished::Gone;
+            // A token of ours that waits for the store stays in the journal: whoever emptied the row
+            // does not want one there.
+            return Finished::NoToken;
         };
         match open {
             Some(open) => self.finish_open(&lease, app, old, open).await,
@@ -269,17 +232,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
-        let OpenEntry { entry, intent, result, .. } = open;
+        let OpenEntry { entry, intent, probed, result, .. } = open;
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
-        let held = self.held().get(id).map(|(_, token)| token.clone());
+        let held = self.held.of_entry(id, entry);
         let mut attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: true };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
         if self.state.fingerprinter().of_token(&attempt.old) != intent.old {
-            // Somebody else's token, or the publisher won the race: ours is of no interest any more.
-            self.close(entry, Closing::Void).await;
+            // Somebody else's token, or the publisher won the race: ours is of no interest any more. Should
+            // a holder that was late have brought it in meanwhile, it is kept aside.
+            self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
         if attempt.app.provider.renewal == Renewal::Stable {
@@ -290,6 +254,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if over_at > now {
             let evidence = Evidence::of(Cause::ProviderOutage, now);
             return Finished::Ambiguous { evidence, over_at };
+        }
+        if probed {
+            // It was sent before and nobody knows how it ended: never a second.
+            return self.bury(&attempt, Evidence::of(Cause::RotationLost, now)).await;
         }
         let Ok(credentials) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
@@ -308,10 +276,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
             Ok(true) => {}
-            // It was sent before and nobody knows how it ended: never a second.
-            Ok(false) => {
-                return self.give_up(&attempt, Evidence::of(Cause::RotationLost, now)).await;
-            }
+            // A holder that was late has brought its answer in a moment ago: look again.
+            Ok(false) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         }
@@ -351,9 +317,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 self.close(attempt.entry, Closing::Void).await;
                 Finished::NotCommitted(evidence)
             }
-            Outcome::Ambiguous(evidence) if attempt.is_probe => {
-                self.give_up(&attempt, evidence).await
-            }
+            // The one probe ended in the dark as well.
+            Outcome::Ambiguous(evidence) if attempt.is_probe => self.bury(&attempt, evidence).await,
             Outcome::Ambiguous(evidence) => {
                 if attempt.app.provider.renewal == Renewal::Stable {
                     self.close(attempt.entry, Closing::Void).await;
@@ -368,50 +333,47 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// A new token has come. Nothing that fails from here on may discard it.
     async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
+        let expected = self.state.fingerprinter().of_token(&attempt.old);
         // Before anything else: the provider has already forgotten the old refresh token.
         let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
         if let Err(error) = journalled {
             tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held().insert(attempt.id.clone(), (attempt.entry, token.clone()));
+            self.held.keep(attempt.id, attempt.entry, expected, token.clone());
         }
-        let other_account = match (&token.subject, &attempt.old.subject) {
-            (Some(new), Some(old)) => new != old,
-            _ => false,
-        };
-        if other_account {
-            self.close(attempt.entry, Closing::Orphan).await;
-            let mut evidence = Evidence::of(Cause::WrongEnvironment, self.clock.now());
-            evidence.detail = Some("another_account".into());
-            return Finished::WrongAccount(evidence);
-        }
-        let expected = self.state.fingerprinter().of_token(&attempt.old);
         self.save(attempt, token, expected).await
     }
 
     /// Gives the journalled token to the store.
     async fn save(&self, attempt: &Attempt<'_>, token: Token, expected: Fingerprint) -> Finished {
+        // Asked here and not on arrival, so that what an earlier run left is asked too.
+        let is_unchanged = self.state.fingerprinter().of_token(&attempt.old) == expected;
+        if is_unchanged && is_anothers(&token, &attempt.old) {
+            self.set_aside(attempt).await;
+            let mut evidence = Evidence::of(Cause::WrongEnvironment, self.clock.now());
+            evidence.detail = Some("another_account".into());
+            return Finished::WrongAccount(evidence);
+        }
         let facts = self.facts(&attempt.app, &token);
         match self.store.save(attempt.id, &token, expected).await {
             Ok(Saved::Written | Saved::AlreadyThere) => {
-                self.held().remove(attempt.id);
+                self.held.let_go(attempt.id, attempt.entry);
                 self.close(attempt.entry, Closing::Done).await;
                 Finished::Renewed(facts)
             }
             Ok(Saved::Conflict) => {
                 // Somebody else's token is never overwritten; ours is kept in case theirs is the stale one.
-                self.close(attempt.entry, Closing::Orphan).await;
-                self.held().remove(attempt.id);
+                self.set_aside(attempt).await;
                 match self.store.get(attempt.id).await {
                     Ok(Some(StoredAccount { token: Some(theirs), .. })) => {
                         Finished::Adopted(self.facts(&attempt.app, &theirs))
                     }
-                    Ok(_) => Finished::Gone,
+                    Ok(Some(_)) => Finished::NoToken,
+                    Ok(None) => Finished::Gone,
                     Err(error) => blocked_by_store(attempt.id, &error),
                 }
             }
             Ok(Saved::Gone) => {
-                self.close(attempt.entry, Closing::Orphan).await;
-                self.held().remove(attempt.id);
+                self.set_aside(attempt).await;
                 Finished::Gone
             }
             Err(error) => {
@@ -421,28 +383,69 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// The provider calls the refresh token dead. The publisher may have won a race: look once more.
+    /// Keeps a token that must not go into the store. While it is held in memory only there is nothing in
+    /// the entry to keep, and closing it would leave the token without a place; the entry waits for it.
+    async fn set_aside(&self, attempt: &Attempt<'_>) {
+        if self.held.of_entry(attempt.id, attempt.entry).is_none() {
+            self.close(attempt.entry, Closing::Orphan).await;
+        }
+    }
+
+    /// The refresh token is finished, or nobody will ever know. The publisher may have won a race: look
+    /// once more before anybody is told.
     async fn bury(&self, attempt: &Attempt<'_>, mut evidence: Evidence) -> Finished {
         let maker = self.state.fingerprinter();
-        if let Ok(Some(StoredAccount { token: Some(token), .. })) = self.store.get(attempt.id).await
-            && maker.of_token(&token) != maker.of_token(&attempt.old)
-        {
-            self.close(attempt.entry, Closing::Void).await;
-            return Finished::Adopted(self.facts(&attempt.app, &token));
-        }
         if attempt.is_probe {
             // The first request was committed after all and its answer never reached us.
             evidence.cause = Cause::RotationLost;
         }
-        self.close(attempt.entry, Closing::Void).await;
-        Finished::Dead(evidence)
+        let finished = match self.look_again(attempt.id).await {
+            Ok(Some(StoredAccount { enabled: true, token: Some(token), .. })) => {
+                if maker.of_token(&token) == maker.of_token(&attempt.old) {
+                    Finished::Dead(evidence)
+                } else {
+                    Finished::Adopted(self.facts(&attempt.app, &token))
+                }
+            }
+            Ok(Some(StoredAccount { enabled: true, token: None, .. })) => Finished::NoToken,
+            // Disconnected meanwhile, which is why it was refused: no news to anybody.
+            Ok(_) => Finished::Gone,
+            Err(error) => return self.doubt(attempt, evidence, &error).await,
+        };
+        // Not simply removed: a holder that was late may have brought its answer in meanwhile.
+        self.close(attempt.entry, Closing::Orphan).await;
+        finished
     }
 
-    /// The one probe ended in the dark as well.
-    async fn give_up(&self, attempt: &Attempt<'_>, mut evidence: Evidence) -> Finished {
-        evidence.cause = Cause::RotationLost;
-        self.close(attempt.entry, Closing::Void).await;
-        Finished::Dead(evidence)
+    /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
+    /// verdict waits for the store; the probe is spent now, so that the dead token is not sent again.
+    async fn doubt(
+        &self,
+        attempt: &Attempt<'_>,
+        evidence: Evidence,
+        error: &crate::stores::Error,
+    ) -> Finished {
+        tracing::warn!(account = %attempt.id, "a verdict waits for the store: {error}");
+        let over_at = self.clock.now();
+        let spent = self.state.intend_probe(attempt.lease, attempt.entry, over_at).await;
+        if let Err(error) = spent {
+            tracing::warn!(account = %attempt.id, "the one probe may still be sent: {error}");
+        }
+        Finished::Ambiguous { evidence, over_at }
+    }
+
+    async fn look_again(
+        &self,
+        id: &AccountId,
+    ) -> Result<Option<StoredAccount>, crate::stores::Error> {
+        let mut looks = 1;
+        loop {
+            match self.store.get(id).await {
+                Err(_) if looks < LOOKS_MAX => looks += 1,
+                found => return found,
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     async fn close(&self, entry: EntryId, closing: Closing) {
@@ -480,9 +483,14 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             offsets.insert(app.provider.name.as_str().into(), ahead);
         }
     }
+}
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, (EntryId, Token)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+/// True when both tokens say whose they are and it is not the same account.
+#[must_use]
+pub fn is_anothers(new: &Token, stored: &Token) -> bool {
+    match (&new.subject, &stored.subject) {
+        (Some(new), Some(stored)) => new != stored,
+        _ => false,
     }
 }
 
@@ -498,3 +506,9 @@ fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
 
 /// What reading, journalling and saving may take besides the requests, before a lease ends.
 const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// How often the store is read before a verdict about a token waits for it.
+const LOOKS_MAX: u32 = 3;
+
+/// Between two of these.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);

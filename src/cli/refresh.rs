@@ -132,6 +132,7 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "store_unreachable",
             "store or state cannot be written, so nothing was spent".to_owned(),
         ),
+        Finished::NoToken => (Exit::Failed, "no_token", "its token was taken out of the store".to_owned()),
         Finished::Gone => (Exit::Failed, "gone", "it is not in the store any more".to_owned()),
     };
     match output {

@@ -5,7 +5,11 @@
 //! is tried at once when its secret reads differently.
 
 use crate::core::{AppView, Cause, Timestamp, decide::App};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 #[derive(Debug)]
 struct State {
@@ -30,11 +34,16 @@ pub(super) struct Apps {
 
 impl Apps {
     /// Takes over a new configuration. An app that stays keeps what is known about it, but is tried at
-    /// once: whoever changed the configuration wants to see what it does.
-    pub(super) fn replace(&mut self, apps: Vec<App>) {
+    /// once: whoever changed the configuration wants to see what it does. Answers which apps require other
+    /// scopes than before.
+    pub(super) fn replace(&mut self, apps: Vec<App>) -> BTreeSet<Arc<str>> {
+        let mut other_scopes = BTreeSet::new();
         let mut old = std::mem::take(&mut self.by_name);
         for app in apps {
             let before = old.remove(&app.name);
+            if before.as_ref().is_some_and(|before| before.app.scopes != app.scopes) {
+                other_scopes.insert(Arc::clone(&app.name));
+            }
             let state = match before {
                 Some(before) => State { app, next_try_at: None, ..before },
                 None => State {
@@ -48,6 +57,7 @@ impl Apps {
             };
             self.by_name.insert(Arc::clone(&state.app.name), state);
         }
+        other_scopes
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&App> {

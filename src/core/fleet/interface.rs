@@ -136,8 +136,10 @@ pub enum Finished {
     },
     /// No request was sent.
     Blocked(Blocked),
-    /// The account is not in the store any more.
+    /// The account is not in the store any more, or switched off there.
     Gone,
+    /// The store has the account, but no token for it any more.
+    NoToken,
 }
 
 /// Why no request was sent.

@@ -8,14 +8,14 @@
 mod apps;
 mod interface;
 mod outcomes;
+mod passes;
 mod ready;
 mod telling;
 
 pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, Busy, Cause, Event, Evidence, Memory, Snapshot, Table, Timestamp,
-    TokenFacts,
+    Account, AccountId, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp, TokenFacts,
     decide::{self, Action, App, Decision},
     diagnose::diagnose,
     schedule::{self, Policy},
@@ -46,6 +46,9 @@ pub struct Fleet {
     recalled: BTreeMap<AccountId, Memory>,
     /// Attempts of the last run whose accounts have not been seen since the start.
     reopened: BTreeMap<AccountId, Reopened>,
+    /// Tokens that a pass over the store found while something was under way for their accounts. The store
+    /// says once that it changed, so what it said then must not be lost.
+    passed_over: BTreeMap<AccountId, Option<TokenFacts>>,
     /// Accounts whose memory must be written.
     changed: BTreeSet<AccountId>,
     /// Accounts whose memory must be removed.
@@ -82,6 +85,7 @@ impl Fleet {
             flying: BTreeMap::new(),
             recalled: BTreeMap::new(),
             reopened: BTreeMap::new(),
+            passed_over: BTreeMap::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
             effects: VecDeque::new(),
@@ -129,6 +133,8 @@ impl Fleet {
             Input::Stopping => {
                 self.stopping = true;
                 self.ready.clear();
+                // What waited for room to be saved waits on.
+                self.look_at_all(now, |account| account.unsaved);
             }
         }
         self.look_at_due(now);
@@ -191,99 +197,12 @@ impl Fleet {
 
     fn configure(&mut self, now: Timestamp, policy: Policy, apps: Vec<App>) {
         self.policy = policy;
-        self.apps.replace(apps);
+        let other_scopes = self.apps.replace(apps);
+        if !other_scopes.is_empty() {
+            self.forget_missing_scopes(&other_scopes);
+        }
         // Every due instant may have moved.
         self.look_at_all(now, |_| true);
-    }
-
-    /// One account of a pass over the store.
-    fn see(&mut self, now: Timestamp, seen: Seen) {
-        let Some(account) = self.table.find(&seen.id) else {
-            self.welcome(now, seen);
-            return;
-        };
-        // What is under way will tell, and what this pass read may be older than what we just wrote.
-        let ours_is_newer =
-            account.busy != Busy::Idle || account.unsaved || account.changed_in == self.load;
-        let same = account.token.map(|token| token.token) == seen.token.map(|token| token.token);
-        let same_app = account.app == seen.app;
-        let pass = self.load;
-        let app = Arc::clone(&seen.app);
-        self.table.change(&seen.id, |account| {
-            account.seen_in = pass;
-            account.app = app;
-        });
-        if account_is_settled(same, ours_is_newer) {
-            if !same_app {
-                self.look_at(now, &seen.id);
-            }
-            return;
-        }
-        self.adopt(now, &seen.id, seen.token);
-        self.report(Event::Adopted { id: seen.id });
-    }
-
-    /// An account that was not known before.
-    fn welcome(&mut self, now: Timestamp, seen: Seen) {
-        let mut account = Account::new(seen.id.clone(), seen.app);
-        account.seen_in = self.load;
-        account.token = seen.token;
-        if let Some(memory) = self.recalled.remove(&seen.id) {
-            recall(&mut account, memory);
-        }
-        if let Some(reopened) = self.reopened.remove(&seen.id) {
-            self.unsaved += usize::from(reopened.unsaved.is_some());
-            take_up(&mut account, &reopened);
-        }
-        self.table.put(account);
-        self.changed.insert(seen.id.clone());
-        self.look_at(now, &seen.id);
-    }
-
-    /// Takes over a token that somebody else put into the store: everything said about the old one is
-    /// void.
-    fn adopt(&mut self, now: Timestamp, id: &AccountId, token: Option<TokenFacts>) {
-        let was_unsaved = self.table.change(id, |account| {
-            account.token = token;
-            account.verdict = None;
-            account.access_refused = false;
-            account.failed_in_a_row = 0;
-            account.not_before = None;
-            account.questioned_at = None;
-            account.in_doubt = false;
-            std::mem::take(&mut account.unsaved)
-        });
-        self.unsaved -= usize::from(was_unsaved == Some(true));
-        self.changed.insert(id.clone());
-        self.look_at(now, id);
-    }
-
-    fn end_load(&mut self, now: Timestamp, damaged: usize) {
-        self.note_store(now, true);
-        let pass = self.load;
-        let gone: Vec<AccountId> = self
-            .table
-            .iter()
-            // What is under way comes back first; the next pass sees to it.
-            .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
-            .map(|account| account.id.clone())
-            .collect();
-        gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
-        self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
-    }
-
-    fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
-        if let Some(account) = self.table.remove(id) {
-            self.unsaved -= usize::from(account.unsaved);
-            self.changed.remove(id);
-            self.forget(now, account.memory());
-        }
     }
 
     /// Looks at every account whose time has come.
@@ -321,6 +240,9 @@ impl Fleet {
     /// must hear of it, and whether it waits for room.
     fn look_at(&mut self, now: Timestamp, id: &AccountId) {
         let Some((decision, urgency)) = self.decide(now, id) else {
+            // Its app was taken out of the configuration. A pass over the store sees to it; until then
+            // its time must not come again and again.
+            self.table.change(id, |account| account.recheck_at = None);
             return;
         };
         let works = !matches!(decision.action, Action::Wait | Action::AskHuman(_));
@@ -447,53 +369,6 @@ impl Fleet {
 
     fn report(&mut self, event: Event) {
         self.effects.push_back(Effect::Report(event));
-    }
-}
-
-/// A pass over the store brings nothing new when it found the token we know, or one that we replaced
-/// while it was reading.
-const fn account_is_settled(same: bool, ours_is_newer: bool) -> bool {
-    same || ours_is_newer
-}
-
-/// Takes up where the last run left off, if the store still holds the token it left.
-fn recall(account: &mut Account, memory: Memory) {
-    account.last_refresh_at = memory.last_refresh_at;
-    account.told = memory.told;
-    account.told_since = memory.told_since;
-    let known =
-        memory.token.filter(|known| account.token.is_some_and(|seen| seen.token == known.token));
-    let Some(known) = known else {
-        return;
-    };
-    // Our instants are better than the store's: we were there when the token was issued.
-    account.token = Some(known);
-    account.cause = memory.cause;
-    account.cause_since = memory.cause_since;
-    account.failed_in_a_row = memory.failed_in_a_row;
-    account.not_before = memory.not_before;
-    account.verdict = memory.cause.filter(|cause| {
-        cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
-    });
-    if memory.failed_in_a_row > 0
-        && let (Some(cause), Some(since)) = (memory.cause, memory.cause_since)
-    {
-        account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
-    }
-}
-
-/// Takes up an attempt that the last run did not bring to its end.
-fn take_up(account: &mut Account, reopened: &Reopened) {
-    match reopened.unsaved {
-        Some(token) => {
-            account.token = Some(token);
-            account.unsaved = true;
-            account.not_before = None;
-        }
-        None => {
-            account.in_doubt = true;
-            account.not_before = Some(reopened.over_at);
-        }
     }
 }
 

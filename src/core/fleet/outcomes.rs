@@ -11,20 +11,45 @@ impl Fleet {
     /// A refresh, a settlement or a save came to its end.
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
+        let theirs = self.passed_over.remove(id);
         if busy == Busy::Refreshing && went_out(&result) {
             self.table.change(id, |account| {
                 account.refresh_attempts = account.refresh_attempts.saturating_add(1);
             });
         }
+        match (result, theirs) {
+            // A verdict about a token that the store has replaced in the meantime is no news.
+            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs)) => {
+                self.accept_app_of(now, id);
+                self.take_theirs(now, id, theirs);
+            }
+            (
+                result @ (Finished::NotCommitted(_)
+                | Finished::Ambiguous { .. }
+                | Finished::Blocked(_)),
+                Some(theirs),
+            ) => {
+                self.conclude(now, id, result);
+                self.take_theirs(now, id, theirs);
+            }
+            // The others have looked at the store themselves, later than the pass did.
+            (result, _) => self.conclude(now, id, result),
+        }
+    }
+
+    fn conclude(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         match result {
             Finished::Renewed(token) => self.renew(now, id, token),
             Finished::Adopted(token) => {
-                self.adopt(now, id, Some(token));
-                self.report(Event::Adopted { id: id.clone() });
+                // What a pass that is running has read of it is older.
+                let pass = self.load;
+                self.table.change(id, |account| account.changed_in = pass);
+                self.take_theirs(now, id, Some(token));
             }
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
             Finished::Dead(evidence) => {
                 self.accept_app_of(now, id);
+                self.give_up_saving(id);
                 let verdict = evidence.cause;
                 self.fail(now, id, evidence, |account| {
                     account.in_doubt = false;
@@ -37,8 +62,10 @@ impl Fleet {
             }
             Finished::WrongAccount(evidence) => {
                 self.accept_app_of(now, id);
+                self.give_up_saving(id);
                 self.fail(now, id, evidence, |account| {
-                    account.verdict = Some(Cause::WrongEnvironment)
+                    account.in_doubt = false;
+                    account.verdict = Some(Cause::WrongEnvironment);
                 });
             }
             Finished::NotCommitted(evidence) if evidence.app_wide => {
@@ -48,6 +75,7 @@ impl Fleet {
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
             Finished::Gone => self.bid_farewell(now, id),
+            Finished::NoToken => self.adopt(now, id, None),
         }
     }
 
@@ -65,8 +93,10 @@ impl Fleet {
             account.in_doubt = false;
             // Our own refresh carries the old grant on: a scope that was missing is still missing.
             account.verdict = account.verdict.filter(|verdict| *verdict == Cause::ScopeMissing);
-            if account.questioned_at.take().is_some() || std::mem::take(&mut account.access_refused)
-            {
+            // Both are answered by it; one that is left standing would spend another refresh.
+            let was_questioned = account.questioned_at.take().is_some();
+            let was_refused = std::mem::take(&mut account.access_refused);
+            if was_questioned || was_refused {
                 account.confirmed_at = Some(now);
             }
             std::mem::take(&mut account.unsaved)
@@ -213,6 +243,12 @@ impl Fleet {
             Checked::Refused(_) => "refused",
             Checked::Unknown => "unknown",
         };
+        self.report(Event::Probed { id: id.clone(), result });
+        if let Some(theirs) = self.passed_over.remove(id) {
+            // The answer is about a token that the store has replaced in the meantime.
+            self.take_theirs(now, id, theirs);
+            return;
+        }
         self.table.change(id, |account| {
             account.questioned_at = None;
             account.confirmed_at = Some(now);
@@ -229,7 +265,6 @@ impl Fleet {
             account.last_failure = Some(Arc::new(evidence));
         });
         self.changed.insert(id.clone());
-        self.report(Event::Probed { id: id.clone(), result });
         self.look_at(now, id);
     }
 
@@ -270,7 +305,10 @@ impl Fleet {
 
 /// True when a request to the token endpoint was on the wire.
 const fn went_out(result: &Finished) -> bool {
-    !matches!(result, Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone)
+    !matches!(
+        result,
+        Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone | Finished::NoToken
+    )
 }
 
 fn count_failure(account: &mut Account, cause: Cause) {

@@ -42,7 +42,7 @@ impl Ready {
     }
 
     /// The most urgent account among the apps that have room; only one with something to save when
-    /// `only_saves`.
+    /// `only_saves`. Saving asks nothing of the provider, so a refused or crowded app does not hold it up.
     pub(super) fn take(
         &mut self,
         only_saves: bool,
@@ -52,7 +52,7 @@ impl Ready {
             .queues
             .iter()
             .filter_map(|(app, queue)| queue.first().map(|first| (app, first)))
-            .filter(|(app, (is_no_save, ..))| !(only_saves && *is_no_save) && has_room(app))
+            .filter(|(app, (is_no_save, ..))| !is_no_save || (!only_saves && has_room(app)))
             .min_by(|(_, one), (_, other)| one.cmp(other))
             .map(|(app, place)| (Arc::clone(app), place.clone()))?;
         self.queues.get_mut(&app)?.remove(&place);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::{
-    Fingerprint,
+    Evidence, Fingerprint,
     notices::{Audience, Change, Subject},
 };
 
@@ -417,6 +417,188 @@ fn trouble_with_the_store_is_the_operators_news_after_a_minute_and_stops_spendin
     bench.tell(Input::Store { up: true });
     assert_eq!(bench.started(), ["refresh a"]);
     assert_eq!(bench.notices().len(), 1, "resolved");
+}
+
+#[test]
+fn an_app_that_left_the_configuration_does_not_keep_the_fleet_turning() {
+    let mut bench = Bench::new();
+    let (due, later) = (bench.token(1, 0.7), bench.token(2, 0.5));
+    bench.load(&[("a", due), ("b", later)]);
+    bench.finish("a", Finished::NotCommitted(bench.evidence(Cause::ProviderOutage)));
+    bench.tell(Input::Configured { policy: Policy::default(), apps: vec![app("another")] });
+    // Each of these would never return.
+    bench.pass(3_600);
+    bench.pass(86_400);
+    assert_eq!(bench.started(), [""; 0]);
+    bench.tell(Input::Configured { policy: Policy::default(), apps: vec![app("main")] });
+    assert_eq!(bench.started(), ["refresh a", "refresh b"], "and back again they are kept alive");
+}
+
+#[test]
+fn a_token_that_waits_for_room_to_be_saved_is_saved_while_stopping() {
+    let mut bench = Bench::with_policy(Policy {
+        in_flight_max: 1,
+        in_flight_per_app_max: 1,
+        ..Policy::default()
+    });
+    let (one, other) = (bench.token(1, 0.8), bench.token(2, 0.5));
+    bench.load(&[("a", one), ("b", other)]);
+    bench.tell(Input::Reopened(vec![Reopened {
+        id: id("c"),
+        unsaved: Some(bench.token(3, 0.0)),
+        over_at: bench.now,
+    }]));
+    bench.load(&[("a", one), ("b", other), ("c", other)]);
+    assert_eq!(bench.started(), [""; 0], "no room beside a");
+    bench.tell(Input::Stopping);
+    bench.finish("a", Finished::Renewed(bench.token(4, 0.0)));
+    assert_eq!(bench.started(), ["save c"]);
+}
+
+#[test]
+fn a_refused_app_does_not_hold_up_saving() {
+    let mut bench = Bench::new();
+    let (one, other) = (bench.token(1, 0.7), bench.token(2, 0.7));
+    bench.load(&[("a", one), ("b", other)]);
+    bench.finish("b", Finished::Unsaved(bench.token(3, 0.0)));
+    let mut evidence = bench.evidence(Cause::AppCredentialsRejected);
+    evidence.app_wide = true;
+    evidence.retry_after = None;
+    for _ in 0..20 {
+        bench.finish("a", Finished::NotCommitted(evidence.clone()));
+    }
+    bench.pass(5);
+    assert_eq!(bench.started(), ["save b"], "the app is not asked again for minutes");
+}
+
+#[test]
+fn one_refresh_answers_a_401_and_another_one_reported_meanwhile() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.3);
+    bench.load(&[("a", token)]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    let refused = bench.evidence(Cause::AccessTokenExpired);
+    bench.tell(Input::Probed { id: id("a"), checked: Checked::Refused(refused) });
+    assert_eq!(bench.started(), ["refresh a"]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    bench.finish("a", Finished::Renewed(bench.token(2, 0.0)));
+    for _ in 0..60 {
+        bench.pass(10);
+        assert_eq!(bench.started(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_reconnect_that_a_pass_found_during_a_call_outlives_what_the_call_said() {
+    let dead = |bench: &Bench| Finished::Dead(bench.evidence(Cause::ConsentRevoked));
+    let outage = |bench: &Bench| Finished::NotCommitted(bench.evidence(Cause::ProviderOutage));
+    let ambiguous = |bench: &Bench| Finished::Ambiguous {
+        evidence: bench.evidence(Cause::ProviderOutage),
+        over_at: bench.now,
+    };
+    let blocked = |_: &Bench| Finished::Blocked(Blocked::LeaseHeld);
+    let ends: [fn(&Bench) -> Finished; 4] = [dead, outage, ambiguous, blocked];
+    for end in ends {
+        let mut bench = Bench::new();
+        let (old, theirs) = (bench.token(1, 0.7), bench.token(2, 0.0));
+        bench.load(&[("a", old)]);
+        bench.load(&[("a", theirs)]);
+        let result = end(&bench);
+        let said = format!("{result:?}");
+        bench.finish("a", result);
+        // The store says once that it changed, and it has said so.
+        assert_eq!(bench.account("a").token, Some(theirs), "{said}");
+        assert_eq!((bench.account("a").cause, bench.notices().len()), (None, 0), "{said}");
+        assert!(!bench.account("a").in_doubt, "{said}");
+        assert!(bench.fleet.passed_over.is_empty(), "{said}");
+    }
+
+    let mut bench = Bench::new();
+    let (old, theirs) = (bench.token(1, 0.3), bench.token(2, 0.0));
+    bench.load(&[("a", old)]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    assert_eq!(bench.started(), ["probe a"]);
+    bench.load(&[("a", theirs)]);
+    let revoked = bench.evidence(Cause::ConsentRevoked);
+    bench.tell(Input::Probed { id: id("a"), checked: Checked::Refused(revoked) });
+    assert_eq!((bench.account("a").token, bench.account("a").cause), (Some(theirs), None));
+}
+
+#[test]
+fn what_a_pass_found_of_an_unsaved_account_never_displaces_its_token() {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.token(1, 0.7), bench.token(2, 0.0));
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Unsaved(new));
+    bench.pass(5);
+    assert_eq!(bench.started(), ["save a"]);
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Blocked(Blocked::StoreDown));
+    assert_eq!(bench.account("a").token, Some(new));
+    assert!(bench.account("a").unsaved);
+}
+
+#[test]
+fn a_verdict_about_a_token_that_was_to_be_saved_leaves_nothing_owed() {
+    let ends: [fn(Evidence) -> Finished; 2] = [Finished::Dead, Finished::WrongAccount];
+    for end in ends {
+        let mut bench = Bench::new();
+        let (old, new) = (bench.token(1, 0.7), bench.token(2, 0.0));
+        bench.load(&[("a", old)]);
+        bench.finish("a", Finished::Unsaved(new));
+        bench.pass(5);
+        bench.finish("a", end(bench.evidence(Cause::WrongEnvironment)));
+        assert!(!bench.fleet.owes_work());
+        for _ in 0..10 {
+            bench.pass(600);
+            assert_eq!(bench.started(), [""; 0]);
+        }
+        bench.load(&[]);
+        assert_eq!(bench.fleet.snapshot(bench.now).unsaved, 0);
+    }
+}
+
+#[test]
+fn a_row_that_lost_its_token_stays_in_sight() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    bench.finish("a", Finished::NoToken);
+    assert_eq!(bench.account("a").token, None);
+    assert_eq!(bench.account("a").cause, Some(Cause::NotRenewable));
+}
+
+#[test]
+fn a_scope_that_the_app_requires_from_now_on_is_found_missing_and_one_that_it_does_not_is_not() {
+    let with_scopes = |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
+        Input::Configured { policy: Policy::default(), apps: vec![App { scopes, ..app("main") }] }
+    };
+    let mut bench = Bench::new();
+    let complete = bench.token(1, 0.1);
+    let lacking = TokenFacts { missing_scopes: 0b10, ..complete };
+    bench.load(&[("a", complete)]);
+    bench.tell(with_scopes(&["video.publish", "user.info.stats"]));
+    bench.load(&[("a", lacking)]);
+    assert_eq!(bench.account("a").cause, Some(Cause::ScopeMissing));
+    bench.tell(with_scopes(&["video.publish"]));
+    bench.load(&[("a", complete)]);
+    assert_eq!(bench.account("a").cause, None);
+}
+
+#[test]
+fn a_restart_writes_down_only_what_is_not_remembered_already() {
+    let mut before = Bench::new();
+    let (a, b) = (before.token(1, 0.1), before.token(2, 0.1));
+    before.load(&[("a", a)]);
+    let (memories, _) = before.fleet.take_changed();
+
+    let mut after = Bench::new();
+    after.tell(Input::Recalled(memories));
+    after.load(&[("a", a), ("b", b)]);
+    let (memories, forgotten) = after.fleet.take_changed();
+    let ids: Vec<AccountId> = memories.into_iter().map(|memory| memory.id).collect();
+    assert_eq!((ids, forgotten), (vec![id("b")], vec![]));
 }
 
 #[test]

@@ -1,0 +1,210 @@
+//! What a pass over the store brings: new accounts, tokens that somebody else wrote, accounts that left.
+
+use super::{Fleet, Reopened, Seen};
+use crate::core::{
+    Account, AccountId, Busy, Cause, Event, Evidence, Memory, Timestamp, TokenFacts,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl Fleet {
+    /// One account of a pass over the store.
+    pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        let Some(account) = self.table.find(&seen.id) else {
+            self.welcome(now, seen);
+            return;
+        };
+        let is_busy = account.busy != Busy::Idle;
+        let changed_by_us = account.changed_in == self.load;
+        let same = account.token.map(|token| token.token) == seen.token.map(|token| token.token);
+        let moved = account.app != seen.app;
+        let is_unsaved = account.unsaved;
+        let pass = self.load;
+        self.table.change(&seen.id, |account| {
+            account.seen_in = pass;
+            account.app = Arc::clone(&seen.app);
+        });
+        if is_busy || is_unsaved || changed_by_us {
+            // What is under way will tell, and what this pass read may be older than what we wrote.
+            if is_busy && !is_unsaved && !changed_by_us {
+                self.pass_over(&seen, same);
+            }
+        } else if !same {
+            self.take_theirs(now, &seen.id, seen.token);
+            return;
+        } else if self.note_missing_scopes(&seen) {
+            self.look_at(now, &seen.id);
+            return;
+        }
+        if moved {
+            self.look_at(now, &seen.id);
+        }
+    }
+
+    /// Keeps what was read of an account that is busy, for when its call comes back.
+    fn pass_over(&mut self, seen: &Seen, same: bool) {
+        if same {
+            self.passed_over.remove(&seen.id);
+        } else {
+            self.passed_over.insert(seen.id.clone(), seen.token);
+        }
+    }
+
+    /// The token is the same, but what the app requires may not be. Nothing missing says nothing: a store
+    /// without a column for scopes always says so.
+    fn note_missing_scopes(&mut self, seen: &Seen) -> bool {
+        let missing = seen.token.map_or(0, |token| token.missing_scopes);
+        let noted = self.table.change(&seen.id, |account| match &mut account.token {
+            Some(token) if missing != 0 && token.missing_scopes != missing => {
+                token.missing_scopes = missing;
+                true
+            }
+            _ => false,
+        });
+        noted == Some(true)
+    }
+
+    /// What is missing is one bit for each scope of the app's list: with another list it says nothing. The
+    /// next pass over the store says it anew.
+    pub(super) fn forget_missing_scopes(&mut self, apps: &BTreeSet<Arc<str>>) {
+        let is_theirs = |account: &&Account| {
+            apps.contains(&account.app)
+                && account.token.is_some_and(|token| token.missing_scopes != 0)
+        };
+        let ids: Vec<AccountId> =
+            self.table.iter().filter(is_theirs).map(|account| account.id.clone()).collect();
+        for id in ids {
+            self.table.change(&id, |account| {
+                if let Some(token) = &mut account.token {
+                    token.missing_scopes = 0;
+                }
+            });
+        }
+    }
+
+    /// An account that was not known before.
+    fn welcome(&mut self, now: Timestamp, seen: Seen) {
+        let mut account = Account::new(seen.id.clone(), seen.app);
+        account.seen_in = self.load;
+        account.token = seen.token;
+        let remembered = self.recalled.remove(&seen.id);
+        if let Some(memory) = remembered.clone() {
+            recall(&mut account, memory);
+        }
+        if let Some(reopened) = self.reopened.remove(&seen.id) {
+            self.unsaved += usize::from(reopened.unsaved.is_some());
+            take_up(&mut account, &reopened);
+        }
+        // A restart must not write down a million accounts that are as they were.
+        if remembered.as_ref() != Some(&account.memory()) {
+            self.changed.insert(seen.id.clone());
+        }
+        self.table.put(account);
+        self.look_at(now, &seen.id);
+    }
+
+    /// Takes over a token that somebody else put into the store: everything said about the old one is
+    /// void.
+    pub(super) fn adopt(&mut self, now: Timestamp, id: &AccountId, token: Option<TokenFacts>) {
+        self.give_up_saving(id);
+        self.table.change(id, |account| {
+            // Of a token that is known already, what is known is better than what the store says.
+            if account.token.map(|known| known.token) != token.map(|token| token.token) {
+                account.token = token;
+            }
+            account.verdict = None;
+            account.access_refused = false;
+            account.failed_in_a_row = 0;
+            account.not_before = None;
+            account.questioned_at = None;
+            account.in_doubt = false;
+        });
+        self.changed.insert(id.clone());
+        self.look_at(now, id);
+    }
+
+    pub(super) fn end_load(&mut self, now: Timestamp, damaged: usize) {
+        self.note_store(now, true);
+        let pass = self.load;
+        let gone: Vec<AccountId> = self
+            .table
+            .iter()
+            // What is under way comes back first; the next pass sees to it.
+            .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            .map(|account| account.id.clone())
+            .collect();
+        gone.iter().for_each(|id| self.bid_farewell(now, id));
+        let first = self.store_read_at.replace(now).is_none();
+        if first {
+            // Whoever is remembered and was not seen has left while we were away.
+            let absent = std::mem::take(&mut self.recalled);
+            absent.into_values().for_each(|memory| self.forget(now, memory));
+        }
+        self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
+    }
+
+    /// Its token is not one that the store should take any more.
+    pub(super) fn give_up_saving(&mut self, id: &AccountId) {
+        let was_unsaved = self.table.change(id, |account| std::mem::take(&mut account.unsaved));
+        self.unsaved -= usize::from(was_unsaved == Some(true));
+    }
+
+    pub(super) fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
+        if let Some(account) = self.table.remove(id) {
+            self.unsaved -= usize::from(account.unsaved);
+            self.changed.remove(id);
+            self.forget(now, account.memory());
+        }
+    }
+
+    /// Somebody else's token is in the store, and that is told.
+    pub(super) fn take_theirs(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        theirs: Option<TokenFacts>,
+    ) {
+        self.adopt(now, id, theirs);
+        self.report(Event::Adopted { id: id.clone() });
+    }
+}
+
+/// Takes up where the last run left off, if the store still holds the token it left.
+fn recall(account: &mut Account, memory: Memory) {
+    account.last_refresh_at = memory.last_refresh_at;
+    account.told = memory.told;
+    account.told_since = memory.told_since;
+    let known =
+        memory.token.filter(|known| account.token.is_some_and(|seen| seen.token == known.token));
+    let Some(known) = known else {
+        return;
+    };
+    // Our instants are better than the store's: we were there when the token was issued.
+    account.token = Some(known);
+    account.cause = memory.cause;
+    account.cause_since = memory.cause_since;
+    account.failed_in_a_row = memory.failed_in_a_row;
+    account.not_before = memory.not_before;
+    account.verdict = memory.cause.filter(|cause| {
+        cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
+    });
+    if memory.failed_in_a_row > 0 {
+        if let (Some(cause), Some(since)) = (memory.cause, memory.cause_since) {
+            account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
+        }
+    }
+}
+
+/// Takes up an attempt that the last run did not bring to its end.
+fn take_up(account: &mut Account, reopened: &Reopened) {
+    match reopened.unsaved {
+        Some(token) => {
+            account.token = Some(token);
+            account.unsaved = true;
+            account.not_before = None;
+        }
+        None => {
+            account.in_doubt = true;
+            account.not_before = Some(reopened.over_at);
+        }
+    }
+}
