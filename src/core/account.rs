@@ -206,6 +206,8 @@ pub struct Memory {
     pub cause_since: Option<Timestamp>,
     /// The cause that somebody was told about.
     pub told: Option<Cause>,
+    /// Since when what they were told of holds.
+    pub told_since: Option<Timestamp>,
     /// Refreshes that failed in a row.
     pub failed_in_a_row: u16,
     /// Not to be tried before this.
@@ -253,7 +255,7 @@ pub struct Account {
     pub confirmed_at: Option<Timestamp>,
     /// The cause that somebody was told about and that has not been resolved yet.
     pub told: Option<Cause>,
-    /// Since when what they were told of holds, if that was in this run.
+    /// Since when what they were told of holds.
     pub told_since: Option<Timestamp>,
     /// Refreshes that failed in a row.
     pub failed_in_a_row: u16,
@@ -314,6 +316,7 @@ impl Account {
             cause: self.cause,
             cause_since: self.cause_since,
             told: self.told,
+            told_since: self.told_since,
             failed_in_a_row: self.failed_in_a_row,
             not_before: self.not_before,
         }

@@ -460,6 +460,7 @@ const fn account_is_settled(same: bool, ours_is_newer: bool) -> bool {
 fn recall(account: &mut Account, memory: Memory) {
     account.last_refresh_at = memory.last_refresh_at;
     account.told = memory.told;
+    account.told_since = memory.told_since;
     let known =
         memory.token.filter(|known| account.token.is_some_and(|seen| seen.token == known.token));
     let Some(known) = known else {
