@@ -1,9 +1,47 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
-use crate::core::{Event, Snapshot};
+use crate::{
+    clerk::Clerk,
+    clock::Clock,
+    config::{self, Settings},
+    core::{
+        Event, Snapshot, Timestamp, decide,
+        fleet::{Fleet, Input, Reopened},
+        schedule::Policy,
+    },
+    delivery::{self, mailer::Mailer},
+    http_client::{self, HttpClient},
+    keeper::{self, Keeper},
+    loader,
+    metrics::{events::Metrics, fleet::Gauges},
+    providers::{self, Renewal},
+    refresh::{App, Apps, Refresher, app_of},
+    report::Reporter,
+    server::{
+        self, ConfigState, ReloadRequest,
+        listener::Limits,
+        reports::{ComparisonKey, Response},
+    },
+    state::{OpenEntry, State},
+    stores::{AnyStore, TokenStore},
+};
 use arc_swap::ArcSwap;
-use std::{net::SocketAddr, path::Path, sync::Arc};
-use tokio::sync::broadcast;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, broadcast, mpsc, watch},
+    task::JoinHandle,
+};
 
 /// A sidecar that is running in this process.
 pub struct Running {
@@ -15,13 +53,126 @@ pub struct Running {
     pub telemetry: SocketAddr,
     /// Where the publisher's reports go, if they are switched on.
     pub reports: Option<SocketAddr>,
+    /// Asks for a reload, as SIGHUP does.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// Ends loader, reloader and keeper.
+    stop: watch::Sender<bool>,
+    /// Ends mailer and servers, after the keeper.
+    stop_surface: watch::Sender<bool>,
+    /// The keeper, which ends when nothing is owed any more, and the clerk after it.
+    inner: Vec<JoinHandle<()>>,
+    /// Mailer and servers.
+    surface: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     /// Asks everything to end: no refresh is begun, calls in flight are answered and saved, then the
     /// listeners close. Returns when that is done.
     pub async fn stop(self) {
-        unimplemented!()
+        self.stop.send_replace(true);
+        for task in self.inner {
+            let _ = task.await;
+        }
+        self.stop_surface.send_replace(true);
+        for task in self.surface {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Store, state and everything that is needed to refresh: what `run` and the other commands share.
+pub struct Parts {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// Carries refreshes out.
+    pub refresher: Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
+    /// The outgoing client, replaced when its settings change.
+    pub client: Arc<ArcSwap<HttpClient>>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Opens store and state and builds what refreshes.
+///
+/// # Errors
+/// A sentence for the person who started it.
+pub async fn open(settings: Settings) -> Result<Parts, String> {
+    http_client::install_crypto();
+    let state = State::open(&settings.state).await.map_err(|error| error.to_string())?;
+    let store = AnyStore::open(&settings.store, state.fingerprinter())
+        .await
+        .map_err(|error| error.to_string())?;
+    let client = HttpClient::new(&settings.http).map_err(|error| error.to_string())?;
+    let client = Arc::new(ArcSwap::from_pointee(client));
+    let apps = apps_of(&settings);
+    let clock = Clock::start();
+    let providers = apps.values().map(|app| app.provider.name.as_str());
+    let metrics = Metrics::new(providers, clock.now());
+    let refresher = Refresher {
+        store: Arc::new(store),
+        state,
+        transport: Arc::clone(&client),
+        clock,
+        reporter: Reporter::new(metrics.clone()),
+        apps: Arc::new(ArcSwap::from_pointee(apps)),
+        call_deadline: settings.http.call_deadline(),
+        held: Mutex::default(),
+        clock_offsets: Mutex::default(),
+    };
+    Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
+}
+
+/// Every app of the configuration, with its provider.
+#[must_use]
+pub fn apps_of(settings: &Settings) -> Apps {
+    let app = |app: &config::App| {
+        // `config` has checked that the provider is in the catalogue.
+        let provider = providers::find(&app.provider)?;
+        let name: Arc<str> = app.name.as_str().into();
+        let scopes = app.scopes.iter().map(|scope| Arc::from(scope.as_str())).collect();
+        let ours = App {
+            name: Arc::clone(&name),
+            provider,
+            endpoints: app.endpoints.clone(),
+            client_id: app.client_id.clone(),
+            client_secret: app.client_secret.clone(),
+            scopes,
+            is_default: app.default_for_provider,
+        };
+        Some((name, Arc::new(ours)))
+    };
+    settings.apps.iter().filter_map(app).collect()
+}
+
+/// What the policy must know of every app.
+#[must_use]
+pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
+    let app = |app: &Arc<App>| decide::App {
+        name: Arc::clone(&app.name),
+        provider: app.provider.name.as_str().into(),
+        scopes: Arc::clone(&app.scopes),
+        min_age: app.provider.min_age,
+        only_while_live: app.renews_itself(),
+        retry_is_safe: app.provider.renewal == Renewal::Stable,
+        can_probe: app.provider.can_probe(&app.endpoints),
+    };
+    apps.values().map(app).collect()
+}
+
+/// When and how hard to refresh.
+#[must_use]
+pub const fn policy_of(settings: &Settings) -> Policy {
+    let refresh = &settings.refresh;
+    Policy {
+        due_fraction: refresh.due_fraction,
+        spread_fraction: refresh.spread_fraction,
+        danger_fraction: refresh.danger_fraction,
+        assumed_life: refresh.assumed_life,
+        backoff_first: refresh.backoff_first,
+        backoff_max: refresh.backoff_max,
+        in_flight_max: refresh.in_flight_max,
+        in_flight_per_app_max: settings.http.in_flight_per_app_max,
+        app_refusals_max: refresh.app_refusals_max,
     }
 }
 
@@ -30,6 +181,322 @@ impl Running {
 /// # Errors
 /// A sentence for the person who started it.
 pub async fn start(config: &Path) -> Result<Running, String> {
-    let _ = config;
-    unimplemented!()
+    let loaded = config::load(config).map_err(|problems| problems.to_string())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let Parts { settings, refresher, client, metrics } = open(loaded.settings).await?;
+    let clock = refresher.clock.clone();
+    let reporter = refresher.reporter.clone();
+    let state = refresher.state.clone();
+    let now = clock.now();
+    let fleet = fleet(&settings, &refresher, now).await?;
+    let telemetry = bind(settings.server.listen).await?;
+    let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
+    let reports = match &settings.server.reports {
+        Some(reports) => Some((bind(reports.listen).await?, reports.secret.clone())),
+        None => None,
+    };
+    let reports_at = reports.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
+    let (stop, stopped) = watch::channel(false);
+    let (stop_surface, surface_stopped) = watch::channel(false);
+    let (inputs, inbox) = mpsc::channel(INPUTS_WAITING_MAX);
+    let (reload, reload_asked) = mpsc::channel(1);
+    let (delivery, delivery_changed) = watch::channel(Arc::new(settings.delivery.clone()));
+    let mail_owed = Arc::new(Notify::new());
+    let load_again = Arc::new(Notify::new());
+    let gauges = Arc::new(Gauges::default());
+    let per_account = Arc::new(AtomicBool::new(settings.metrics.per_account));
+    let config_state = ConfigState { at: now, errors: Vec::new() };
+    let config_state = Arc::new(ArcSwap::from_pointee(config_state));
+    reporter.report(Event::Reloaded { successful: true, at: now, reason: None });
+
+    let clerk = Clerk {
+        state: state.clone(),
+        store: Arc::clone(&refresher.store),
+        delivery: delivery_changed.clone(),
+        reporter: reporter.clone(),
+        mail_owed: Arc::clone(&mail_owed),
+        inputs: inputs.clone(),
+    };
+    let reloader = Reloader {
+        path: config.to_owned(),
+        in_force: settings.clone(),
+        refresher: Arc::clone(&refresher),
+        client,
+        delivery,
+        per_account: Arc::clone(&per_account),
+        metrics: metrics.clone(),
+        inputs: inputs.clone(),
+        load_again: Arc::clone(&load_again),
+        config_state: Arc::clone(&config_state),
+    };
+    let (rounds, clerk) = keeper::start_clerk(clerk);
+    let keeper = Keeper::new(fleet, Arc::clone(&refresher), inbox, rounds, Arc::clone(&snapshot));
+    let loading = loader::run(Arc::clone(&refresher), inputs.clone(), load_again, stopped.clone());
+    let inner = vec![
+        tokio::spawn(keeper.run(stopped.clone())),
+        clerk,
+        tokio::spawn(loading),
+        tokio::spawn(measure(state.clone(), Arc::clone(&gauges), stopped.clone())),
+        tokio::spawn(reloader.run(reload_asked, stopped)),
+    ];
+
+    let limits = Limits::with_connections(settings.server.connections_max);
+    let context = server::Context {
+        snapshot: Arc::clone(&snapshot),
+        metrics: metrics.clone(),
+        gauges,
+        clock: clock.clone(),
+        per_account,
+        reload: settings.server.enable_reload.then(|| reload.clone()),
+        config: config_state,
+    };
+    let telemetry = server::listener::run(
+        telemetry,
+        limits,
+        move |request| server::telemetry::handle(context.clone(), request),
+        surface_stopped.clone(),
+    );
+    let titles = titles(&refresher.apps.load());
+    let events = reporter.events().clone();
+    let told = Box::new(move |event| reporter.report(event));
+    let mailer = Mailer::new(state, delivery_changed, titles, told);
+    let mut surface = vec![
+        tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
+        tokio::spawn(telemetry),
+    ];
+    if let Some((listener, secret)) = reports {
+        let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
+        tokio::spawn(pass_on(reported, inputs));
+        let context = server::reports::Context {
+            snapshot: Arc::clone(&snapshot),
+            metrics,
+            secret: Arc::new(move || secret.read()),
+            comparison: ComparisonKey::draw(),
+            responses,
+            body_deadline: server::reports::BODY_DEADLINE,
+        };
+        let handler = move |request| server::reports::handle(context.clone(), request);
+        surface.push(tokio::spawn(server::listener::run(
+            listener,
+            limits,
+            handler,
+            surface_stopped,
+        )));
+    }
+    Ok(Running {
+        snapshot,
+        events,
+        telemetry: telemetry_at,
+        reports: reports_at,
+        reload,
+        stop,
+        stop_surface,
+        inner,
+        surface,
+    })
 }
+
+/// A fleet that knows its configuration and what the last run left.
+///
+/// # Errors
+/// When the state cannot be read.
+pub async fn fleet(
+    settings: &Settings,
+    refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
+    now: Timestamp,
+) -> Result<Fleet, String> {
+    let policy = policy_of(settings);
+    let mut fleet = Fleet::new(policy);
+    let apps = policy_apps(&refresher.apps.load());
+    fleet.handle(now, Input::Configured { policy, apps });
+    let memories = refresher.state.memories().await.map_err(|error| error.to_string())?;
+    fleet.handle(now, Input::Recalled(memories));
+    let mut reopened = Vec::new();
+    for open in refresher.state.open_entries().await.map_err(|error| error.to_string())? {
+        reopened.push(reopen(refresher, open).await);
+    }
+    if !reopened.is_empty() {
+        tracing::warn!(
+            entries = reopened.len(),
+            "the last run left refreshes open; they are brought to their end first"
+        );
+    }
+    fleet.handle(now, Input::Reopened(reopened));
+    Ok(fleet)
+}
+
+async fn reopen(refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>, open: OpenEntry) -> Reopened {
+    let OpenEntry { id, intent, result, .. } = open;
+    let apps = refresher.apps.load_full();
+    // The store says which app an account belongs to; while it cannot be read, its provider's will do.
+    let stored = refresher.store.get(&id).await.ok().flatten();
+    let app = match &stored {
+        Some(stored) => app_of(&apps, stored),
+        None => apps.values().find(|app| *app.provider.name == *id.provider),
+    };
+    let unsaved = result.as_ref().zip(app).map(|(token, app)| refresher.facts(app, token));
+    Reopened { id, unsaved, over_at: intent.over_at }
+}
+
+/// Provider names for people.
+fn titles(apps: &Apps) -> BTreeMap<String, String> {
+    apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        format!(
+            "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
+        )
+    })
+}
+
+/// What the publisher reports goes to the keeper like everything else.
+async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
+    while let Some(batch) = reported.recv().await {
+        for (id, status, times) in batch {
+            if keeper.send(Input::Responded { id, status, times }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Keeps the numbers that only the state knows fresh for the next scrape.
+async fn measure(state: State, gauges: Arc<Gauges>, mut stop: watch::Receiver<bool>) {
+    loop {
+        // While the state cannot be read the last numbers stay; `state_up` says so.
+        if let Ok(entries) = state.journal_len().await {
+            gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
+        }
+        if let Ok((_, owed)) = state.outbox().await {
+            gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Reads the configuration again when its file changes, on SIGHUP and on request.
+struct Reloader {
+    path: PathBuf,
+    /// What is in force; a file that cannot be used changes nothing.
+    in_force: Settings,
+    refresher: Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
+    client: Arc<ArcSwap<HttpClient>>,
+    delivery: watch::Sender<Arc<delivery::Settings>>,
+    per_account: Arc<AtomicBool>,
+    metrics: Metrics,
+    inputs: mpsc::Sender<Input>,
+    load_again: Arc<Notify>,
+    config_state: Arc<ArcSwap<ConfigState>>,
+}
+
+impl Reloader {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<ReloadRequest>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut file = config::Watch::new(&self.path);
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                tracing::warn!("SIGHUP does not reload: {error}");
+                return;
+            }
+        };
+        loop {
+            let answer = tokio::select! {
+                () = file.changed() => None,
+                Some(()) = hangup.recv() => None,
+                Some(answer) = asked.recv() => Some(answer),
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let result = self.reload().await;
+            if let Some(answer) = answer {
+                // Whoever asked may have gone; the metric and the page tell the result too.
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), Vec<String>> {
+        let result = self.read();
+        let at = self.refresher.clock.now();
+        let errors = result.as_ref().err().cloned().unwrap_or_default();
+        let reason = errors.first().cloned();
+        let successful = result.is_ok();
+        self.config_state.store(Arc::new(ConfigState { at, errors }));
+        self.refresher.reporter.report(Event::Reloaded { successful, at, reason });
+        let (settings, client) = result?;
+        self.put_in_force(settings, client).await;
+        Ok(())
+    }
+
+    /// Everything that can fail, before anything is changed.
+    fn read(&self) -> Result<(Settings, HttpClient), Vec<String>> {
+        let loaded = config::load(&self.path).map_err(|problems| {
+            problems.0.iter().map(config::Problem::sentence).collect::<Vec<_>>()
+        })?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let new = loaded.settings;
+        let fixed = fixed_until_restart(&self.in_force, &new);
+        if !fixed.is_empty() {
+            return Err(vec![format!(
+                "{}: {} cannot be changed while running; restart the sidecar, or take the change back",
+                self.path.display(),
+                fixed.join(", "),
+            )]);
+        }
+        let client = HttpClient::new(&new.http).map_err(|error| vec![error.to_string()])?;
+        Ok((new, client))
+    }
+
+    async fn put_in_force(&mut self, settings: Settings, client: HttpClient) {
+        let apps = apps_of(&settings);
+        apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
+        let policy = policy_of(&settings);
+        let for_policy = policy_apps(&apps);
+        self.client.store(Arc::new(client));
+        self.refresher.apps.store(Arc::new(apps));
+        self.delivery.send_replace(Arc::new(settings.delivery.clone()));
+        self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
+        self.in_force = settings;
+        let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
+        // Which app an account belongs to, and which scopes it lacks, may be answered differently now.
+        self.load_again.notify_one();
+    }
+}
+
+/// The sections that differ and take a restart.
+fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let listeners = |settings: &Settings| {
+        let server = &settings.server;
+        (server.listen, server.connections_max, server.enable_reload, server.reports.clone())
+    };
+    let sections = [
+        ("`store`", old.store == new.store),
+        ("`state`", old.state == new.state),
+        ("`server` and `reports`", listeners(old) == listeners(new)),
+        ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
+    ];
+    sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
+/// Inputs that may wait for the keeper before those who bring more wait too.
+const INPUTS_WAITING_MAX: usize = 1_024;
+
+/// Batches of reports that may wait; beyond that the publisher is asked to come again.
+const REPORTS_WAITING_MAX: usize = 64;
+
+/// How often the state is asked for its numbers.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);

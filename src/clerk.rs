@@ -14,9 +14,8 @@ use crate::{
     state::State,
     stores::{Status, TokenStore},
 };
-use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// What one round of the keeper left to be written, in this order.
 #[derive(Debug, Default)]
@@ -49,7 +48,7 @@ pub struct Clerk<S> {
     /// Where owners and status columns are.
     pub store: Arc<S>,
     /// Who gets mail; replaced when the configuration changes.
-    pub delivery: Arc<ArcSwap<delivery::Settings>>,
+    pub delivery: watch::Receiver<Arc<delivery::Settings>>,
     /// Told of notices.
     pub reporter: Reporter,
     /// Woken when a mail is owed.
@@ -105,7 +104,7 @@ impl<S: TokenStore> Clerk<S> {
     }
 
     async fn recipients(&self, notice: &Notice) -> Vec<Secret> {
-        let settings = self.delivery.load_full();
+        let settings = Arc::clone(&self.delivery.borrow());
         let stored_owner = match (&notice.subject, notice.audience) {
             // A store that cannot be read must not keep a notice from going out to somebody.
             (Subject::Account(id), Audience::Owner) => {
@@ -131,7 +130,9 @@ impl<S: TokenStore> Clerk<S> {
                     if rounds.is_closed() {
                         last_tries += 1;
                         if last_tries >= LAST_TRIES_MAX {
-                            tracing::error!("lost at the end, because our state cannot be written: {error}");
+                            tracing::error!(
+                                "lost at the end, because our state cannot be written: {error}"
+                            );
                             return None;
                         }
                     }

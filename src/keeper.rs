@@ -269,7 +269,9 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
 
 /// Starts the writer of notices and memories; the returned sender is what [`Keeper::new`] wants.
 #[must_use]
-pub fn start_clerk<S: TokenStore>(clerk: Clerk<S>) -> (mpsc::Sender<Round>, tokio::task::JoinHandle<()>) {
+pub fn start_clerk<S: TokenStore>(
+    clerk: Clerk<S>,
+) -> (mpsc::Sender<Round>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(ROUNDS_WAITING_MAX);
     (sender, tokio::spawn(clerk.run(receiver)))
 }

@@ -4,13 +4,20 @@
 pub mod core;
 
 pub mod app;
+pub mod clerk;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod demo;
 pub mod http_client;
+pub mod keeper;
+pub mod loader;
 pub mod metrics;
 pub mod oauth;
 pub mod providers;
+pub mod refresh;
+pub mod report;
 pub mod secrets;
 pub mod server;
 pub mod state;

@@ -3,7 +3,10 @@
 //! Tokens are fingerprinted as they come by and dropped; nothing here keeps one.
 
 use crate::{
-    core::{AccountId, Event, fleet::{Input, Seen}},
+    core::{
+        AccountId, Event,
+        fleet::{Input, Seen},
+    },
     refresh::{Refresher, Transport, app_of},
     stores::TokenStore,
 };

@@ -83,9 +83,9 @@ pub type Apps = BTreeMap<Arc<str>, Arc<App>>;
 pub fn app_of<'a>(apps: &'a Apps, account: &StoredAccount) -> Option<&'a Arc<App>> {
     match &account.app {
         Some(name) => apps.get(name).filter(|app| *app.provider.name == *account.id.provider),
-        None => apps
-            .values()
-            .find(|app| app.is_default && *app.provider.name == *account.id.provider),
+        None => {
+            apps.values().find(|app| app.is_default && *app.provider.name == *account.id.provider)
+        }
     }
 }
 
@@ -103,8 +103,8 @@ pub struct Refresher<S, T> {
     pub reporter: Reporter,
     /// Replaced whole when the configuration changes.
     pub apps: Arc<ArcSwap<Apps>>,
-    /// From the start of a request to when it is certainly over.
-    pub total_deadline: Duration,
+    /// From asking for a request to when it is certainly over.
+    pub call_deadline: Duration,
     /// Tokens that were received and could not be journalled: the last copy there is, kept until the
     /// store or the journal takes it.
     pub held: Mutex<BTreeMap<AccountId, (EntryId, Token)>>,
@@ -114,7 +114,6 @@ pub struct Refresher<S, T> {
 
 /// What one attempt works on.
 struct Attempt<'a> {
-    lease: &'a Lease,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
@@ -129,7 +128,12 @@ struct Attempt<'a> {
 impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Refreshes `id`, if the store still holds the token with fingerprint `expected`; finishes what an
     /// earlier attempt left open.
-    pub async fn refresh(&self, id: &AccountId, expected: Fingerprint, why: &'static str) -> Finished {
+    pub async fn refresh(
+        &self,
+        id: &AccountId,
+        expected: Fingerprint,
+        why: &'static str,
+    ) -> Finished {
         self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
     }
 
@@ -161,12 +165,16 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         token.facts(&maker, app.renews_itself(), self.clock.now(), &app.scopes)
     }
 
-    async fn under_lease<'a, F>(&'a self, id: &'a AccountId, work: impl FnOnce(Lease) -> F) -> Finished
+    async fn under_lease<'a, F>(
+        &'a self,
+        id: &'a AccountId,
+        work: impl FnOnce(Lease) -> F,
+    ) -> Finished
     where
         F: Future<Output = Finished> + 'a,
     {
         // Longer than all that is done under it, or a second holder could start while we still wait.
-        let life = self.total_deadline * 3 + LEASE_SLACK;
+        let life = self.call_deadline * 3 + LEASE_SLACK;
         let lease = match self.state.take_lease(id, self.clock.now(), life).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return Finished::Blocked(Blocked::LeaseHeld),
@@ -235,16 +243,19 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
         let requested_at = self.clock.now();
-        let over_at = requested_at.plus(self.total_deadline);
-        let intent = Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
+        let over_at = requested_at.plus(self.call_deadline);
+        let intent =
+            Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
-            Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
+            // Somebody else is at it, or was a moment ago: look again a little later.
+            Err(state::Error::LeaseLost { .. } | state::Error::EntryOpen { .. }) => {
+                return Finished::Blocked(Blocked::LeaseHeld);
+            }
             Err(error) => return blocked_by_state(&error),
         };
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
-        let attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
+        let attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: false };
         self.exchange(attempt, request).await
     }
 
@@ -262,8 +273,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
         let held = self.held().get(id).map(|(_, token)| token.clone());
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: true };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -295,11 +305,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         self.note_whether_the_old_token_lives(&attempt).await;
         attempt.requested_at = self.clock.now();
-        attempt.over_at = attempt.requested_at.plus(self.total_deadline);
+        attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
             Ok(true) => {}
             // It was sent before and nobody knows how it ended: never a second.
-            Ok(false) => return self.give_up(&attempt, Evidence::of(Cause::RotationLost, now)).await,
+            Ok(false) => {
+                return self.give_up(&attempt, Evidence::of(Cause::RotationLost, now)).await;
+            }
             Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         }
@@ -339,7 +351,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 self.close(attempt.entry, Closing::Void).await;
                 Finished::NotCommitted(evidence)
             }
-            Outcome::Ambiguous(evidence) if attempt.is_probe => self.give_up(&attempt, evidence).await,
+            Outcome::Ambiguous(evidence) if attempt.is_probe => {
+                self.give_up(&attempt, evidence).await
+            }
             Outcome::Ambiguous(evidence) => {
                 if attempt.app.provider.renewal == Renewal::Stable {
                     self.close(attempt.entry, Closing::Void).await;

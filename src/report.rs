@@ -50,7 +50,9 @@ fn log(event: &Event) {
         }
         Event::StoreUp { up: true } => tracing::info!("the token store works again"),
         Event::StoreUp { up: false } => {
-            tracing::error!("the token store cannot be read or written; nothing is refreshed meanwhile");
+            tracing::error!(
+                "the token store cannot be read or written; nothing is refreshed meanwhile"
+            );
         }
         Event::StateUp { up: true } => tracing::info!("our own state works again"),
         Event::StateUp { up: false } => {
@@ -92,16 +94,22 @@ fn log(event: &Event) {
             let label = cause.as_label();
             tracing::error!(app = %app, cause = label, "the app is refused; its accounts wait. {}", cause.next_step());
         }
-        Event::AppThawed { app } => tracing::info!(app = %app, "the provider accepts the app again"),
+        Event::AppThawed { app } => {
+            tracing::info!(app = %app, "the provider accepts the app again")
+        }
         Event::ResponsesReported { id, status, times } => {
             tracing::debug!(account = %id, status, times, "the publisher reported answers");
         }
-        Event::Probed { id, result } => tracing::debug!(account = %id, result, "asked the provider about a 401"),
+        Event::Probed { id, result } => {
+            tracing::debug!(account = %id, result, "asked the provider about a 401")
+        }
         Event::NoticeOwed { notice } => {
             let cause = notice.cause.as_label();
             tracing::info!(subject = %notice.subject, cause, change = ?notice.change, audience = ?notice.audience, "a notice is owed");
         }
-        Event::MailSent { audience, change } => tracing::info!(?audience, ?change, "a mail was sent"),
+        Event::MailSent { audience, change } => {
+            tracing::info!(?audience, ?change, "a mail was sent")
+        }
         Event::MailFailed { permanent: false, reason } => {
             tracing::warn!("a mail was not accepted and is tried again: {reason}");
         }
@@ -111,11 +119,16 @@ fn log(event: &Event) {
         Event::Reloaded { successful: true, .. } => tracing::info!("the configuration was read"),
         Event::Reloaded { successful: false, reason, .. } => {
             let reason = reason.as_deref().unwrap_or("");
-            tracing::error!("the configuration cannot be used and the old one stays in force: {reason}");
+            tracing::error!(
+                "the configuration cannot be used and the old one stays in force: {reason}"
+            );
         }
         Event::ClockStepped { seconds: 0 } => tracing::info!("the wall clock agrees again"),
         Event::ClockStepped { seconds } => {
-            tracing::error!(seconds, "the wall clock stepped; time goes on as before until a provider's Date header confirms it");
+            tracing::error!(
+                seconds,
+                "the wall clock stepped; time goes on as before until a provider's Date header confirms it"
+            );
         }
     }
 }

@@ -1,7 +1,37 @@
 //! A file becomes checked settings. Every other part owns the type of its own settings; this fills them.
+//!
+//! The way of a file: `yaml` makes a tree that knows its lines, `file` gives it types and defaults,
+//! `check` gives it meaning and finds the contradictions. [`Watch`] says when to do it again.
+//!
+//! Absent on purpose: variables in the text (`${...}`), includes, and secrets. A secret is named, by file
+//! or environment variable, so that a configuration can be shown and kept under version control.
+
+mod check;
+mod explain;
+mod file;
+mod problem;
+mod watch;
+mod yaml;
+
+pub use problem::{KeyPath, Place, Problem, Problems, Warning};
+pub use watch::Watch;
 
 use crate::{providers::Endpoints, secrets::SecretRef};
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
+
+/// A file that may be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What is legal in it and may hurt all the same.
+    pub warnings: Vec<Warning>,
+}
 
 /// Everything that the configuration file says, checked.
 #[derive(Clone, Debug)]
@@ -56,7 +86,7 @@ pub struct Refresh {
     pub assumed_life: Duration,
     /// First pause after a failure.
     pub backoff_first: Duration,
-    /// Longest pause between two attempts, and the most of a `Retry-After` that is obeyed.
+    /// Longest pause after failures.
     pub backoff_max: Duration,
     /// Refreshes under way in all.
     pub in_flight_max: usize,
@@ -70,3 +100,61 @@ pub struct Metrics {
     /// Whether `/metrics` has series per account.
     pub per_account: bool,
 }
+
+/// Reads and checks the file at `path`. Nothing is changed and nobody is called; secrets are looked at
+/// and not kept.
+///
+/// # Errors
+/// Everything that is wrong with it, each with file, line, key and remedy.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_knowing(path, &crate::providers::names())
+}
+
+/// [`load`] with the names of the providers that `apps[].provider` may use.
+///
+/// # Errors
+/// Everything that is wrong with it, each with file, line, key and remedy.
+pub fn load_knowing(path: &Path, providers: &[&str]) -> Result<Loaded, Problems> {
+    let text = read(path)?;
+    check::check(path, &text, providers)
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    let unreadable = |error: &io::Error| {
+        let (what, remedy) = match error.kind() {
+            io::ErrorKind::NotFound => {
+                ("no such file".to_owned(), "correct the path after --config")
+            }
+            io::ErrorKind::IsADirectory => {
+                ("this is a directory, expected a file".to_owned(), "name the file in it")
+            }
+            io::ErrorKind::PermissionDenied => {
+                ("permission denied".to_owned(), "let the user of this process read it")
+            }
+            kind => (format!("cannot be read: {kind}"), "mend the file or correct the path"),
+        };
+        refused(path, None, what, remedy)
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        let what = format!("longer than {BYTES_MAX} bytes, expected a configuration");
+        return Err(refused(path, None, what, "correct the path, or keep owners in the store"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        refused(path, Some(line), "not UTF-8 text".to_owned(), "save the file as UTF-8")
+    })
+}
+
+fn refused(path: &Path, line: Option<usize>, what: String, remedy: &str) -> Problems {
+    let key = KeyPath::default();
+    let place = Place { file: path.to_owned(), line, key, excerpt: None };
+    Problems(vec![Problem { place, what, remedy: remedy.to_owned() }])
+}
+
+/// Longest configuration file, in bytes.
+pub const BYTES_MAX: u64 = 1024 * 1024;

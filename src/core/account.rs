@@ -160,7 +160,7 @@ impl Evidence {
 
 /// HTTP answers the publisher had from the provider's API, counted since this process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Responses([u32; Responses::CODES.len()]);
+pub struct Responses([u32; Self::CODES.len()]);
 
 impl Responses {
     /// The status codes that are told apart; the last entry is everything else. A fixed list, because
@@ -169,14 +169,24 @@ impl Responses {
 
     /// Counts `times` answers with `status`.
     pub fn count(&mut self, status: u16, times: u32) {
-        let index = match status {
+        let index = Self::index(status);
+        self.0[index] = self.0[index].saturating_add(times);
+    }
+
+    /// The entry of [`Responses::CODES`] that `status` is counted under.
+    #[must_use]
+    pub const fn code(status: u16) -> &'static str {
+        Self::CODES[Self::index(status)]
+    }
+
+    const fn index(status: u16) -> usize {
+        match status {
             200..=299 => 0,
             401 => 1,
             403 => 2,
             429 => 3,
             _ => 4,
-        };
-        self.0[index] = self.0[index].saturating_add(times);
+        }
     }
 
     /// Each code with its count, in a fixed order.

@@ -1,5 +1,15 @@
 //! Renders and delivers notices. Everything it sends comes from the durable outbox in `state`.
 
+mod content;
+pub mod mailer;
+pub mod message;
+pub mod recipients;
+pub mod smtp;
+mod words;
+
+pub use mailer::{Mailer, Outbox};
+pub use recipients::recipients;
+
 use crate::{core::Secret, secrets::SecretRef};
 use std::{path::PathBuf, time::Duration};
 

@@ -1,1 +1,423 @@
 //! Counters and histograms of things that happen, in one list.
+//!
+//! One exhaustive match leads from an event to what is counted, so a new event cannot be forgotten. All
+//! label combinations exist from the start: a counter that appears with its first failure shows no
+//! increase for it.
+
+use super::negotiation::Format;
+use crate::core::{
+    AccountId, Event, Timestamp,
+    notices::{Audience, Change},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::{Metric, Registry},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Everything that is counted. Cheap to clone; all clones count into the same.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    refresh_outcomes: Family<Outcome, Counter>,
+    refresh_duration: Family<Provider, Histogram, Buckets>,
+    accounts_adopted: Counter,
+    probes: Family<Probe, Counter>,
+    responses_reported: Family<Response, Counter>,
+    notices: Family<Told, Counter>,
+    mails_sent: Family<Told, Counter>,
+    mail_failures: Counter,
+    mails_given_up: Counter,
+    config_reloads: Counter,
+    config_reload_failures: Counter,
+    config_successful: Gauge,
+    config_success_at: Gauge,
+    store_damaged_rows: Gauge,
+    reports_rejected: Family<Rejected, Counter>,
+}
+
+impl Metrics {
+    /// Counts from zero. `now` is when the configuration was read for the first time.
+    #[must_use]
+    pub fn new<'a>(providers: impl IntoIterator<Item = &'a str>, now: Timestamp) -> Self {
+        let mut list = Registry::with_prefix("oauth_keepalive");
+        let metrics = Self {
+            refresh_outcomes: listed(
+                &mut list,
+                "refresh_outcomes",
+                "Requests to the provider's token endpoint by what they came to",
+                Family::default(),
+            ),
+            refresh_duration: listed(
+                &mut list,
+                "refresh_duration_seconds",
+                "How long requests to the provider's token endpoint took",
+                Family::new_with_constructor(Buckets),
+            ),
+            accounts_adopted: listed(
+                &mut list,
+                "accounts_adopted",
+                "Tokens found in the store that somebody else had put there",
+                Counter::default(),
+            ),
+            probes: listed(
+                &mut list,
+                "probes",
+                "Access tokens tried at the provider's free check by result",
+                Family::default(),
+            ),
+            responses_reported: listed(
+                &mut list,
+                "responses_reported",
+                "Answers of the provider's API that the publisher reported, over all accounts",
+                Family::default(),
+            ),
+            notices: listed(
+                &mut list,
+                "notices",
+                "Notices put into the outbox by who hears them and whether trouble began or ended",
+                Family::default(),
+            ),
+            mails_sent: listed(
+                &mut list,
+                "mails_sent",
+                "Mails that the mail server accepted",
+                Family::default(),
+            ),
+            mail_failures: listed(
+                &mut list,
+                "mail_failures",
+                "Attempts to send a mail that failed",
+                Counter::default(),
+            ),
+            mails_given_up: listed(
+                &mut list,
+                "mails_given_up",
+                "Mails that are not tried again",
+                Counter::default(),
+            ),
+            config_reloads: listed(
+                &mut list,
+                "config_reloads",
+                "Times the configuration was read again",
+                Counter::default(),
+            ),
+            config_reload_failures: listed(
+                &mut list,
+                "config_reload_failures",
+                "Times the configuration was read again and refused",
+                Counter::default(),
+            ),
+            config_successful: listed(
+                &mut list,
+                "config_last_reload_successful",
+                "Whether the configuration in force is the one in the file",
+                Gauge::default(),
+            ),
+            config_success_at: listed(
+                &mut list,
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was read",
+                Gauge::default(),
+            ),
+            store_damaged_rows: listed(
+                &mut list,
+                "store_damaged_rows",
+                "Rows of the store that could not be read the last time it was read from end to end",
+                Gauge::default(),
+            ),
+            reports_rejected: listed(
+                &mut list,
+                "reports_rejected",
+                "Reports of the publisher that were not taken",
+                Family::default(),
+            ),
+            registry: Arc::default(),
+        };
+        let build: Family<Build, Gauge> =
+            listed(&mut list, "build_info", "The version of this program", Family::default());
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        metrics.config_successful.set(1);
+        metrics.config_success_at.set(now.as_unix());
+        metrics.begin_at_zero();
+        for provider in providers {
+            metrics.expect_provider(provider);
+        }
+        Self { registry: Arc::new(list), ..metrics }
+    }
+
+    /// Makes the series of a provider that the configuration names.
+    pub fn expect_provider(&self, name: &str) {
+        for outcome in OUTCOMES {
+            drop(self.refresh_outcomes.get_or_create(&Outcome { provider: name.into(), outcome }));
+        }
+        for result in PROBE_RESULTS {
+            drop(self.probes.get_or_create(&Probe { provider: name.into(), result }));
+        }
+        for code in crate::core::Responses::CODES {
+            drop(self.responses_reported.get_or_create(&Response { provider: name.into(), code }));
+        }
+        drop(self.refresh_duration.get_or_create(&Provider { provider: name.into() }));
+    }
+
+    /// Counts what happened.
+    pub fn record(&self, event: &Event) {
+        match event {
+            Event::StoreRead { damaged, .. } => {
+                self.store_damaged_rows.set(i64::try_from(*damaged).unwrap_or(i64::MAX));
+            }
+            Event::RequestEnded { id, outcome, took } => self.request_ended(id, outcome, *took),
+            Event::Adopted { .. } => {
+                self.accounts_adopted.inc();
+            }
+            Event::Probed { id, result } => {
+                let labels = Probe { provider: id.provider.to_string(), result };
+                self.probes.get_or_create(&labels).inc();
+            }
+            Event::ResponsesReported { id, status, times } => {
+                let code = crate::core::Responses::code(*status);
+                let labels = Response { provider: id.provider.to_string(), code };
+                self.responses_reported.get_or_create(&labels).inc_by(u64::from(*times));
+            }
+            Event::NoticeOwed { notice } => {
+                self.notices.get_or_create(&Told::of(notice.audience, notice.change)).inc();
+            }
+            Event::MailSent { audience, change } => {
+                self.mails_sent.get_or_create(&Told::of(*audience, *change)).inc();
+            }
+            Event::MailFailed { permanent, .. } => {
+                self.mail_failures.inc();
+                if *permanent {
+                    self.mails_given_up.inc();
+                }
+            }
+            Event::Reloaded { successful, at, .. } => self.reloaded(*successful, *at),
+            // Shown by the snapshot, account by account or as the fleet's gauges.
+            Event::StoreRowDamaged { .. }
+            | Event::StoreUp { .. }
+            | Event::StateUp { .. }
+            | Event::RefreshStarted { .. }
+            | Event::Refreshed { .. }
+            | Event::RefreshFailed { .. }
+            | Event::Unsaved { .. }
+            | Event::CauseChanged { .. }
+            | Event::AppFrozen { .. }
+            | Event::AppThawed { .. }
+            | Event::ClockStepped { .. } => {}
+        }
+    }
+
+    /// Counts a report of the publisher that was not taken.
+    pub fn report_rejected(&self, reason: Rejection) {
+        self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }).inc();
+    }
+
+    /// Everything counted, as text. Sorted, because prometheus-client's own order is drawn at random at
+    /// each start and two scrapes could not be compared.
+    pub fn write(&self, out: &mut Vec<u8>, format: Format) {
+        let mut written = String::new();
+        text::encode(&mut written, &self.registry).expect("a string takes every character");
+        rewrite(&written, format, out);
+    }
+
+    fn begin_at_zero(&self) {
+        for audience in [Audience::Owner, Audience::Operator] {
+            for change in [Change::Firing, Change::Resolved, Change::Withdrawn] {
+                drop(self.notices.get_or_create(&Told::of(audience, change)));
+                if change != Change::Withdrawn {
+                    drop(self.mails_sent.get_or_create(&Told::of(audience, change)));
+                }
+            }
+        }
+        for reason in Rejection::ALL {
+            drop(self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }));
+        }
+    }
+
+    fn request_ended(&self, id: &AccountId, outcome: &'static str, took: Duration) {
+        let provider = id.provider.to_string();
+        self.refresh_duration
+            .get_or_create(&Provider { provider: provider.clone() })
+            .observe(took.as_secs_f64());
+        self.refresh_outcomes.get_or_create(&Outcome { provider, outcome }).inc();
+    }
+
+    fn reloaded(&self, successful: bool, at: Timestamp) {
+        self.config_reloads.inc();
+        self.config_successful.set(i64::from(successful));
+        if successful {
+            self.config_success_at.set(at.as_unix());
+        } else {
+            self.config_reload_failures.inc();
+        }
+    }
+}
+
+/// Why a report of the publisher was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// No bearer secret, or another one.
+    Unauthorized,
+    /// Not the JSON that is expected.
+    Malformed,
+    /// More bytes or more entries than are taken at once.
+    TooLarge,
+    /// The body did not arrive in time.
+    TooSlow,
+    /// The keeper has not taken the earlier ones yet, or our own secret cannot be read.
+    Unavailable,
+}
+
+impl Rejection {
+    const ALL: [Self; 5] =
+        [Self::Unauthorized, Self::Malformed, Self::TooLarge, Self::TooSlow, Self::Unavailable];
+
+    const fn as_label(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Provider {
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    provider: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Probe {
+    provider: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Response {
+    provider: String,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    audience: &'static str,
+    change: &'static str,
+}
+
+impl Told {
+    const fn of(audience: Audience, change: Change) -> Self {
+        Self {
+            audience: match audience {
+                Audience::Owner => "owner",
+                Audience::Operator => "operator",
+            },
+            change: match change {
+                Change::Firing => "firing",
+                Change::Resolved => "resolved",
+                Change::Withdrawn => "withdrawn",
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rejected {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug)]
+struct Buckets;
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(DURATION_BUCKETS)
+    }
+}
+
+fn listed<M: Metric + Clone>(list: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    list.register(name, help, metric.clone());
+    metric
+}
+
+/// Turns what prometheus-client writes (OpenMetrics, families in order, series in none) into either
+/// format with sorted series.
+fn rewrite(written: &str, format: Format, out: &mut Vec<u8>) {
+    let mut series: Vec<Vec<&str>> = Vec::new();
+    let mut counter = None;
+    for line in written.lines() {
+        let Some(comment) = line.strip_prefix("# ") else {
+            // A histogram's lines belong together, in the order in which they were written: its sum, its
+            // count, its buckets.
+            let goes_on = line.contains("_bucket{") || is_count(line);
+            match series.last_mut() {
+                Some(last) if goes_on => last.push(line),
+                _ => series.push(vec![line]),
+            }
+            continue;
+        };
+        write_sorted(&mut series, out);
+        if comment == "EOF" {
+            break;
+        }
+        // HELP comes before TYPE, and only TYPE says whether the name must be changed.
+        match (comment.strip_prefix("HELP "), comment.strip_prefix("TYPE ")) {
+            (Some(help), _) => counter = Some(help),
+            (_, Some(kind)) => write_header(counter.take(), kind, format, out),
+            _ => {}
+        }
+    }
+    write_sorted(&mut series, out);
+}
+
+fn is_count(line: &str) -> bool {
+    let name = line.split(['{', ' ']).next().unwrap_or_default();
+    name.ends_with("_seconds_count")
+}
+
+fn write_sorted(series: &mut Vec<Vec<&str>>, out: &mut Vec<u8>) {
+    series.sort_unstable();
+    for line in series.drain(..).flatten() {
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// `help` is `name text`, `kind` is `name type`. The classic format names the sample, OpenMetrics the
+/// family: they differ for counters.
+fn write_header(help: Option<&str>, kind: &str, format: Format, out: &mut Vec<u8>) {
+    let total = if format == Format::Classic && kind.ends_with(" counter") { "_total" } else { "" };
+    for (word, line) in [("# HELP ", help), ("# TYPE ", Some(kind))] {
+        let Some((name, rest)) = line.and_then(|line| line.split_once(' ')) else { continue };
+        for part in [word, name, total, " ", rest, "\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// Design section 5: what a request to a token endpoint comes to.
+const OUTCOMES: [&str; 4] = ["committed", "not_committed", "dead", "ambiguous"];
+
+/// What the free check of an access token says.
+const PROBE_RESULTS: [&str; 3] = ["alive", "refused", "unknown"];
+
+/// Seconds. A good answer takes a tenth; a request is given up after half a minute.
+const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];

@@ -1,7 +1,9 @@
 //! Token requests and token answers as values. Nothing here talks to anybody.
 
+mod form;
 mod token;
 
+pub use form::{form_encoded, form_of};
 pub use token::{Credentials, Fingerprinter, Grant, Token};
 
 use crate::core::{Evidence, Secret, Timestamp};
@@ -62,6 +64,8 @@ pub enum Exchange {
 pub enum Trouble {
     /// DNS, TCP or TLS failed, or the connection could not be had in time.
     Connect,
+    /// The app's other requests took all places for too long.
+    Crowded,
     /// The total deadline passed.
     Deadline,
     /// The connection broke after the request was on its way.
@@ -78,6 +82,7 @@ impl Trouble {
     pub const fn as_label(self) -> &'static str {
         match self {
             Self::Connect => "connect_failed",
+            Self::Crowded => "no_free_place",
             Self::Deadline => "deadline_passed",
             Self::Broken => "connection_broken",
             Self::TooLong => "answer_too_long",
@@ -96,7 +101,8 @@ pub struct Answer {
     pub date: Option<Timestamp>,
     /// The `WWW-Authenticate` header's `error` parameter (RFC 6750 section 3.1), if it is there.
     pub bearer_error: Option<String>,
-    /// At most 64 KiB of UTF-8; anything else arrives as an empty text.
+    /// At most [`crate::http_client::ANSWER_BYTES_MAX`]. What is not UTF-8 arrives as U+FFFD: one bad byte
+    /// in a display name must not cost the token beside it.
     pub body: Secret,
 }
 

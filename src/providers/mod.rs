@@ -1,10 +1,22 @@
 //! Providers as data, and the interpreter that reads them.
+//!
+//! Each provider is one file in `data/` in the form of [`schema`]; the same form is open to users, through
+//! [`Provider::from_yaml`]. Absent on purpose: the name of any provider in code, and any call to a
+//! `revoke` endpoint.
+
+mod check;
+mod interpret;
+mod request;
+mod rules;
+pub mod schema;
+
+pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
 
 use crate::{
     core::Timestamp,
     oauth::{Credentials, Exchange, Liveness, Outcome, Request, Token},
 };
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 /// Endpoints of one app; what is absent comes from the provider's data file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,9 +52,66 @@ pub struct Provider {
     pub renewal: Renewal,
     /// A token younger than this cannot be renewed (24 h at Instagram and Threads).
     pub min_age: Duration,
+    /// The life its pages state for an access token, for when an answer does not declare one.
+    pub assumed_access_life: Option<Duration>,
+    /// The same for a refresh token.
+    pub assumed_refresh_life: Option<Duration>,
+    /// Its consent page.
+    pub authorize_endpoint: Option<String>,
+    refresh_endpoint: Option<String>,
+    probe_endpoint: Option<String>,
+    refresh: Option<request::Refresh>,
+    probe: Option<request::Probe>,
+    answers: interpret::Answers,
+    rules: rules::Rules,
+}
+
+/// What is wrong with a provider file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason}")]
+pub struct SchemaError {
+    /// Dotted path of the key, such as `errors[3].match.re`; `.` for the file as a whole.
+    pub at: String,
+    /// What was found or expected.
+    pub reason: String,
 }
 
 impl Provider {
+    /// Reads one provider file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, by its key.
+    pub fn from_yaml(yaml: &str) -> Result<Self, SchemaError> {
+        Self::from_file(check::parse(yaml)?)
+    }
+
+    /// The same for a file that was read as part of a larger one.
+    ///
+    /// # Errors
+    /// The first contradiction in it, by its key.
+    pub fn from_file(file: schema::ProviderFile) -> Result<Self, SchemaError> {
+        check::build(file)
+    }
+
+    /// Where tokens are renewed, with the app's own endpoint in front.
+    #[must_use]
+    pub fn token_endpoint<'a>(&'a self, endpoints: &'a Endpoints) -> Option<&'a str> {
+        endpoints.token.as_deref().or(self.refresh_endpoint.as_deref())
+    }
+
+    /// True when an access token can be checked free of charge.
+    #[must_use]
+    pub fn can_probe(&self, endpoints: &Endpoints) -> bool {
+        let is_free = self.probe.as_ref().is_some_and(|probe| probe.free);
+        is_free && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
+    }
+
+    /// True when the file names no endpoint to renew at, so that each app has to name one.
+    #[must_use]
+    pub const fn needs_token_endpoint(&self) -> bool {
+        self.refresh.is_some() && self.refresh_endpoint.is_none()
+    }
+
     /// The request that asks for a new token; `None` when `token` has nothing that could renew it.
     #[must_use]
     pub fn refresh_request(
@@ -51,42 +120,70 @@ impl Provider {
         credentials: &Credentials,
         token: &Token,
     ) -> Option<Request> {
-        let _ = (endpoints, credentials, token);
-        unimplemented!()
+        request::refresh_request(self, endpoints, credentials, token)
     }
 
     /// The free check whether the access token works; `None` where there is none, or where it is billed.
     #[must_use]
     pub fn probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
-        let _ = (endpoints, token);
-        unimplemented!()
+        request::probe_request(self, endpoints, token)
     }
 
     /// What a refresh request amounts to. `at` is when the answer arrived.
     #[must_use]
     pub fn outcome(&self, exchange: &Exchange, at: Timestamp) -> Outcome {
-        let _ = (exchange, at);
-        unimplemented!()
+        interpret::outcome(self, exchange, at)
     }
 
     /// What a check with the access token says. `subject` is the account's id at the provider, where it
     /// is known: another account's token is [`crate::core::Cause::WrongEnvironment`].
     #[must_use]
     pub fn liveness(&self, exchange: &Exchange, subject: Option<&str>, at: Timestamp) -> Liveness {
-        let _ = (exchange, subject, at);
-        unimplemented!()
+        interpret::liveness(self, exchange, subject, at)
     }
 }
 
 /// The provider with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Provider> {
-    let _ = name;
-    unimplemented!()
+    CATALOGUE.iter().find(|provider| provider.name == name)
 }
 
 /// The names that a configuration may use, sorted.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    unimplemented!()
+    CATALOGUE.iter().map(|provider| provider.name.as_str()).collect()
+}
+
+/// The text of a file of the catalogue.
+fn builtin_source(name: &str) -> Option<&'static str> {
+    FILES.iter().find(|(own, _)| *own == name).map(|(_, source)| *source)
+}
+
+static CATALOGUE: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|(name, source)| {
+            let provider = Provider::from_yaml(source);
+            provider.unwrap_or_else(|error| unreachable!("the tests read {name}.yaml: {error}"))
+        })
+        .collect()
+});
+
+/// Sorted by name.
+const FILES: [(&str, &str); 2] =
+    [("oauth2", include_str!("data/oauth2.yaml")), ("tiktok", include_str!("data/tiktok.yaml"))];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_catalogue_is_found_under_its_own_name() {
+        assert!(FILES.is_sorted());
+        for (name, _) in FILES {
+            assert_eq!(find(name).map(|provider| provider.name.as_str()), Some(name));
+        }
+        assert_eq!(names(), FILES.map(|(name, _)| name));
+    }
 }

@@ -1,7 +1,40 @@
 //! The HTTP surface: telemetry and status page on one listener, the publisher's reports on another.
+//!
+//! | listener | route | answer |
+//! | --- | --- | --- |
+//! | telemetry | `GET /` | status page |
+//! | telemetry | `GET /metrics` | the exposition |
+//! | telemetry | `GET /-/healthy` | 200 while the process answers |
+//! | telemetry | `GET /-/ready` | 200 once the store has been read, 503 before |
+//! | telemetry | `POST /-/reload` | reads the configuration again, when that is switched on |
+//! | reports | `POST /v1/responses` | takes status codes that the publisher saw |
+//!
+//! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
+//! to reach a token: handlers are handed snapshots.
 
-use crate::secrets::SecretRef;
-use std::net::SocketAddr;
+pub mod answer;
+pub mod listener;
+pub mod reports;
+pub mod status_page;
+pub mod telemetry;
+
+pub use listener::{Limits, run};
+
+use crate::{
+    clock::Clock,
+    core::{Snapshot, Timestamp},
+    metrics::{Metrics, Readings, fleet::Gauges, process},
+    secrets::SecretRef,
+};
+use arc_swap::ArcSwap;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::{mpsc, oneshot};
 
 /// Where the server listens. `config` fills it.
 #[derive(Clone, Debug)]
@@ -17,10 +50,56 @@ pub struct Settings {
 }
 
 /// The listener on which a publisher reports what the provider answered it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reports {
     /// Loopback, unless the operator says otherwise.
     pub listen: SocketAddr,
     /// What the publisher sends as `Authorization: Bearer …`.
     pub secret: SecretRef,
+}
+
+/// What the telemetry handlers see. `app` fills it; everything in it is shared and cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The fleet; swapped whole by the keeper.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Numbers that are in neither.
+    pub gauges: Arc<Gauges>,
+    /// The program's time.
+    pub clock: Clock,
+    /// Whether `/metrics` has series per account; a reload may change it.
+    pub per_account: Arc<AtomicBool>,
+    /// Who reads the configuration again; `None` while `/-/reload` is switched off.
+    pub reload: Option<mpsc::Sender<ReloadRequest>>,
+    /// How the last attempt to read the configuration went; written by whoever reads it.
+    pub config: Arc<ArcSwap<ConfigState>>,
+}
+
+impl Context {
+    /// What a scrape needs beside snapshot and counters, read now.
+    #[must_use]
+    pub fn readings(&self) -> Readings {
+        Readings {
+            now: self.clock.now(),
+            journal_entries: self.gauges.journal_entries.load(Ordering::Relaxed),
+            outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
+            clock_unconfirmed_step: self.clock.unconfirmed_step(),
+            process: process::Usage::read(),
+        }
+    }
+}
+
+/// Somebody asks for the configuration to be read again and waits for what came of it: nothing, or the
+/// messages that say what is wrong with the file.
+pub type ReloadRequest = oneshot::Sender<Result<(), Vec<String>>>;
+
+/// How the last attempt to read the configuration went.
+#[derive(Clone, Debug)]
+pub struct ConfigState {
+    /// When it was.
+    pub at: Timestamp,
+    /// What was wrong, one message each; empty when the file is in force.
+    pub errors: Vec<String>,
 }

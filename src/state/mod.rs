@@ -1,14 +1,39 @@
 //! What we must remember ourselves: journal, leases, account memory, incidents, outbox.
 //!
 //! SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; whatever arrives while a
-//! commit is in flight goes into the next one, and everybody is answered after the commit. Tokens are
-//! sealed (XChaCha20-Poly1305) before they come here and opened after they leave.
+//! commit is in flight goes into the next one, and everybody is answered after the commit. Tokens and mail
+//! addresses are sealed (XChaCha20-Poly1305) before they go to that thread and opened after they left it.
+//!
+//! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
+//! keep a token from being lost. Several processes may open one state: `leases` keeps them apart. Absent on
+//! purpose: a clock. Whoever calls says what time it is.
 
+mod directory;
+mod journal;
+mod leases;
+mod memory;
+mod outbox;
+mod room;
+mod schema;
+mod seal;
+mod sealed_token;
+mod writer;
+
+use self::{
+    outbox::Attempt,
+    room::{Limits, Room},
+    seal::Sealer,
+    writer::{Desk, Kind, Refusal, Writer},
+};
 use crate::{
-    core::{AccountId, Cause, Fingerprint, Secret, Timestamp, TokenFacts, notices::Notice},
+    core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
 };
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Where our state lies. `config` fills it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +50,7 @@ pub struct Settings {
 pub struct Lease {
     /// Which account.
     pub id: AccountId,
-    /// Rises by one with every holder.
+    /// Rises with every taking; never the same twice, whatever the account.
     pub epoch: u64,
 }
 
@@ -73,29 +98,6 @@ pub enum Closing {
     Orphan,
 }
 
-/// What is remembered about an account from one start to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Which account.
-    pub id: AccountId,
-    /// The token that the rest is about; with another token in the store, its instants are void.
-    pub token: Option<TokenFacts>,
-    /// When that token was first seen.
-    pub first_seen_at: Timestamp,
-    /// When a refresh last succeeded.
-    pub last_refresh_at: Option<Timestamp>,
-    /// What is wrong.
-    pub cause: Option<Cause>,
-    /// Since when.
-    pub cause_since: Option<Timestamp>,
-    /// The cause that somebody was told about.
-    pub told: Option<Cause>,
-    /// Refreshes that failed in a row.
-    pub failed_in_a_row: u16,
-    /// Not to be tried before this.
-    pub not_before: Option<Timestamp>,
-}
-
 /// A notice that is owed to one address.
 #[derive(Clone, Debug)]
 pub struct Owed {
@@ -138,112 +140,330 @@ pub enum Error {
         /// Which account.
         id: AccountId,
     },
+    /// An earlier attempt at the account has not been brought to its end: settle that one first.
+    #[error("an earlier refresh of {id} is not settled")]
+    EntryOpen {
+        /// Which account.
+        id: AccountId,
+    },
 }
 
-/// A handle to the state; cheap to clone. Every method returns after the commit that makes it durable.
+/// A handle to the state; cheap to clone. Every method returns after the commit that makes it durable, and
+/// a method whose future is dropped after it began is carried out all the same. When the last clone is
+/// dropped, what is queued is committed and the file is closed; [`State::shut`] does that off the runtime.
 #[derive(Clone)]
-pub struct State;
+pub struct State(Arc<Shared>);
 
-#[expect(
-    unused_variables,
-    clippy::missing_errors_doc,
-    missing_docs,
-    reason = "a sketch of the interface"
-)]
+struct Shared {
+    writer: Writer,
+    sealer: Sealer,
+    fingerprinter: Fingerprinter,
+}
+
+/// Opening, closing, health. Every method fails with [`Error::Unavailable`] when the file cannot be written,
+/// and with [`Error::Damaged`] when it holds what it should not.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
     /// Opens or creates the state.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        unimplemented!()
+        Self::open_within(settings, Limits::USUAL).await
     }
+
+    async fn open_within(settings: &Settings, limits: Limits) -> Result<Self, Error> {
+        let settings = settings.clone();
+        let file = directory::database(&settings);
+        let (writer, sealer) = Writer::start(file, move || open_files(&settings, limits)).await?;
+        let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
+        Ok(Self(Arc::new(Shared { writer, sealer, fingerprinter })))
+    }
+
     /// Keyed by this installation's key.
+    #[must_use]
     pub fn fingerprinter(&self) -> Fingerprinter {
-        unimplemented!()
+        self.0.fingerprinter.clone()
     }
-    /// `None` while somebody else holds a live lease.
+
+    /// Can it be written durably right now, with room for a result?
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.run(Kind::Write, |desk| {
+            desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
+            desk.connection
+                .execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'", [])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Looks at what `settings` name and changes nothing: for `check`. Answers in a sentence.
+    ///
+    /// # Errors
+    /// When the directory or the key could not be used.
+    pub fn examine(settings: &Settings) -> Result<String, Error> {
+        directory::examine(settings)
+    }
+
+    /// Commits since this handle was opened: far fewer than calls, when calls come together.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.writer.commits()
+    }
+
+    /// Gives this handle up; if it was the last, returns when the file is closed.
+    pub async fn shut(self) {
+        // Joining the thread waits for its last commit, which is no work for a runtime's thread.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnMut(&mut Desk) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0.writer.run(kind, work).await
+    }
+
+    fn error(&self, refusal: &Refusal) -> Error {
+        refusal.at(self.0.writer.place())
+    }
+}
+
+/// Leases and the journal.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless.
     pub async fn take_lease(
         &self,
         id: &AccountId,
         now: Timestamp,
         life: Duration,
     ) -> Result<Option<Lease>, Error> {
-        unimplemented!()
+        let id = id.clone();
+        self.run(Kind::Write, move |desk| leases::take(desk, &id, now, life)).await
     }
+
+    /// Gives a lease back; one that was lost is left alone.
     pub async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        unimplemented!()
+        let lease = lease.clone();
+        self.run(Kind::Write, move |desk| leases::release(desk, &lease)).await
     }
-    /// Fails with `LeaseLost` when the epoch is not ours any more.
+
+    /// Must have returned before the first byte of the request leaves. Fails with `LeaseLost` when the
+    /// epoch is not ours any more or the lease has ended by `requested_at`, with `EntryOpen` when an
+    /// earlier attempt is not settled, and with `Unavailable` when there would be no room for the result.
     pub async fn intend(&self, lease: &Lease, intent: &Intent) -> Result<EntryId, Error> {
-        unimplemented!()
+        let (lease, intent) = (lease.clone(), intent.clone());
+        self.run(Kind::Write, move |desk| journal::intend(desk, &lease, &intent)).await
     }
-    /// Spends the one probe of an ambiguous entry; false when it was spent before.
+
+    /// Spends the one probe of an ambiguous entry; false when it was spent before, or when the entry has
+    /// a result or is closed by now. Fails like [`State::intend`].
     pub async fn intend_probe(
         &self,
         lease: &Lease,
         entry: EntryId,
         over_at: Timestamp,
     ) -> Result<bool, Error> {
-        unimplemented!()
+        let lease = lease.clone();
+        self.run(Kind::Write, move |desk| journal::intend_probe(desk, &lease, entry, over_at)).await
     }
-    /// Records the new token. Accepted whatever happened to the lease: the provider has already
-    /// forgotten the old one.
+
+    /// Gives the one probe back: the provider refused it before it looked at the refresh token.
+    pub async fn return_probe(&self, entry: EntryId) -> Result<(), Error> {
+        self.run(Kind::Write, move |desk| journal::return_probe(desk, entry)).await
+    }
+
+    /// Records the new token. Accepted whatever happened to the lease or the entry: the provider has
+    /// already forgotten the old one. What cannot be the entry's result is kept as an orphan. To be
+    /// repeated until it succeeds; repeating it does no harm.
     pub async fn record_result(
         &self,
         entry: EntryId,
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let result = self.0.fingerprinter.of_token(token);
+        let sealed = sealed_token::seal(&self.0.sealer, id, token);
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        let id = id.clone();
+        self.run(Kind::Result, move |desk| {
+            journal::record_result(desk, entry, &id, result, &sealed)
+        })
+        .await
     }
+
+    /// Ends an entry; one that has been ended before is left alone.
     pub async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
-        unimplemented!()
+        self.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
     }
+
+    /// Every attempt that must be brought to its end, oldest first; orphans are not among them.
     pub async fn open_entries(&self) -> Result<Vec<OpenEntry>, Error> {
-        unimplemented!()
+        let sealed = self.run(Kind::Read, |desk| journal::open_entries(desk, None)).await?;
+        sealed.into_iter().map(|entry| self.open_sealed(entry)).collect()
     }
+
+    /// The attempt at one account that must be brought to its end.
     pub async fn open_entry(&self, id: &AccountId) -> Result<Option<OpenEntry>, Error> {
-        unimplemented!()
+        let id = id.clone();
+        let sealed =
+            self.run(Kind::Read, move |desk| journal::open_entries(desk, Some(&id))).await?;
+        sealed.into_iter().next().map(|entry| self.open_sealed(entry)).transpose()
     }
+
+    /// How many entries are open.
+    pub async fn journal_len(&self) -> Result<usize, Error> {
+        self.run(Kind::Read, |desk| Ok(journal::lengths(desk)?.0)).await
+    }
+
+    /// How many tokens are kept that the store must not take.
+    pub async fn orphans_len(&self) -> Result<usize, Error> {
+        self.run(Kind::Read, |desk| Ok(journal::lengths(desk)?.1)).await
+    }
+
+    fn open_sealed(&self, sealed: journal::Sealed) -> Result<OpenEntry, Error> {
+        let journal::Sealed { entry, id, intent, probed, result } = sealed;
+        let result = result
+            .map(|record| sealed_token::open(&self.0.sealer, &id, &record))
+            .transpose()
+            .map_err(|refusal| self.error(&refusal))?;
+        Ok(OpenEntry { entry, id, intent, probed, result })
+    }
+}
+
+/// What is remembered about accounts.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Adds or replaces, all or nothing.
     pub async fn remember(&self, memories: Vec<Memory>) -> Result<(), Error> {
-        unimplemented!()
+        self.run(Kind::Write, move |desk| memory::remember(desk, &memories)).await
     }
+
+    /// Forgets; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
-        unimplemented!()
+        self.run(Kind::Write, move |desk| memory::forget(desk, &ids)).await
     }
+
+    /// Everything that is remembered, sorted by account.
     pub async fn memories(&self) -> Result<Vec<Memory>, Error> {
-        unimplemented!()
+        self.run(Kind::Read, |desk| memory::memories(desk)).await
     }
+}
+
+/// Incidents and the mails they owe.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
     /// Opens the incident and owes its mails in one transaction; false, and nothing owed, when it is
-    /// open already.
+    /// open already. The same address twice is one mail.
     pub async fn fire(&self, notice: &Notice, to: Vec<Secret>) -> Result<bool, Error> {
-        unimplemented!()
+        let mut addresses = Vec::with_capacity(to.len());
+        for (index, address) in to.iter().enumerate() {
+            if !to[..index].contains(address) {
+                addresses.push(
+                    outbox::seal_address(&self.0.sealer, &notice.subject, address.expose())
+                        .map_err(|refusal| self.error(&refusal))?,
+                );
+            }
+        }
+        let notice = notice.clone();
+        self.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &addresses)).await
     }
-    /// Closes the incident and owes a resolved mail to everybody who was owed the firing one; false when
-    /// it is not open. A firing mail that was never sent is withdrawn together with its resolved mail.
+
+    /// Closes the incident and owes a resolved mail to everybody whose firing mail was sent, or may have
+    /// been; false when it is not open. A firing mail that was never sent is withdrawn together with its
+    /// resolved mail. After [`crate::core::notices::Change::Withdrawn`] nobody is mailed at all.
     pub async fn resolve(&self, notice: &Notice) -> Result<bool, Error> {
-        unimplemented!()
+        let notice = notice.clone();
+        self.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
     }
+
     /// Mails whose time has come, oldest first.
     pub async fn owed(&self, now: Timestamp, at_most: usize) -> Result<Vec<Owed>, Error> {
-        unimplemented!()
+        let sealed = self.run(Kind::Read, move |desk| outbox::owed(desk, now, at_most)).await?;
+        sealed.into_iter().map(|mail| self.open_mail(mail)).collect()
     }
+
     /// When the next mail may be tried, and how many are owed.
     pub async fn outbox(&self) -> Result<(Option<Timestamp>, usize), Error> {
-        unimplemented!()
+        self.run(Kind::Read, |desk| outbox::outlook(desk)).await
     }
+
+    /// The mail was handed over.
     pub async fn sent(&self, row: i64, at: Timestamp) -> Result<(), Error> {
-        unimplemented!()
+        self.settle(row, Attempt::Sent(at)).await
     }
+
+    /// The mail was certainly not handed over and is tried again later.
     pub async fn postpone(&self, row: i64, until: Timestamp) -> Result<(), Error> {
-        unimplemented!()
+        self.settle(row, Attempt::Again { until, in_doubt: false }).await
     }
+
+    /// The mail may have been handed over, its acknowledgement was lost; it is tried again later. Should
+    /// the incident end first, its recipient hears of the end.
+    pub async fn postpone_in_doubt(&self, row: i64, until: Timestamp) -> Result<(), Error> {
+        self.settle(row, Attempt::Again { until, in_doubt: true }).await
+    }
+
+    /// The mail is never tried again; its recipient hears nothing of the end either.
     pub async fn give_up(&self, row: i64, at: Timestamp) -> Result<(), Error> {
-        unimplemented!()
+        let _ = at;
+        self.settle(row, Attempt::GivenUp).await
     }
-    /// Can it be written durably right now?
-    pub async fn probe(&self) -> Result<(), Error> {
-        unimplemented!()
+
+    async fn settle(&self, row: i64, attempt: Attempt) -> Result<(), Error> {
+        self.run(Kind::Write, move |desk| outbox::settle(desk, row, attempt)).await
     }
-    pub async fn journal_len(&self) -> Result<usize, Error> {
-        unimplemented!()
+
+    fn open_mail(&self, sealed: outbox::Sealed) -> Result<Owed, Error> {
+        let sealer = &self.0.sealer;
+        let key =
+            |resolved| outbox::message_key(sealer, sealed.incident, sealed.recipient, resolved);
+        Ok(Owed {
+            row: sealed.row,
+            message_key: key(sealed.resolved),
+            thread_key: sealed.resolved.then(|| key(false)),
+            to: outbox::open_address(sealer, &sealed).map_err(|refusal| self.error(&refusal))?,
+            notice: sealed.notice,
+            attempts: sealed.attempts,
+        })
     }
+}
+
+/// Runs in the writer's thread. The order matters: the key before anything that is sealed with it, the
+/// reserve before anything that may be spent.
+fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Error> {
+    let _opening = directory::prepare(&settings.directory)?;
+    let sealer = Sealer::new(&directory::key(settings)?);
+    let file = directory::database(settings);
+    open_database(settings, &file, limits, &sealer)
+        .map(|desk| (desk, sealer))
+        .map_err(|refusal| refusal.at(&file.display().to_string()))
+}
+
+fn open_database(
+    settings: &Settings,
+    file: &Path,
+    limits: Limits,
+    sealer: &Sealer,
+) -> Result<Desk, Refusal> {
+    let connection = match schema::open(file, sealer.key_id()) {
+        // Even reading needs a little room, and what must be read are tokens that wait to be saved.
+        Err(trouble) if trouble.is_about_room() => {
+            room::remove_reserve(&settings.directory);
+            schema::open(file, sealer.key_id())?
+        }
+        opened => opened?,
+    };
+    let mut room = Room::new(&settings.directory, limits, &connection)?;
+    if let Err(reason) = room.ensure(&connection) {
+        // Not fatal: results of an earlier run are read and saved without it; spending waits.
+        tracing::warn!(reason, "no token is spent until there is room for its successor");
+    }
+    let mut holder = [0; 16];
+    seal::fill_random(&mut holder).map_err(seal::no_randomness)?;
+    Ok(Desk { connection, room, holder })
+}
+
+/// A count as SQL tells it.
+fn count(rows: i64) -> usize {
+    usize::try_from(rows).expect("a count is not negative and fits into memory's range")
 }

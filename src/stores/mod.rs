@@ -6,11 +6,24 @@
 pub mod file;
 pub mod sqlite;
 
+mod blocking;
+mod columns;
+mod document;
+mod spans;
+mod table;
+mod times;
+mod watch;
+
 use crate::{
     core::{AccountId, Fingerprint, Secret},
     oauth::{Fingerprinter, Token},
 };
-use std::{fmt, future::Future, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// One account as the store holds it, with its token. Lives as briefly as can be.
 #[derive(Clone, Debug)]
@@ -50,6 +63,17 @@ pub enum Status {
     Connected,
     /// Its owner must reconnect it.
     NeedsReconnect,
+}
+
+impl Status {
+    /// How our own formats write it.
+    #[must_use]
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::NeedsReconnect => "needs_reconnect",
+        }
+    }
 }
 
 /// Why a store could not do it. Two reactions, two variants.
@@ -133,12 +157,14 @@ pub trait TokenStore: Send + Sync + 'static {
     /// What is wrong.
     fn probe(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Returns when the store may have changed since the last return; at least once per poll interval,
-    /// so that a lost event costs that long and no more. Safe to drop at any time.
+    /// Returns when the store may have changed since the last return. It looks at least once per poll
+    /// interval, so that a lost event costs that long and no more; it returns only when it finds a
+    /// difference, so whoever failed to load tries again by itself. Safe to drop at any time.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// What describes a store. `config` fills it.
+#[expect(clippy::large_enum_variant, reason = "there is one in the whole program")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     /// One YAML or JSON file, by its extension.
@@ -150,7 +176,7 @@ pub enum Settings {
 /// Every kind of store, chosen once at start. A `match` and no boxes: a new kind is a compile error in
 /// this one place until it is complete.
 pub enum AnyStore {
-    /// See [`file`].
+    /// See [`mod@file`].
     File(file::FileStore),
     /// See [`sqlite`].
     Sqlite(sqlite::SqliteStore),
@@ -242,11 +268,164 @@ impl TokenStore for AnyStore {
     }
 }
 
+/// Makes an empty store of our own shape where there is none: a file without accounts, or the table with
+/// [`sqlite::Columns::simple`]. What exists is left as it is.
+///
+/// # Errors
+/// When it can neither be found nor made.
+pub async fn create(settings: &Settings) -> Result<(), Error> {
+    match settings.clone() {
+        Settings::File(settings) => blocking::run(move || file::create(&settings)).await,
+        Settings::Sqlite(settings) => blocking::run(move || sqlite::create(&settings)).await,
+    }
+}
+
 /// Where a file store lies; kept here because `check` prints it for every kind.
 #[must_use]
 pub fn place_of(settings: &Settings) -> PathBuf {
     match settings {
         Settings::File(settings) => settings.path.clone(),
         Settings::Sqlite(settings) => settings.path.clone(),
+    }
+}
+
+/// Names an account as a store found it, or says which of the two names is wrong and why.
+fn checked_id(provider: &str, account: &str) -> Result<AccountId, (&'static str, String)> {
+    if provider.trim().is_empty() {
+        return Err(("provider", "is missing or empty".to_owned()));
+    }
+    // `provider/account` is how people write an account, and it is split at the first slash.
+    if provider.contains('/') {
+        return Err(("provider", "must not contain a slash".to_owned()));
+    }
+    if account.trim().is_empty() {
+        return Err(("account", "is missing or empty".to_owned()));
+    }
+    if provider.len().max(account.len()) > AccountId::ACCOUNT_BYTES_MAX {
+        let key = if account.len() > AccountId::ACCOUNT_BYTES_MAX { "account" } else { "provider" };
+        return Err((key, format!("is longer than {} bytes", AccountId::ACCOUNT_BYTES_MAX)));
+    }
+    Ok(AccountId::new(provider, account))
+}
+
+/// Postiz writes `''` and `'null'` where it has no token.
+fn is_absent(text: &str) -> bool {
+    matches!(text.trim(), "" | "null")
+}
+
+/// The refresh token that the store holds once `new` is in it: a missing or blank one replaces nothing.
+fn effective_refresh<'a>(new: &'a Token, old: Option<&'a Token>) -> Option<&'a Secret> {
+    new.refresh
+        .as_ref()
+        .filter(|refresh| !is_absent(refresh.expose()))
+        .or_else(|| old.and_then(|old| old.refresh.as_ref()))
+}
+
+/// How much of an entry must be readable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// All of it: a person must hear of whatever is wrong.
+    All,
+    /// Key and tokens. A save needs no more, and must not lose a token because somebody wrote nonsense
+    /// into a date meanwhile.
+    TokenOnly,
+}
+
+impl Care {
+    fn beside_token<T: Default, E>(self, read: Result<T, E>) -> Result<T, E> {
+        if self == Self::TokenOnly { Ok(read.unwrap_or_default()) } else { read }
+    }
+}
+
+/// What a save has to do, seen from what the store holds at that moment.
+enum Plan {
+    Write,
+    Nothing(Saved),
+}
+
+/// Compare-and-set on the token.
+fn plan(
+    fingerprinter: &Fingerprinter,
+    stored: Option<&Token>,
+    new: &Token,
+    expected: Fingerprint,
+) -> Plan {
+    let Some(stored) = stored else { return Plan::Nothing(Saved::Conflict) };
+    let held = fingerprinter.of_token(stored);
+    // The expected token is also written over itself: a provider that extends a token in place
+    // returns the same text with a later end.
+    if held == expected {
+        return Plan::Write;
+    }
+    Plan::Nothing(if held == fingerprint_once_saved(fingerprinter, stored, new) {
+        Saved::AlreadyThere
+    } else {
+        Saved::Conflict
+    })
+}
+
+/// The fingerprint of what the store holds after `new` was saved over `stored`.
+fn fingerprint_once_saved(
+    fingerprinter: &Fingerprinter,
+    stored: &Token,
+    new: &Token,
+) -> Fingerprint {
+    let refresh = effective_refresh(new, Some(stored)).cloned();
+    fingerprinter.of_token(&Token { refresh, ..new.clone() })
+}
+
+/// Refuses what must never reach a store.
+fn check_new(id: &AccountId, new: &Token) -> Result<(), Error> {
+    if is_absent(new.access.expose()) {
+        return Err(Error::Damaged {
+            place: format!("new token of {id}"),
+            reason: "its access token is blank, so it was not saved".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Reads scopes that are one text: separated by blanks or commas, or a JSON list as Laravel writes it.
+/// `None` when there is nothing in it.
+fn scopes_from_text(text: &str) -> Option<Vec<String>> {
+    if text.trim_start().starts_with('[')
+        && let Ok(list) = serde_json::from_str::<Vec<String>>(text)
+    {
+        return Some(list);
+    }
+    let list = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|scope| !scope.is_empty())
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    (!list.is_empty()).then_some(list)
+}
+
+/// Writes scopes as one text, in the manner of the text that was there.
+fn scopes_to_text(scopes: &[String], before: Option<&str>) -> String {
+    match before {
+        Some(before) if before.trim_start().starts_with('[') => {
+            serde_json::to_string(scopes).expect("a list of texts is always JSON")
+        }
+        Some(before) if before.contains(',') => scopes.join(","),
+        _ => scopes.join(" "),
+    }
+}
+
+/// The directory of a path, and of the file behind it where that is a link: a Kubernetes volume swaps
+/// the link, an editor replaces the file behind one.
+fn directories_of(path: &Path) -> Vec<PathBuf> {
+    let mut directories = vec![directory_of(path)];
+    if let Ok(target) = path.canonicalize() {
+        directories.push(directory_of(&target));
+    }
+    directories.dedup();
+    directories
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }

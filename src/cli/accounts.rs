@@ -1,0 +1,116 @@
+//! `accounts`: what the store holds and what is remembered of it, worst first.
+
+use super::{Exit, Output, complain, load, output};
+use crate::{
+    app::{self, Parts},
+    core::{
+        Account, Snapshot, Timestamp,
+        fleet::{Input, Seen},
+    },
+    refresh::app_of,
+    stores::TokenStore,
+};
+use std::{path::Path, sync::Arc};
+
+pub(super) async fn run(config: &Path, output: Output) -> Exit {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let parts = match app::open(loaded.settings).await {
+        Ok(parts) => parts,
+        Err(problem) => {
+            complain(problem);
+            return Exit::Unreachable;
+        }
+    };
+    let now = parts.refresher.clock.now();
+    match look(&parts, now).await {
+        Ok((snapshot, damaged)) => {
+            print(&snapshot, now, output);
+            damaged.iter().for_each(complain);
+            Exit::Done
+        }
+        Err(problem) => {
+            complain(problem);
+            Exit::Unreachable
+        }
+    }
+}
+
+/// The fleet as `run` would see it at its start; nothing is performed.
+async fn look(parts: &Parts, now: Timestamp) -> Result<(Snapshot, Vec<String>), String> {
+    let refresher = &parts.refresher;
+    let mut fleet = app::fleet(&parts.settings, refresher, now).await?;
+    fleet.handle(now, Input::LoadBegan);
+    let apps = refresher.apps.load_full();
+    let mut damaged = Vec::new();
+    let mut seen = Vec::new();
+    let each = |stored: crate::stores::StoredAccount| {
+        let app = app_of(&apps, &stored).filter(|_| stored.enabled);
+        if let Some(app) = app {
+            let token = stored.token.as_ref().map(|token| refresher.facts(app, token));
+            seen.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
+        }
+    };
+    let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
+    loaded.map_err(|error| error.to_string())?;
+    fleet.handle(now, Input::Seen(seen));
+    fleet.handle(now, Input::LoadEnded { damaged: damaged.len() });
+    Ok((fleet.snapshot(now), damaged))
+}
+
+fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
+    let mut accounts: Vec<&Account> = snapshot.accounts.iter().collect();
+    accounts.sort_by_key(|account| {
+        let severity = account.cause.map_or(0, |cause| cause.severity() + 1);
+        (std::cmp::Reverse(severity), account.token.and_then(|token| token.expires_at))
+    });
+    match output {
+        Output::Table => {
+            let rows: Vec<_> = accounts.iter().map(|account| row(account, now)).collect();
+            print!(
+                "{}",
+                output::table(["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"], &rows)
+            );
+            let troubled = accounts.iter().filter(|account| account.cause.is_some()).count();
+            println!("{} accounts, {troubled} in trouble", accounts.len());
+        }
+        Output::Json => {
+            let list: Vec<_> = accounts.iter().map(|account| as_json(snapshot, account)).collect();
+            println!("{}", serde_json::Value::from(list));
+        }
+    }
+}
+
+fn row(account: &Account, now: Timestamp) -> [String; 5] {
+    let at =
+        |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at));
+    [
+        account.id.to_string(),
+        account.cause.map_or("ok", |cause| cause.as_label()).to_owned(),
+        at(account.token.and_then(|token| token.expires_at)),
+        at(account.due_at),
+        account.app.to_string(),
+    ]
+}
+
+fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
+    let unix = |at: Option<Timestamp>| at.map(Timestamp::as_unix);
+    let token = account.token;
+    serde_json::json!({
+        "provider": &*account.id.provider,
+        "account": &*account.id.account,
+        "app": &*account.app,
+        "cause": account.cause.map_or("none", |cause| cause.as_label()),
+        "cause_since": unix(account.cause_since),
+        "next_step": account.cause.map(|cause| cause.next_step()),
+        "issued_at": unix(token.map(|token| token.issued_at)),
+        "expires_at": unix(token.and_then(|token| token.expires_at)),
+        "refresh_expires_at": unix(token.and_then(|token| token.refresh_expires_at)),
+        "refresh_due_at": unix(account.due_at),
+        "last_refresh_at": unix(account.last_refresh_at),
+        "missing_scopes": snapshot.missing_scopes(account).collect::<Vec<_>>(),
+        "fingerprint": token.map(|token| token.token.to_string()),
+    })
+}

@@ -1,0 +1,194 @@
+//! `check`: configuration, store, state, mail server, providers and clock. Changes nothing.
+
+use super::{Exit, Output, load};
+use crate::{
+    app,
+    clock::Clock,
+    config::Settings,
+    delivery::smtp,
+    http_client::HttpClient,
+    oauth::{Body, Exchange, Fingerprinter, Method, Request},
+    refresh::{Apps, app_of},
+    state::State,
+    stores::{self, AnyStore, TokenStore},
+};
+use std::{collections::BTreeSet, path::Path};
+
+/// One thing that was looked at.
+struct Finding {
+    what: String,
+    verdict: Verdict,
+    says: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warning,
+    Wrong,
+}
+
+impl Verdict {
+    const fn as_label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+pub(super) async fn run(config: &Path, output: Output) -> Exit {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let mut findings =
+        vec![finding("configuration", Ok(format!("{} can be used", config.display())))];
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    findings.extend(warnings.map(|says| Finding {
+        what: "configuration".to_owned(),
+        verdict: Verdict::Warning,
+        says,
+    }));
+    let settings = loaded.settings;
+    let apps = app::apps_of(&settings);
+    findings.extend(secrets(&apps));
+    findings.push(finding("store", store(&settings, &apps).await));
+    findings
+        .push(finding("state", State::examine(&settings.state).map_err(|error| error.to_string())));
+    findings.push(mail(&settings).await);
+    findings.extend(clock(&settings, &apps).await);
+    print(&findings, output);
+    let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
+    if wrong { Exit::Unreachable } else { Exit::Done }
+}
+
+fn finding(what: &str, result: Result<String, String>) -> Finding {
+    let (verdict, says) = match result {
+        Ok(says) => (Verdict::Ok, says),
+        Err(says) => (Verdict::Wrong, says),
+    };
+    Finding { what: what.to_owned(), verdict, says }
+}
+
+fn secrets(apps: &Apps) -> Vec<Finding> {
+    let of_app = |app: &std::sync::Arc<crate::refresh::App>| {
+        let result = app.credentials().map(|_| "its credentials can be read".to_owned());
+        finding(&format!("app {}", app.name), result.map_err(|error| error.to_string()))
+    };
+    apps.values().map(of_app).collect()
+}
+
+async fn store(settings: &Settings, apps: &Apps) -> Result<String, String> {
+    let say = |error: stores::Error| error.to_string();
+    let store = AnyStore::open(&settings.store, Fingerprinter::new(b"check")).await.map_err(say)?;
+    store.probe().await.map_err(say)?;
+    let (mut accounts, mut homeless) = (0_usize, 0_usize);
+    let mut damaged = Vec::new();
+    let each = |stored: stores::StoredAccount| {
+        accounts += 1;
+        homeless += usize::from(stored.enabled && app_of(apps, &stored).is_none());
+    };
+    store.load(each, |error| damaged.push(error.to_string())).await.map_err(say)?;
+    let place = stores::place_of(&settings.store);
+    if let Some(first) = damaged.first() {
+        return Err(format!(
+            "{} of its accounts cannot be read; the first: {first}",
+            damaged.len()
+        ));
+    }
+    if homeless > 0 {
+        return Err(format!(
+            "{homeless} of {accounts} accounts belong to no configured app; add their app under `apps`"
+        ));
+    }
+    Ok(format!("{}: {accounts} accounts, readable and writable", place.display()))
+}
+
+async fn mail(settings: &Settings) -> Finding {
+    let Some(server) = &settings.delivery.smtp else {
+        return Finding {
+            what: "mail".to_owned(),
+            verdict: Verdict::Warning,
+            says: "switched off: owners will not hear when an account needs them".to_owned(),
+        };
+    };
+    let place = format!("{}:{}", server.host, server.port);
+    let result = smtp::check(server).await;
+    finding(
+        "mail",
+        result.map(|()| format!("{place} accepts us")).map_err(|says| format!("{place}: {says}")),
+    )
+}
+
+/// Asks each provider for its `Date` header, with a request that carries nothing.
+async fn clock(settings: &Settings, apps: &Apps) -> Vec<Finding> {
+    let client = match HttpClient::new(&settings.http) {
+        Ok(client) => client,
+        Err(error) => return vec![finding("http", Err(error.to_string()))],
+    };
+    let clock = Clock::start();
+    let mut asked = BTreeSet::new();
+    let mut findings = Vec::new();
+    for app in apps.values() {
+        let Some(endpoint) = app.provider.token_endpoint(&app.endpoints).map(str::to_owned) else {
+            continue;
+        };
+        if !asked.insert(endpoint.clone()) {
+            continue;
+        }
+        let request = Request {
+            method: Method::Get,
+            endpoint,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Body::Empty,
+        };
+        let what = format!("clock against {}", app.provider.name);
+        let (verdict, says) = match client.send(&app.name, request).await {
+            Exchange::Answered(answer) => match answer.date {
+                Some(date) => judge(clock.observe_date(date)),
+                None => (Verdict::Warning, "it sends no Date header".to_owned()),
+            },
+            Exchange::NotSent(trouble) | Exchange::Lost(trouble) => {
+                (Verdict::Warning, format!("it cannot be reached: {}", trouble.as_label()))
+            }
+        };
+        findings.push(Finding { what, verdict, says });
+    }
+    findings
+}
+
+fn judge(ahead: i64) -> (Verdict, String) {
+    if ahead.abs() <= CLOCK_AGREES_SECONDS_MAX {
+        return (Verdict::Ok, format!("differs by {} s", ahead.abs()));
+    }
+    let way = if ahead > 0 { "behind" } else { "ahead of" };
+    let says = format!("this machine is {} s {way} it; correct the machine's clock", ahead.abs());
+    (Verdict::Wrong, says)
+}
+
+/// A `Date` header has whole seconds and is as old as its answer.
+const CLOCK_AGREES_SECONDS_MAX: i64 = 30;
+
+fn print(findings: &[Finding], output: Output) {
+    match output {
+        Output::Table => {
+            for Finding { what, verdict, says } in findings {
+                println!("{:<8} {what}: {says}", verdict.as_label());
+            }
+        }
+        Output::Json => {
+            let list: Vec<_> = findings
+                .iter()
+                .map(|one| {
+                    serde_json::json!({
+                        "what": one.what, "verdict": one.verdict.as_label(), "says": one.says,
+                    })
+                })
+                .collect();
+            println!("{}", serde_json::Value::from(list));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The command line: one file per subcommand, thin shells around the parts.
+
+mod accounts;
+mod check;
+mod demo;
+mod import;
+mod output;
+mod refresh;
+mod run;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
+
+/// What a command line may say.
+#[derive(Debug, Parser)]
+#[command(name = "oauth-keepalive", version, about, long_about = None, max_term_width = 80, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+    /// The configuration file.
+    #[arg(long, short, global = true, default_value = "config.yaml", value_name = "FILE")]
+    config: PathBuf,
+    /// How much to log: error, warn, info or debug.
+    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep the accounts of the configured store alive.
+    Run,
+    /// Show it all on this machine, with a provider, a publisher and a mailbox of its own.
+    Demo(demo::Arguments),
+    /// Check configuration, store, state, mail server and clock; changes nothing.
+    Check(OutputArguments),
+    /// List the accounts, worst first.
+    Accounts(OutputArguments),
+    /// Refresh one account now, whether it is due or not.
+    Refresh(refresh::Arguments),
+    /// Add accounts from a YAML, JSON or CSV file to the configured store.
+    Import(import::Arguments),
+}
+
+/// How to print.
+#[derive(Debug, clap::Args)]
+struct OutputArguments {
+    /// A table for people, or JSON for scripts.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// How a command ended. The numbers are an API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It worked.
+    Done = 0,
+    /// It did not: a refresh failed, the demo found something wrong.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Store, state or mail server cannot be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs the command that the command line names and tells how it ended.
+#[must_use]
+pub fn main() -> Exit {
+    let arguments = Arguments::parse();
+    start_log(&arguments);
+    crate::http_client::install_crypto();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("oauth-keepalive: cannot start: {error}");
+            return Exit::Failed;
+        }
+    };
+    let config = arguments.config;
+    runtime.block_on(async move {
+        match arguments.command {
+            Command::Run => run::run(&config).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Check(arguments) => check::run(&config, arguments.output).await,
+            Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
+            Command::Refresh(arguments) => refresh::run(&config, arguments).await,
+            Command::Import(arguments) => import::run(&config, arguments).await,
+        }
+    })
+}
+
+/// Logs go to standard error, so that what a command prints can be piped. Other people's crates are held
+/// at *warn*: at *trace* an HTTP library may print headers.
+fn start_log(arguments: &Arguments) {
+    use tracing_subscriber::{filter, prelude::*};
+    // The demo tells its own story on the same terminal.
+    let quiet =
+        matches!(arguments.command, Command::Demo(_)) && arguments.log_level == LogLevel::Info;
+    let level = match arguments.log_level {
+        _ if quiet => filter::LevelFilter::OFF,
+        LogLevel::Error => filter::LevelFilter::ERROR,
+        LogLevel::Warn => filter::LevelFilter::WARN,
+        LogLevel::Info => filter::LevelFilter::INFO,
+        LogLevel::Debug => filter::LevelFilter::DEBUG,
+    };
+    let others = level.min(filter::LevelFilter::WARN);
+    let targets = filter::Targets::new().with_default(others).with_target("oauth_keepalive", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+}
+
+/// Prints a problem the way every command does.
+fn complain(problem: impl std::fmt::Display) {
+    eprintln!("oauth-keepalive: {problem}");
+}
+
+/// Reads the configuration or says what is wrong with it.
+fn load(config: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
+    crate::config::load(config).map_err(|problems| {
+        complain(problems);
+        Exit::Usage
+    })
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 it did not work (a refresh failed, the demo found something
+wrong); 2 the command line or the configuration is wrong; 3 store, state or mail
+server cannot be reached.";

@@ -1,0 +1,38 @@
+//! `run`: the main job, until somebody ends it.
+
+use super::{Exit, complain};
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn run(config: &Path) -> Exit {
+    let running = match crate::app::start(config).await {
+        Ok(running) => running,
+        Err(problem) => {
+            complain(problem);
+            return Exit::Usage;
+        }
+    };
+    tracing::info!("metrics at http://{0}/metrics, status page at http://{0}/", running.telemetry);
+    if let Some(reports) = running.reports {
+        tracing::info!("reports of the publisher at http://{reports}/v1/responses");
+    }
+    ended().await;
+    running.stop().await;
+    tracing::info!("ended; every call was answered and every token saved");
+    Exit::Done
+}
+
+/// Returns on SIGTERM or SIGINT.
+pub(super) async fn ended() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            // Without a handler the system's own way of ending a process is all there is.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

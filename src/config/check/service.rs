@@ -1,0 +1,219 @@
+//! `refresh`, `http`, `server`, `reports` and `state`.
+
+use super::{Check, store};
+use crate::{
+    config::{
+        Refresh, explain,
+        file::{self, Span},
+        problem::KeyPath,
+    },
+    http_client, server, state, stores,
+};
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, absolute},
+    time::Duration,
+};
+
+pub(super) fn refresh(check: &mut Check<'_>, refresh: &file::Refresh) -> Refresh {
+    check.within("refresh.due_after", refresh.due_after, DUE_AFTER);
+    check.within("refresh.spread", refresh.spread, 0.0..=0.9);
+    check.within("refresh.danger", refresh.danger, 0.0..=0.9);
+    check.within("refresh.assumed_life", refresh.assumed_life, LIFE_LEAST..=LIFE_MOST);
+    check.within("refresh.backoff_first", refresh.backoff_first, BRIEF..=HOUR);
+    check.within("refresh.backoff_max", refresh.backoff_max, BRIEF..=DAY);
+    check.within("refresh.in_flight_max", refresh.in_flight_max, 1..=10_000);
+    check.within("refresh.app_refusals_max", refresh.app_refusals_max, 1..=1000);
+    if refresh.spread >= refresh.due_after && DUE_AFTER.contains(&refresh.due_after) {
+        check.problem(
+            "refresh.spread",
+            format!("{} is not less than due_after ({})", refresh.spread, refresh.due_after),
+            "lower spread, or new tokens would be due at once",
+        );
+    }
+    let left = 1.0 - refresh.due_after;
+    if refresh.danger >= left && DUE_AFTER.contains(&refresh.due_after) {
+        check.problem(
+            "refresh.danger",
+            format!(
+                "{} is not less than the {left:.2} of a life that is left when due",
+                refresh.danger
+            ),
+            "lower danger or due_after, or every refresh would begin as an alarm",
+        );
+    }
+    if refresh.backoff_first > refresh.backoff_max {
+        check.problem(
+            "refresh.backoff_first",
+            format!(
+                "{} is longer than backoff_max ({})",
+                refresh.backoff_first, refresh.backoff_max
+            ),
+            "lower backoff_first or raise backoff_max",
+        );
+    }
+    Refresh {
+        due_fraction: refresh.due_after,
+        spread_fraction: refresh.spread,
+        danger_fraction: refresh.danger,
+        assumed_life: refresh.assumed_life.0,
+        backoff_first: refresh.backoff_first.0,
+        backoff_max: refresh.backoff_max.0,
+        in_flight_max: refresh.in_flight_max as usize,
+        app_refusals_max: refresh.app_refusals_max,
+    }
+}
+
+pub(super) fn http(check: &mut Check<'_>, http: &file::Http) -> http_client::Settings {
+    check.within("http.total_deadline", http.total_deadline, Span::seconds(1)..=DEADLINE_MOST);
+    check.within("http.connect_deadline", http.connect_deadline, BRIEF..=DEADLINE_MOST);
+    check.within("http.in_flight_per_app_max", http.in_flight_per_app_max, 1..=1000);
+    if http.connect_deadline >= http.total_deadline {
+        check.problem(
+            "http.connect_deadline",
+            format!(
+                "{} is not less than total_deadline ({})",
+                http.connect_deadline, http.total_deadline
+            ),
+            "lower it, so that `never sent` can be told from `lost on the way`",
+        );
+    }
+    if let Some(proxy) = &http.proxy {
+        let key = KeyPath::from("http.proxy");
+        check.url(key, proxy, &["http"], "http://proxy.example.com:3128");
+    }
+    let remedy = "name a PEM file with certificates, or remove ca_file to trust the system's";
+    http_client::Settings {
+        total_deadline: http.total_deadline.0,
+        connect_deadline: http.connect_deadline.0,
+        in_flight_per_app_max: http.in_flight_per_app_max as usize,
+        ca_file: http.ca_file.as_deref().map(|path| check.readable("http.ca_file", path, remedy)),
+        proxy: http.proxy.clone(),
+    }
+}
+
+pub(super) fn server(
+    check: &mut Check<'_>,
+    server: &file::Server,
+    reports: &file::Reports,
+) -> server::Settings {
+    check.within("server.connections_max", server.connections_max, 1..=65_535);
+    let listen = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
+    if server.enable_reload && !listen.ip().is_loopback() {
+        check.warn(
+            "server.enable_reload",
+            "everybody who reaches this address can make the program reload its file",
+            "listen on a loopback address, or reload with SIGHUP",
+        );
+    }
+    server::Settings {
+        listen,
+        enable_reload: server.enable_reload,
+        connections_max: server.connections_max as usize,
+        reports: self::reports(check, reports, listen),
+    }
+}
+
+fn reports(
+    check: &mut Check<'_>,
+    reports: &file::Reports,
+    telemetry: SocketAddr,
+) -> Option<server::Reports> {
+    let listen = listen(check, "reports.listen", &reports.listen, "127.0.0.1:8641");
+    let (file, env) = (reports.secret_file.as_deref(), reports.secret_env.as_deref());
+    let secret = check.secret(&"reports".into(), "secret", file, env, reports.enabled);
+    if !reports.enabled {
+        return None;
+    }
+    if file.is_none() && env.is_none() {
+        check.problem(
+            "reports.enabled",
+            "reports are enabled without a secret, expected secret_file or secret_env",
+            "put a long random text in a file and name it in `secret_file`",
+        );
+    }
+    if collide(listen, telemetry) {
+        check.problem(
+            "reports.listen",
+            format!("{listen} is taken by server.listen ({telemetry})"),
+            "choose another port; reports have a listener of their own",
+        );
+    }
+    if !listen.ip().is_loopback() {
+        check.warn(
+            "reports.listen",
+            "the reports' secret crosses the network without encryption",
+            "listen on a loopback address, or only on a network that you trust",
+        );
+    }
+    secret.map(|secret| server::Reports { listen, secret })
+}
+
+fn listen(check: &mut Check<'_>, key: &str, text: &str, example: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| {
+        check.problem(
+            key,
+            format!("found {}, expected an IP address and a port", explain::shown(text, false)),
+            format!("write {example} for this machine alone, 0.0.0.0:PORT for everybody"),
+        );
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+/// Port 0 is chosen by the system, each time another one.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || anywhere)
+}
+
+pub(super) fn state(
+    check: &mut Check<'_>,
+    state: &file::State,
+    store: &stores::Settings,
+) -> state::Settings {
+    let directory = check.resolved(&state.directory);
+    let is_other = directory.metadata().is_ok_and(|about| !about.is_dir());
+    if state.directory.as_os_str().is_empty() || is_other {
+        check.problem(
+            "state.directory",
+            format!("\"{}\" is not a directory", state.directory.display()),
+            "name a directory of our own; it is created when missing",
+        );
+    }
+    let ours = absolute(&directory).unwrap_or_else(|_| directory.clone());
+    let is_ours = |path: &Path| absolute(path).is_ok_and(|path| path.starts_with(&ours));
+    if is_ours(store::path_of(store)) {
+        check.problem(
+            "store.path",
+            "lies in state.directory, expected a file of the publisher's",
+            "move one of the two: what lies in state.directory is ours alone",
+        );
+    }
+    let remedy = "make one with `head -c 32 /dev/urandom | base64 > FILE`, and chmod 600 it";
+    let key_file = state.key_file.as_deref().map(|path| {
+        let before = check.problems.len();
+        let resolved = check.readable("state.key_file", path, remedy);
+        if check.problems.len() == before {
+            check.warn_if_open("state.key_file".into(), &resolved);
+        }
+        if is_ours(&resolved) {
+            check.warn(
+                "state.key_file",
+                "lies in state.directory: whoever takes that has the key to it too",
+                "keep the key elsewhere, for instance on a secrets mount",
+            );
+        }
+        resolved
+    });
+    state::Settings { directory, key_file }
+}
+
+/// Earlier refreshes more than it keeps alive; later leaves no time to try again.
+const DUE_AFTER: RangeInclusive<f64> = 0.1..=0.95;
+const BRIEF: Span = Span(Duration::from_millis(100));
+const HOUR: Span = Span::seconds(60 * 60);
+const DAY: Span = Span::seconds(24 * 60 * 60);
+const LIFE_LEAST: Span = Span::seconds(10);
+const LIFE_MOST: Span = Span::seconds(366 * 24 * 60 * 60);
+const DEADLINE_MOST: Span = Span::seconds(2 * 60);

@@ -1,0 +1,401 @@
+//! The file as it is written: a mirror of the YAML, and the one place where the defaults stand.
+//!
+//! Nothing in here is checked beyond its type; [`super::check`] turns it into settings. There are no
+//! tagged enums: a `kind` and optional keys let every mistake be named with its key and line.
+
+use super::explain::OWN_MESSAGE;
+use crate::core::Secret;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, value::MapAccessDeserializer},
+};
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// The whole file.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) store: Store,
+    pub(super) apps: Vec<App>,
+    pub(super) refresh: Refresh,
+    pub(super) http: Http,
+    pub(super) mail: Mail,
+    pub(super) server: Server,
+    pub(super) reports: Reports,
+    pub(super) metrics: Metrics,
+    pub(super) state: State,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) kind: Option<StoreKind>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) poll_every: Span,
+    pub(super) busy_timeout: Option<Span>,
+    pub(super) table: Option<String>,
+    pub(super) columns: Option<Columns>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreKind {
+    File,
+    Sqlite,
+}
+
+/// What is absent here is absent from the table.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Columns {
+    pub(super) account: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) access_token: Option<String>,
+    pub(super) refresh_token: Option<String>,
+    pub(super) expires_at: Option<TimeColumn>,
+    pub(super) refresh_expires_at: Option<TimeColumn>,
+    pub(super) issued_at: Option<TimeColumn>,
+    pub(super) scopes: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) app: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) enabled: Option<String>,
+    pub(super) status: Option<Status>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Status {
+    pub(super) name: Option<String>,
+    pub(super) connected: Option<String>,
+    pub(super) needs_reconnect: Option<String>,
+}
+
+/// A name alone, or a name with a unit.
+#[derive(Debug, PartialEq)]
+pub(super) struct TimeColumn {
+    pub(super) name: String,
+    pub(super) unit: TimeUnit,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TimeUnit {
+    #[default]
+    UnixSeconds,
+    UnixMillis,
+    Text,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct App {
+    pub(super) name: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) client_secret_env: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) endpoints: Endpoints,
+    /// Absent: true for an app that is its provider's only one.
+    #[serde(rename = "default")]
+    pub(super) is_default: Option<bool>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Endpoints {
+    pub(super) token: Option<String>,
+    pub(super) probe: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Refresh {
+    pub(super) due_after: f64,
+    pub(super) spread: f64,
+    pub(super) danger: f64,
+    pub(super) assumed_life: Span,
+    pub(super) backoff_first: Span,
+    pub(super) backoff_max: Span,
+    pub(super) in_flight_max: u32,
+    pub(super) app_refusals_max: u32,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) total_deadline: Span,
+    pub(super) connect_deadline: Span,
+    pub(super) in_flight_per_app_max: u32,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) proxy: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Mail {
+    pub(super) enabled: bool,
+    pub(super) from: Option<Address>,
+    pub(super) operator: Vec<Address>,
+    pub(super) owners: Vec<Owner>,
+    pub(super) external_url: Option<String>,
+    pub(super) smtp: Smtp,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Owner {
+    pub(super) accounts: Option<String>,
+    pub(super) to: Option<Address>,
+}
+
+/// A mail address. Private by type, so that no `Debug` of the file shows one.
+#[derive(Debug, PartialEq)]
+pub(super) struct Address(pub(super) Secret);
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Smtp {
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+    pub(super) tls: SmtpTls,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) deadline: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SmtpTls {
+    StartTls,
+    Implicit,
+    None,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) listen: String,
+    pub(super) enable_reload: bool,
+    pub(super) connections_max: u32,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Reports {
+    pub(super) enabled: bool,
+    pub(super) listen: String,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) per_account: bool,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) directory: PathBuf,
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// A duration as people write it: `500ms`, `30s`, `15m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span(pub(super) Duration);
+
+// The defaults, all of them. `config.example.yaml` repeats each, and a test compares the two.
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            path: None,
+            poll_every: Span::seconds(10),
+            busy_timeout: None,
+            table: None,
+            columns: None,
+        }
+    }
+}
+
+/// `store.busy_timeout`, where the kind is `sqlite`.
+pub(super) const BUSY_TIMEOUT: Span = Span::seconds(5);
+
+/// `store.table`, where the kind is `sqlite`.
+pub(super) const TABLE: &str = "accounts";
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self {
+            due_after: 0.66,
+            spread: 0.1,
+            danger: 0.15,
+            assumed_life: Span::seconds(60 * 60),
+            backoff_first: Span::seconds(5),
+            backoff_max: Span::seconds(15 * 60),
+            in_flight_max: 64,
+            app_refusals_max: 3,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            total_deadline: Span::seconds(10),
+            connect_deadline: Span::seconds(4),
+            in_flight_per_app_max: 16,
+            ca_file: None,
+            proxy: None,
+        }
+    }
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 587,
+            tls: SmtpTls::StartTls,
+            username: None,
+            password_file: None,
+            password_env: None,
+            ca_file: None,
+            deadline: Span::seconds(30),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8640".to_owned(), enable_reload: false, connections_max: 512 }
+    }
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: "127.0.0.1:8641".to_owned(),
+            secret_file: None,
+            secret_env: None,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { per_account: true }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("./state"), key_file: None }
+    }
+}
+
+impl Span {
+    pub(super) const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One unit, the largest that divides it: `90m`, and not `1h 30m`.
+        let ms = self.0.as_millis();
+        let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+        match units.iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
+            Some((name, unit)) => write!(f, "{}{name}", ms / unit),
+            None => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let text = text.trim();
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let tip = if text.len() > DIGITS_MAX { "30" } else { text };
+            return Err(own::<D>(&format!("a duration with its unit; write {tip}s for seconds")));
+        }
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            own::<D>("a duration; write a number and a unit: 500ms, 30s, 15m, 1h or 7d")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Long {
+            name: Option<String>,
+            #[serde(default)]
+            unit: TimeUnit,
+        }
+
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = TimeColumn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{OWN_MESSAGE}{TIME_COLUMN_EXPECTED}")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<TimeColumn, E> {
+                Ok(TimeColumn { name: name.to_owned(), unit: TimeUnit::default() })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<TimeColumn, A::Error> {
+                let long = Long::deserialize(MapAccessDeserializer::new(map))?;
+                let Some(name) = long.name else {
+                    return Err(de::Error::custom(format!("{OWN_MESSAGE}{TIME_COLUMN_EXPECTED}")));
+                };
+                Ok(TimeColumn { name, unit: long.unit })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+fn own<'de, D: Deserializer<'de>>(text: &str) -> D::Error {
+    de::Error::custom(format!("{OWN_MESSAGE}{text}"))
+}
+
+const TIME_COLUMN_EXPECTED: &str =
+    "a column with an instant; write its name, or {name: its_name, unit: unix_millis}";
+
+/// Longest bare number that is repeated in a remedy.
+const DIGITS_MAX: usize = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_shown_with_one_unit() {
+        let cases =
+            [(0, "0ms"), (1500, "1500ms"), (4000, "4s"), (5_400_000, "90m"), (86_400_000, "1d")];
+        for (ms, shown) in cases {
+            assert_eq!(Span(Duration::from_millis(ms)).to_string(), shown);
+        }
+    }
+}

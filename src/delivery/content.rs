@@ -1,0 +1,432 @@
+//! What a mail says: subject, text and HTML of one letter. Pure, and finished before a template sees it:
+//! the templates decide nothing.
+
+use super::{
+    message::{Letter, Role},
+    words::{Posts, readable, roughly, short, shown},
+};
+use crate::core::{
+    Cause,
+    cause::Actor,
+    notices::{Audience, Change, Notice, Subject},
+};
+use minijinja::{Environment, value::Serde};
+use serde::Serialize;
+
+/// The words of a mail, without addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    /// `Subject`.
+    pub(super) subject: String,
+    /// The text part, at most 72 columns wide except for long names and links.
+    pub(super) text: String,
+    /// The HTML part.
+    pub(super) html: String,
+}
+
+/// What the mail says.
+#[must_use]
+pub(super) fn words(letter: &Letter<'_>) -> Words {
+    let view = View::of(letter);
+    let mut templates = Environment::new();
+    // The name decides about escaping: `.html` is escaped, `.txt` is not.
+    for (name, source) in [("mail.txt", TEXT), ("mail.html", HTML)] {
+        templates.add_template(name, source).expect("the built-in templates are well formed");
+    }
+    let fill = |name| {
+        let template = templates.get_template(name).expect("it was added above");
+        template.render(Serde(&view)).expect("the view has every field that the templates use")
+    };
+    Words {
+        subject: subject_line(letter.notice),
+        text: wrapped(&fill("mail.txt")),
+        html: fill("mail.html"),
+    }
+}
+
+/// The first mail's line; a resolved mail puts one word before it.
+fn subject_line(notice: &Notice) -> String {
+    let about = match &notice.subject {
+        Subject::Account(id) => shown(&id.to_string(), NAME_CHARS_MAX),
+        other => shown(&other.to_string(), NAME_CHARS_MAX),
+    };
+    let base = format!("[oauth-keepalive] {about}: {}", short(notice.cause));
+    match notice.change {
+        Change::Firing => base,
+        Change::Resolved | Change::Withdrawn => format!("Resolved: {base}"),
+    }
+}
+
+/// What the templates see: finished text, nothing to decide.
+#[derive(Serialize)]
+struct View {
+    heading: String,
+    /// The heading again in three pieces, so that the HTML can keep the name in one.
+    heading_before: String,
+    heading_name: String,
+    heading_after: String,
+    colour: &'static str,
+    what: String,
+    posts: String,
+    step: Option<&'static str>,
+    missing: Vec<String>,
+    facts: Vec<Fact>,
+    support: Option<String>,
+    link: Option<String>,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    label: &'static str,
+    value: String,
+}
+
+impl View {
+    fn of(letter: &Letter<'_>) -> Self {
+        let Letter { notice, now, .. } = *letter;
+        let about = About::of(letter);
+        let firing = notice.change == Change::Firing;
+        let (what, posts) = if firing {
+            let posts = Posts::under(notice.cause, notice.expires_at, now);
+            (notice.cause.sentence().to_owned(), posts.sentence(now))
+        } else {
+            what_is_over(notice)
+        };
+        let heading = about.heading(notice);
+        let (before, after) = heading.split_once(&about.quoted).unwrap_or((&heading, ""));
+        Self {
+            heading_before: before.to_owned(),
+            heading_name: about.quoted.clone(),
+            heading_after: after.to_owned(),
+            heading,
+            colour: colour(notice),
+            what,
+            posts,
+            step: firing.then(|| step(notice)),
+            missing: if firing { missing(notice) } else { Vec::new() },
+            facts: facts(notice, &about),
+            support: support(notice, &about),
+            link: letter.external_url.map(|url| shown(url, URL_CHARS_MAX)),
+            why: why(letter.role, notice, &about),
+        }
+    }
+}
+
+/// What the notice is about, in words fit to be shown.
+struct About {
+    /// `TikTok account “brand-a”`.
+    long: String,
+    /// The provider's name for people, where an account is concerned.
+    provider: Option<String>,
+    /// The name itself; empty where there is only one such thing.
+    name: String,
+    /// The name as it stands in `long`.
+    quoted: String,
+}
+
+impl About {
+    fn of(letter: &Letter<'_>) -> Self {
+        let clean = |text: &str| shown(text, NAME_CHARS_MAX);
+        let (kind, provider, name) = match &letter.notice.subject {
+            Subject::Account(id) => {
+                let provider = clean(letter.provider_title.unwrap_or(&id.provider));
+                (format!("{provider} account"), Some(provider), clean(&id.account))
+            }
+            Subject::App(app) => ("app".to_owned(), None, clean(app)),
+            other => (other.to_string(), None, String::new()),
+        };
+        if name.is_empty() {
+            return Self { long: kind, provider, name, quoted: String::new() };
+        }
+        let quoted = format!("“{name}”");
+        Self { long: format!("{kind} {quoted}"), provider, name, quoted }
+    }
+
+    fn heading(&self, notice: &Notice) -> String {
+        match (notice.change, notice.audience) {
+            (Change::Firing, Audience::Owner) if notice.cause.actor() == Actor::Owner => {
+                format!("Please reconnect your {}", self.long)
+            }
+            (Change::Firing, _) => capitalised(&format!("{}: {}", self.long, short(notice.cause))),
+            (_, Audience::Owner) => format!("Your {} works again", self.long),
+            (_, Audience::Operator) => capitalised(&format!("{}: all is well again", self.long)),
+        }
+    }
+}
+
+fn what_is_over(notice: &Notice) -> (String, String) {
+    let lasted = roughly(notice.at.since(notice.since));
+    let what = format!("The trouble is over; it lasted {lasted}. Nothing is left to do for it.");
+    let posts = match notice.audience {
+        Audience::Owner => {
+            "Posts go out again. Please check in your publishing tool whether one was missed in the meantime."
+        }
+        Audience::Operator => "Tokens are renewed again.",
+    };
+    (what, posts.to_owned())
+}
+
+const fn colour(notice: &Notice) -> &'static str {
+    match (notice.change, notice.cause.severity()) {
+        (Change::Firing, 4..) => "#c5221f",
+        (Change::Firing, _) => "#e37400",
+        (Change::Resolved | Change::Withdrawn, _) => "#188038",
+    }
+}
+
+/// "It is tried again by itself" is true and not enough for somebody who is told because the token is
+/// about to end.
+const fn step(notice: &Notice) -> &'static str {
+    match notice.cause {
+        Cause::AccessTokenExpired | Cause::RateLimited | Cause::ProviderOutage => {
+            "It is tried again by itself. Look at the provider's status page if it lasts."
+        }
+        other => other.next_step(),
+    }
+}
+
+fn missing(notice: &Notice) -> Vec<String> {
+    let mut names: Vec<String> = notice
+        .missing_scopes
+        .iter()
+        .take(MISSING_MAX)
+        .map(|name| shown(name, NAME_CHARS_MAX))
+        .collect();
+    if notice.missing_scopes.len() > MISSING_MAX {
+        names.push(format!("and {} more", notice.missing_scopes.len() - MISSING_MAX));
+    }
+    names
+}
+
+fn facts(notice: &Notice, about: &About) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    let mut add = |label, value| facts.push(Fact { label, value });
+    if let Some(provider) = &about.provider {
+        add("Account", format!("{} at {provider}", about.name));
+    }
+    if let Subject::App(_) = notice.subject {
+        add("App", about.name.clone());
+    }
+    if notice.change == Change::Resolved {
+        add("What it was", notice.cause.sentence().to_owned());
+    }
+    if notice.change == Change::Resolved {
+        add("Began", readable(notice.since));
+        add("Ended", readable(notice.at));
+    } else {
+        add("Since", readable(notice.since));
+    }
+    if notice.audience == Audience::Operator {
+        add("Cause", notice.cause.as_label().to_owned());
+        add("Accounts affected", notice.accounts.to_string());
+    }
+    facts
+}
+
+/// One line to pass on: codes and numbers that only the provider's support understands.
+fn support(notice: &Notice, about: &About) -> Option<String> {
+    let evidence = notice.evidence.as_deref()?;
+    let clean = |text: &str| shown(text, CODE_CHARS_MAX);
+    let mut said = vec![notice.cause.as_label().to_owned()];
+    said.extend(evidence.status.map(|status| format!("HTTP status {status}")));
+    said.extend(evidence.code.as_deref().map(|code| format!("code {}", clean(code))));
+    said.extend(evidence.detail.as_deref().map(|detail| format!("detail {}", clean(detail))));
+    said.extend(evidence.log_id.as_deref().map(|log_id| format!("log id {}", clean(log_id))));
+    said.push(format!("seen {}", readable(evidence.at)));
+    let who = about.provider.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+    Some(who + &said.join(", "))
+}
+
+fn why(role: Role, notice: &Notice, about: &About) -> String {
+    let reason = match role {
+        Role::Owner => format!("you are the owner of the {}", about.long),
+        Role::Operator => "you run oauth-keepalive".to_owned(),
+        Role::StandIn => format!(
+            "you run oauth-keepalive and no mail address is known for the owner of the {}",
+            about.long
+        ),
+    };
+    let again = match notice.change {
+        Change::Firing => " You get one more mail when it is over.",
+        Change::Resolved | Change::Withdrawn => "",
+    };
+    format!(
+        "You receive this because {reason}. It was sent by oauth-keepalive, which keeps the \
+         connections of your publishing tool alive. It never asks for a password.{again}"
+    )
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Breaks lines at spaces; a word that is wider than a line stays whole, because it is a link or a name.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.trim_end().lines() {
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        let mut current = String::new();
+        for word in line.split(' ') {
+            let width = current.chars().count() + 1 + word.chars().count();
+            if width > TEXT_COLUMNS && !current.trim().is_empty() {
+                lines.push(std::mem::replace(&mut current, indent.to_owned()));
+                current.push_str(word);
+            } else {
+                if !current.is_empty() {
+                    current.push(' ');
+                }
+                current.push_str(word);
+            }
+        }
+        lines.push(current);
+    }
+    lines.join("\n") + "\n"
+}
+
+const TEXT: &str = include_str!("templates/mail.txt");
+const HTML: &str = include_str!("templates/mail.html");
+/// What RFC 5322 section 2.1.1 leaves of 78 columns once a reply has quoted it.
+const TEXT_COLUMNS: usize = 72;
+const NAME_CHARS_MAX: usize = 64;
+const CODE_CHARS_MAX: usize = 80;
+const URL_CHARS_MAX: usize = 500;
+const MISSING_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::message::tests::{SINCE, notice, with_letter},
+        *,
+    };
+    use crate::core::Evidence;
+    use std::{sync::Arc, time::Duration};
+
+    #[test]
+    fn an_owner_reads_what_happened_since_when_and_what_to_do() {
+        let mut notice = notice("brand-a", Cause::ScopeMissing, Audience::Owner);
+        notice.missing_scopes = vec!["video.publish".into()];
+        let words = with_letter(&notice, words);
+        assert_eq!(
+            words.subject,
+            "[oauth-keepalive] tiktok/brand-a: a permission is missing, please reconnect"
+        );
+        let expected = "\
+Please reconnect your TikTok account “brand-a”
+
+A permission that publishing needs was not granted. Posts that need this
+permission are not going out now.
+
+WHAT TO DO
+Reconnect the account in your publishing tool and grant every permission
+it asks for.
+
+MISSING PERMISSIONS
+- video.publish
+
+DETAILS
+Account: brand-a at TikTok
+Since: 22 November 2026, 10:31 UTC
+Status page: https://keeper.example.com
+
+You receive this because you are the owner of the TikTok account
+“brand-a”. It was sent by oauth-keepalive, which keeps the connections
+of your publishing tool alive. It never asks for a password. You get one
+more mail when it is over.
+";
+        assert_eq!(words.text, expected);
+    }
+
+    #[test]
+    fn owners_are_spared_the_jargon_and_operators_are_not() {
+        for cause in Cause::ALL {
+            let owner = with_letter(&notice("a", cause, Audience::Owner), words);
+            let operator = with_letter(&notice("a", cause, Audience::Operator), words);
+            assert!(!owner.text.contains(cause.as_label()), "{cause:?}");
+            assert!(operator.text.contains(&format!("Cause: {}", cause.as_label())), "{cause:?}");
+            assert!(operator.text.contains("Accounts affected: 1"), "{cause:?}");
+            assert_eq!(owner.subject, operator.subject, "{cause:?}");
+        }
+        let mut app = notice("a", Cause::AppCredentialsRejected, Audience::Operator);
+        app.subject = Subject::App("main".into());
+        app.accounts = 120;
+        let text = with_letter(&app, words).text;
+        assert!(
+            text.contains("App: main\n") && text.contains("Accounts affected: 120\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_resolved_mail_has_the_line_of_its_firing_mail_and_leaves_nothing_to_do() {
+        for cause in Cause::ALL {
+            for audience in [Audience::Owner, Audience::Operator] {
+                let mut notice = notice("brand-a", cause, audience);
+                let firing = with_letter(&notice, words);
+                notice.change = Change::Resolved;
+                notice.at = SINCE.plus(Duration::from_secs(7200));
+                let resolved = with_letter(&notice, words);
+                assert_eq!(resolved.subject, format!("Resolved: {}", firing.subject));
+                assert!(resolved.text.contains("it lasted about 2 hours"), "{}", resolved.text);
+                assert!(firing.text.contains("WHAT TO DO"), "{}", firing.text);
+                assert!(!resolved.text.contains("WHAT TO DO"), "{}", resolved.text);
+                assert!(!resolved.text.contains("Please reconnect"), "{}", resolved.text);
+            }
+        }
+    }
+
+    #[test]
+    fn text_and_html_tell_the_same_and_the_text_fits_its_columns() {
+        for cause in Cause::ALL {
+            for audience in [Audience::Owner, Audience::Operator] {
+                let words = with_letter(&notice("brand-a", cause, audience), words);
+                for part in [&words.text, &words.html] {
+                    for needed in ["22 November 2026, 10:31 UTC", "brand-a", "keeper.example.com"] {
+                        assert!(
+                            part.replace("&#x2f;", "/").contains(needed),
+                            "{cause:?}: {needed} is missing in {part}"
+                        );
+                    }
+                }
+                for line in words.text.lines() {
+                    assert!(line.chars().count() <= TEXT_COLUMNS, "{line}");
+                    assert_eq!(line, line.trim_end(), "{line}");
+                }
+                assert!(!words.text.contains("\n\n\n"), "{}", words.text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_support_line_carries_the_providers_codes_and_no_more() {
+        let mut notice = notice("brand-a", Cause::ConsentRevoked, Audience::Owner);
+        notice.evidence = Some(Arc::new(Evidence {
+            code: Some("invalid_grant\r\nX: y".into()),
+            log_id: Some("202611221031A1".into()),
+            status: Some(400),
+            ..Evidence::of(Cause::ConsentRevoked, SINCE)
+        }));
+        let text = with_letter(&notice, words).text.replace('\n', " ");
+        let expected = "TikTok: consent_revoked, HTTP status 400, code invalid_grant\u{fffd}\u{fffd}X: y, \
+                        log id 202611221031A1, seen 22 November 2026, 10:31 UTC";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn html_escapes_what_text_shows_as_it_is() {
+        let words = with_letter(&notice("<b>&\"'", Cause::Unknown, Audience::Owner), words);
+        assert!(words.text.contains("“<b>&\"'”"), "{}", words.text);
+        assert!(!words.html.contains("<b>"), "{}", words.html);
+        assert!(words.html.contains("&lt;b&gt;&amp;&quot;&#x27;"), "{}", words.html);
+    }
+
+    #[test]
+    fn the_html_loads_nothing_from_anywhere() {
+        let html = with_letter(&notice("a", Cause::Unknown, Audience::Owner), words).html;
+        for remote in ["src=", "url(", "@import", "<link", "<script", "<img", "http:"] {
+            assert!(!html.contains(remote), "{remote} in {html}");
+        }
+        assert_eq!(html.matches("<h1").count(), 1);
+    }
+}

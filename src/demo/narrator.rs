@@ -1,0 +1,188 @@
+//! Turns what happens into lines for a terminal of 80 columns: trouble at once, routine in sums.
+
+use crate::core::{AccountId, Cause, Event};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    time::Duration,
+};
+
+/// Remembers what was told, so that routine stays routine.
+#[derive(Default)]
+pub(super) struct Narrator {
+    /// Refreshes since the last digest.
+    refreshed: usize,
+    /// Accounts with a cause.
+    unwell: BTreeMap<AccountId, Cause>,
+    /// Accounts whose last refresh failed: the next success is news.
+    failed: BTreeSet<AccountId>,
+}
+
+/// Who a line is about, and what happened.
+pub(super) type Told = (String, String);
+
+impl Narrator {
+    /// What to tell of `event`, if anything.
+    pub(super) fn tell(&mut self, event: &Event) -> Option<Told> {
+        let (who, what) = match event {
+            Event::Refreshed { id, .. } => {
+                self.refreshed += 1;
+                if !self.failed.remove(id) {
+                    return None;
+                }
+                (id.to_string(), "refreshed again".to_owned())
+            }
+            Event::RefreshFailed { id, evidence, .. } => {
+                self.failed.insert(id.clone());
+                let mut what = format!("refresh failed: {}", evidence.cause.as_label());
+                if let Some(code) = &evidence.code {
+                    // Writing to a string does not fail.
+                    let _ = write!(what, " ({code})");
+                }
+                if let Some(pause) = evidence.retry_after {
+                    let _ = write!(what, ", asked to wait {} s", pause.as_secs());
+                }
+                (id.to_string(), what)
+            }
+            Event::CauseChanged { id, to: Some(cause), .. } => {
+                self.unwell.insert(id.clone(), *cause);
+                (id.to_string(), format!("{}: {}", cause.as_label(), cause.sentence()))
+            }
+            Event::CauseChanged { id, to: None, .. } => {
+                self.unwell.remove(id);
+                (id.to_string(), "healthy again".to_owned())
+            }
+            Event::RequestEnded { id, outcome: "ambiguous", .. } => {
+                (id.to_string(), "an answer was lost; one probe will settle it".to_owned())
+            }
+            Event::Unsaved { id } => (id.to_string(), "A NEW TOKEN IS NOT SAVED YET".to_owned()),
+            Event::Adopted { id } => (id.to_string(), "took over a token of the store".to_owned()),
+            Event::AppFrozen { app, cause } => (
+                format!("app {app}"),
+                format!("frozen, {}: {}", cause.as_label(), cause.sentence()),
+            ),
+            Event::AppThawed { app } => {
+                (format!("app {app}"), "thawed: the provider takes it again".to_owned())
+            }
+            Event::StoreUp { up } => ("store".to_owned(), up_or_down(*up)),
+            Event::StateUp { up } => ("state".to_owned(), up_or_down(*up)),
+            Event::StoreRowDamaged { place } => ("store".to_owned(), format!("damaged: {place}")),
+            Event::MailFailed { reason, .. } => {
+                ("mail".to_owned(), format!("not delivered: {reason}"))
+            }
+            Event::Reloaded { successful: true, .. } => {
+                ("configuration".to_owned(), "read again".to_owned())
+            }
+            Event::Reloaded { reason, .. } => {
+                let reason = reason.as_deref().unwrap_or("no reason given");
+                ("configuration".to_owned(), format!("kept as it was: {reason}"))
+            }
+            Event::ClockStepped { seconds } => {
+                ("clock".to_owned(), format!("stepped by {seconds} s"))
+            }
+            // Routine, or told otherwise: a notice by its mail, a report by the 401s in the summary.
+            Event::StoreRead { .. }
+            | Event::RefreshStarted { .. }
+            | Event::RequestEnded { .. }
+            | Event::Probed { .. }
+            | Event::ResponsesReported { .. }
+            | Event::NoticeOwed { .. }
+            | Event::MailSent { .. } => return None,
+        };
+        Some((who, what))
+    }
+
+    /// The routine since the last digest in one line.
+    pub(super) fn digest(&mut self) -> String {
+        let refreshed = std::mem::take(&mut self.refreshed);
+        let plural = if refreshed == 1 { "" } else { "es" };
+        match self.unwell.len() {
+            0 => format!("{refreshed} refresh{plural}, all accounts healthy"),
+            1 => format!("{refreshed} refresh{plural}, 1 account needs a person"),
+            unwell => format!("{refreshed} refresh{plural}, {unwell} accounts in trouble"),
+        }
+    }
+}
+
+/// One line of the timeline, broken between words where it would be too long.
+pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
+    let mut text = format!("{:>6.1}s  {who:<WHO_COLUMNS$}  ", at.as_secs_f64());
+    let indent = WHAT_COLUMN;
+    let mut column = text.chars().count().max(indent);
+    for (index, word) in what.split_whitespace().enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column + 1 + width > COLUMNS {
+            let _ = write!(text, "\n{:indent$}", "");
+            column = indent;
+        } else if index > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text
+}
+
+fn up_or_down(up: bool) -> String {
+    (if up { "works again" } else { "CANNOT BE READ OR WRITTEN" }).to_owned()
+}
+
+const COLUMNS: usize = 80;
+const WHO_COLUMNS: usize = 15;
+const WHAT_COLUMN: usize = 7 + 2 + WHO_COLUMNS + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Evidence, Timestamp};
+    use std::sync::Arc;
+
+    fn id() -> AccountId {
+        AccountId::new("tiktok", "brand-09")
+    }
+
+    fn refreshed() -> Event {
+        Event::Refreshed { id: id(), expires_at: None }
+    }
+
+    #[test]
+    fn routine_refreshes_are_summed_up_and_one_after_a_failure_is_told() {
+        let mut narrator = Narrator::default();
+        assert_eq!(narrator.tell(&refreshed()), None);
+        assert_eq!(narrator.tell(&refreshed()), None);
+        assert_eq!(narrator.digest(), "2 refreshes, all accounts healthy");
+        let mut evidence = Evidence::of(Cause::RateLimited, Timestamp::MIN);
+        evidence.retry_after = Some(Duration::from_secs(3));
+        let failed =
+            Event::RefreshFailed { id: id(), evidence: Arc::new(evidence), retry_at: None };
+        let (who, what) = narrator.tell(&failed).unwrap();
+        assert_eq!(who, "tiktok/brand-09");
+        assert_eq!(what, "refresh failed: rate_limited, asked to wait 3 s");
+        assert_eq!(narrator.tell(&refreshed()).unwrap().1, "refreshed again");
+        assert_eq!(narrator.tell(&refreshed()), None);
+        assert_eq!(narrator.digest(), "2 refreshes, all accounts healthy");
+    }
+
+    #[test]
+    fn the_digest_counts_accounts_in_trouble_until_they_are_well() {
+        let mut narrator = Narrator::default();
+        let change = |to| Event::CauseChanged { id: id(), from: None, to };
+        narrator.tell(&change(Some(Cause::ScopeMissing)));
+        assert_eq!(narrator.digest(), "0 refreshes, 1 account needs a person");
+        narrator.tell(&change(None));
+        assert_eq!(narrator.digest(), "0 refreshes, all accounts healthy");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal() {
+        for cause in Cause::ALL {
+            let text = line(Duration::from_secs(12), "tiktok/brand-03", cause.sentence());
+            for line in text.lines() {
+                assert!(line.chars().count() <= COLUMNS, "{line}");
+            }
+        }
+        let short = line(Duration::from_millis(12_340), "tiktok/brand-03", "healthy again");
+        assert_eq!(short, "  12.3s  tiktok/brand-03  healthy again");
+    }
+}

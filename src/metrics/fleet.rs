@@ -1,0 +1,238 @@
+//! What is true of the fleet as a whole: gauges of one snapshot, and a census of its accounts, so that
+//! dashboards and alerts also work where the series of each account are switched off.
+
+use super::{
+    accounts::HEALTHY,
+    exposition::Readings,
+    negotiation::Format,
+    text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
+};
+use crate::core::{Account, Cause, Snapshot, Timestamp};
+use std::sync::{Arc, atomic::AtomicU64};
+
+/// Numbers that stand outside the snapshot. `app` fills them; a scrape reads them.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Attempts in the journal that have not been brought to their end.
+    pub journal_entries: AtomicU64,
+    /// Mails that are owed.
+    pub outbox_length: AtomicU64,
+}
+
+/// Writes every gauge that needs no look at the accounts.
+pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, readings: &Readings) {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    STORE_UP.write_single(out, format, i64::from(snapshot.store_up));
+    if let Some(at) = snapshot.store_read_at {
+        STORE_LAST_READ.write_single(out, format, at.as_unix());
+    }
+    STATE_UP.write_single(out, format, i64::from(snapshot.state_up));
+    UNSAVED_TOKENS.write_single(out, format, count(snapshot.unsaved as u64));
+    JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
+    OUTBOX_LENGTH.write_single(out, format, count(readings.outbox_length));
+    REFRESHES_IN_FLIGHT.write_single(out, format, count(snapshot.in_flight as u64));
+    KEEPER_LAST_ROUND.write_single(out, format, snapshot.at.as_unix());
+    CLOCK_UNCONFIRMED_STEP.write_single(out, format, readings.clock_unconfirmed_step);
+    CLOCK_OFFSET.write_header(out, format);
+    for (provider, ahead) in &snapshot.clock_offsets {
+        CLOCK_OFFSET.write_sample(out, &[("provider", provider)], *ahead);
+    }
+    APP_FROZEN.write_header(out, format);
+    for app in &snapshot.apps {
+        let labels = [("app", &*app.name), ("provider", &*app.provider)];
+        APP_FROZEN.write_sample(out, &labels, i64::from(app.frozen.is_some()));
+    }
+}
+
+/// Counts accounts while a scrape passes over them anyway.
+#[derive(Debug, Default)]
+pub struct Census(Vec<OfProvider>);
+
+/// The accounts of one provider.
+#[derive(Debug)]
+struct OfProvider {
+    provider: Arc<str>,
+    /// By [`Cause::index`]; the last entry counts the healthy ones.
+    causes: [u64; Cause::ALL.len() + 1],
+    /// How many have at most this share of life left, not counting those of the entry before; the last
+    /// entry has no bound.
+    life: [u64; LIFE_BUCKETS.len() + 1],
+    life_sum: f64,
+}
+
+impl Census {
+    /// Counts these accounts. They come in the table's order, so a provider that differs from the last
+    /// one is a new one.
+    pub fn add(&mut self, rows: &[Account], now: Timestamp) {
+        for account in rows {
+            let provider = &account.id.provider;
+            if self.0.last().is_none_or(|last| last.provider != *provider) {
+                self.0.push(OfProvider::new(provider));
+            }
+            let last = self.0.last_mut().expect("one was pushed when there was none");
+            last.causes[account.cause.map_or(Cause::ALL.len(), Cause::index)] += 1;
+            if let Some(left) = account.life_left(now) {
+                last.life[LIFE_BUCKETS.iter().take_while(|bound| left > **bound).count()] += 1;
+                last.life_sum += left;
+            }
+        }
+    }
+
+    /// Writes the counts. A provider that an app names and nobody is connected to has them at zero.
+    pub fn write(&mut self, out: &mut Vec<u8>, format: Format, snapshot: &Snapshot) {
+        for app in &snapshot.apps {
+            if self.0.iter().all(|known| known.provider != app.provider) {
+                self.0.push(OfProvider::new(&app.provider));
+            }
+        }
+        self.0.sort_by(|one, other| one.provider.cmp(&other.provider));
+        ACCOUNTS.write_header(out, format);
+        let labels = Cause::ALL.into_iter().map(Cause::as_label).chain([HEALTHY]);
+        for counted in &self.0 {
+            for (cause, count) in labels.clone().zip(counted.causes) {
+                let labels = [("provider", &*counted.provider), ("cause", cause)];
+                ACCOUNTS.write_sample(out, &labels, i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+        LIFE_LEFT.write_header(out, format);
+        for counted in &self.0 {
+            counted.write_life(out);
+        }
+    }
+}
+
+impl OfProvider {
+    fn new(provider: &Arc<str>) -> Self {
+        Self {
+            provider: Arc::clone(provider),
+            causes: [0; Cause::ALL.len() + 1],
+            life: [0; LIFE_BUCKETS.len() + 1],
+            life_sum: 0.0,
+        }
+    }
+
+    fn write_life(&self, out: &mut Vec<u8>) {
+        let bounds = LIFE_BUCKETS.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".into()]);
+        let mut so_far = 0;
+        for (bound, count) in bounds.zip(self.life) {
+            so_far += count;
+            LIFE_LEFT.write_sample_name(out);
+            out.extend_from_slice(b"_bucket");
+            write_labels(out, &[("provider", &self.provider), ("le", &bound)]);
+            out.push(b' ');
+            write_integer_line(out, so_far as i64);
+        }
+        let labels = [("provider", &*self.provider)];
+        LIFE_LEFT.write_sample_name(out);
+        out.extend_from_slice(b"_sum");
+        write_labels(out, &labels);
+        out.push(b' ');
+        write_float(out, self.life_sum);
+        out.push(b'\n');
+        LIFE_LEFT.write_sample_name(out);
+        out.extend_from_slice(b"_count");
+        write_labels(out, &labels);
+        out.push(b' ');
+        write_integer_line(out, so_far as i64);
+    }
+}
+
+const STORE_UP: Family =
+    Family::gauge("store_up", "Whether the publisher's token store can be read and written.");
+const STORE_LAST_READ: Family = Family::gauge(
+    "store_last_read_timestamp_seconds",
+    "When the token store was last read from end to end, as Unix time.",
+);
+const STATE_UP: Family = Family::gauge("state_up", "Whether our own state can be written.");
+const UNSAVED_TOKENS: Family = Family::gauge(
+    "unsaved_tokens",
+    "New tokens that were received and that the store has not taken; each is lost if our state is.",
+);
+const JOURNAL_ENTRIES: Family = Family::gauge(
+    "journal_entries",
+    "Attempts to refresh that have not been brought to their end.",
+);
+const OUTBOX_LENGTH: Family = Family::gauge("outbox_length", "Mails that are owed.");
+const REFRESHES_IN_FLIGHT: Family =
+    Family::gauge("refreshes_in_flight", "Refreshes and saves under way.");
+const KEEPER_LAST_ROUND: Family = Family::gauge(
+    "keeper_last_round_timestamp_seconds",
+    "When all accounts were last looked after, as Unix time.",
+);
+const CLOCK_UNCONFIRMED_STEP: Family = Family::gauge(
+    "clock_unconfirmed_step_seconds",
+    "Seconds by which the wall clock stepped ahead without any provider confirming it.",
+);
+const CLOCK_OFFSET: Family = Family::gauge(
+    "clock_offset_seconds",
+    "Seconds by which the provider's clock is ahead of ours.",
+);
+const APP_FROZEN: Family = Family::gauge(
+    "app_frozen",
+    "Whether the accounts of the app are not refreshed because the provider refuses the app.",
+);
+const ACCOUNTS: Family = Family::gauge(
+    "accounts",
+    "Accounts by what is wrong with them; cause none counts the healthy ones.",
+);
+const LIFE_LEFT: Family = Family {
+    prefix: PREFIX,
+    name: "token_remaining_life_ratio",
+    kind: Kind::Histogram,
+    help: "Accounts by the share of its declared life that the access token has left at this scrape.",
+};
+
+/// Shares of life. Zero counts the tokens that have ended.
+const LIFE_BUCKETS: [f64; 9] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AccountId, AppView, Fingerprint, TokenFacts};
+
+    const NOON: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+    fn account(provider: &str, left: i64, cause: Option<Cause>) -> Account {
+        let mut account = Account::new(AccountId::new(provider, "a"), "main".into());
+        account.cause = cause;
+        account.token = Some(TokenFacts {
+            token: Fingerprint::from_hash(1),
+            renewable_by: None,
+            issued_at: Timestamp::from_unix(NOON.as_unix() - 100 + left),
+            expires_at: Some(Timestamp::from_unix(NOON.as_unix() + left)),
+            refresh_expires_at: None,
+            missing_scopes: 0,
+        });
+        account
+    }
+
+    #[test]
+    fn each_account_is_in_one_cause_and_one_bucket() {
+        let mut census = Census::default();
+        census.add(&[account("tiktok", 0, Some(Cause::Unknown)), account("tiktok", 5, None)], NOON);
+        census.add(&[account("tiktok", 6, None), account("x", 100, None)], NOON);
+        let mut snapshot = Snapshot::empty(NOON);
+        snapshot.apps.push(AppView {
+            name: "idle".into(),
+            provider: "google".into(),
+            scopes: [].into(),
+            frozen: None,
+        });
+        let mut out = Vec::new();
+        census.write(&mut out, Format::Classic, &snapshot);
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            r#"accounts{provider="tiktok",cause="none"} 2"#,
+            r#"accounts{provider="tiktok",cause="unknown"} 1"#,
+            r#"accounts{provider="google",cause="none"} 0"#,
+            r#"ratio_bucket{provider="tiktok",le="0.0"} 1"#,
+            r#"ratio_bucket{provider="tiktok",le="0.05"} 2"#,
+            r#"ratio_bucket{provider="tiktok",le="0.1"} 3"#,
+            r#"ratio_bucket{provider="tiktok",le="+Inf"} 3"#,
+            r#"ratio_count{provider="tiktok"} 3"#,
+            r#"ratio_sum{provider="x"} 1.0"#,
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+        }
+    }
+}

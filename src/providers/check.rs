@@ -1,0 +1,388 @@
+//! From the written form of a provider to the one that works, or to a sentence about what is wrong.
+
+use super::{
+    Provider, Renewal, SchemaError, builtin_source,
+    interpret::Answers,
+    request::{Probe, Refresh, Template},
+    rules::{Matcher, Path, Row, Rules, Subject, Test},
+    schema::{
+        ClientAuth, Condition, ErrorForm, ErrorRow, MatchForm, MethodWord, OneOrMany, Ordered,
+        OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar, SendAs, Where,
+    },
+};
+use crate::core::Cause;
+use regex_lite::RegexBuilder;
+use std::sync::Arc;
+
+type Checked<T> = Result<T, SchemaError>;
+
+/// Reads a provider file, naming the key that is wrong.
+pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
+    if yaml.len() > FILE_BYTES_MAX {
+        return wrong(".", format!("a provider file has at most {FILE_BYTES_MAX} bytes"));
+    }
+    let yaml = serde_yaml::Deserializer::from_str(yaml);
+    serde_path_to_error::deserialize(yaml).map_err(|error| {
+        let at = error.path().to_string();
+        let reason = error.into_inner().to_string();
+        // The reader may put the key, or the one above it, in front as well.
+        let reason = match reason.split_once(": ") {
+            Some((key, rest)) if at.starts_with(key) => rest.to_owned(),
+            _ => reason,
+        };
+        SchemaError { at, reason }
+    })
+}
+
+/// Checks what the form alone cannot and builds the provider.
+pub(super) fn build(file: ProviderFile) -> Checked<Provider> {
+    check_word("name", &file.name)?;
+    if file.title.trim().is_empty() {
+        return wrong("title", "is empty; expected a name for people");
+    }
+    for (at, url) in [
+        ("endpoints.authorize", &file.endpoints.authorize),
+        ("endpoints.token", &file.endpoints.token),
+        ("endpoints.refresh", &file.endpoints.refresh),
+        ("endpoints.revoke", &file.endpoints.revoke),
+        ("endpoints.probe", &file.endpoints.probe),
+    ] {
+        url.as_deref().map_or(Ok(()), |url| check_url(at, url))?;
+    }
+    let renewal = match file.renewal {
+        RenewalWord::Rotating => Renewal::Rotating,
+        RenewalWord::Stable => Renewal::Stable,
+        RenewalWord::ExtendInPlace => Renewal::ExtendInPlace,
+        RenewalWord::ReconnectOnly => Renewal::ReconnectOnly,
+    };
+    let answers = answers(&file)?;
+    let rules = rules(file.errors, file.errors_like.as_deref(), &file.error)?;
+    Ok(Provider {
+        renewal,
+        min_age: file.min_age,
+        assumed_access_life: file.assumed_life.access,
+        assumed_refresh_life: file.assumed_life.refresh,
+        authorize_endpoint: file.endpoints.authorize,
+        refresh_endpoint: file.endpoints.refresh.or(file.endpoints.token),
+        probe_endpoint: file.endpoints.probe,
+        refresh: refresh(renewal, file.refresh)?,
+        probe: file.probe.map(probe).transpose()?,
+        answers,
+        rules,
+        name: file.name,
+        title: file.title,
+    })
+}
+
+fn refresh(renewal: Renewal, form: Option<RequestForm>) -> Checked<Option<Refresh>> {
+    let Some(form) = form else {
+        return match renewal {
+            Renewal::ReconnectOnly => Ok(None),
+            _ => wrong("refresh", "is missing; only `renewal: reconnect_only` goes without"),
+        };
+    };
+    let send_as = match (form.method, form.send_as) {
+        (MethodWord::Get, None | Some(SendAs::Query)) => SendAs::Query,
+        (MethodWord::Get, Some(_)) => {
+            return wrong("refresh.send_as", "a GET has no body; expected `query`");
+        }
+        (MethodWord::Post, how) => how.unwrap_or(SendAs::Form),
+    };
+    let refresh = Refresh {
+        method: form.method,
+        send_as,
+        basic: form.client_auth == ClientAuth::Basic,
+        params: templates("refresh.params", form.params)?,
+        headers: headers("refresh.headers", form.headers)?,
+    };
+    let credential = match renewal {
+        Renewal::Rotating | Renewal::Stable => Template::REFRESH_TOKEN,
+        Renewal::ExtendInPlace => Template::ACCESS_TOKEN,
+        Renewal::ReconnectOnly => {
+            return wrong(
+                "refresh",
+                "contradicts `renewal: reconnect_only`; remove one of the two",
+            );
+        }
+    };
+    if !refresh.uses(credential) {
+        return wrong("refresh.params", format!("nothing sends `{credential}`, which renews here"));
+    }
+    match form.client_auth {
+        ClientAuth::Params if !refresh.uses(Template::CLIENT_ID) => wrong(
+            "refresh.client_auth",
+            "the app is not named: no parameter holds `{client_id}`; add one, or say `basic` or `none`",
+        ),
+        ClientAuth::None if refresh.uses(Template::CLIENT_SECRET) => {
+            wrong("refresh.client_auth", "is `none`, yet something sends `{client_secret}`")
+        }
+        ClientAuth::Basic if refresh.uses(Template::CLIENT_SECRET) => wrong(
+            "refresh.client_auth",
+            "is `basic`, yet something else sends `{client_secret}` too; RFC 6749 section 2.3 forbids both",
+        ),
+        _ => Ok(Some(refresh)),
+    }
+}
+
+fn probe(form: ProbeForm) -> Checked<Probe> {
+    let probe = Probe {
+        method: form.method,
+        query: templates("probe.query", form.query)?,
+        headers: headers("probe.headers", form.headers)?,
+        success: form.success.map(|success| condition("probe.success", success)).transpose()?,
+        subject: optional_path("probe.subject", form.subject.as_deref())?,
+        free: form.free,
+    };
+    for foreign in [Template::CLIENT_ID, Template::CLIENT_SECRET, Template::REFRESH_TOKEN] {
+        if probe.uses(foreign) {
+            return wrong("probe", format!("may hold `{{access_token}}` but not `{foreign}`"));
+        }
+    }
+    if !probe.uses(Template::ACCESS_TOKEN) {
+        return wrong("probe", "nothing sends `{access_token}`");
+    }
+    Ok(probe)
+}
+
+fn answers(file: &ProviderFile) -> Checked<Answers> {
+    let form = &file.answer;
+    let below_root = |key: &str, path: &str| {
+        let path = match &form.root {
+            Some(root) => format!("{root}.{path}"),
+            None => path.to_owned(),
+        };
+        path_at(&format!("answer.{key}"), &path)
+    };
+    Ok(Answers {
+        success: form
+            .success
+            .clone()
+            .map(|success| condition("answer.success", success))
+            .transpose()?,
+        access: below_root("access_token", &form.access_token)?,
+        refresh: below_root("refresh_token", &form.refresh_token)?,
+        expires_in: below_root("expires_in", &form.expires_in)?,
+        refresh_expires_in: below_root("refresh_expires_in", &form.refresh_expires_in)?,
+        scope: below_root("scope", &form.scope)?,
+        subject: form.subject.as_deref().map(|path| below_root("subject", path)).transpose()?,
+    })
+}
+
+fn rules(own: Vec<ErrorRow>, like: Option<&str>, error: &ErrorForm) -> Checked<Rules> {
+    let mut forms = own;
+    if let Some(name) = like {
+        let Some(source) = builtin_source(name) else {
+            return wrong("errors_like", format!("`{name}` is not in the catalogue"));
+        };
+        forms.extend(parse(source)?.errors);
+    }
+    if forms.len() > ROWS_MAX {
+        return wrong("errors", format!("has more than {ROWS_MAX} rows"));
+    }
+    let code = paths("error.code", &error.code)?;
+    let subcode = paths("error.subcode", &error.subcode)?;
+    let log_id = paths("error.log_id", &error.log_id)?;
+    let mut rules = Rules {
+        rows: Vec::with_capacity(forms.len()),
+        known: error.known_codes.iter().map(|code| Arc::from(code.0.as_str())).collect(),
+        known_ranges: Vec::new(),
+        code,
+        subcode,
+        log_id,
+    };
+    for (index, form) in forms.into_iter().enumerate() {
+        let row = row(&format!("errors[{index}]"), form)?;
+        if let Some(matcher) = &row.matcher {
+            learn_codes(&mut rules, matcher);
+        }
+        rules.rows.push(row);
+    }
+    Ok(rules)
+}
+
+/// A code that some row tests for is a word of the table and may be shown.
+fn learn_codes(rules: &mut Rules, matcher: &Matcher) {
+    if let Subject::Path(path) = &matcher.subject
+        && (rules.code.contains(path) || rules.subcode.contains(path))
+    {
+        match &matcher.test {
+            Test::OneOf(words) => rules.known.extend(words.iter().map(|word| word.as_str().into())),
+            Test::Range(from, to) => rules.known_ranges.push((*from, *to)),
+            Test::Contains(_) | Test::Present(_) => {}
+        }
+    }
+    if let Some(and) = &matcher.and {
+        learn_codes(rules, and);
+    }
+}
+
+fn row(at: &str, form: ErrorRow) -> Checked<Row> {
+    if let Some(detail) = &form.detail {
+        check_word(&format!("{at}.detail"), detail)?;
+    }
+    if form.matches.is_none() && form.status.0.is_empty() {
+        return wrong(at, "fits every answer, good ones too; add `status` or `match`");
+    }
+    if form.outcome.is_some() && form.place != Where::Token && form.place != Where::Any {
+        return wrong(
+            &format!("{at}.outcome"),
+            "only answers of the token endpoint have an outcome",
+        );
+    }
+    Ok(Row {
+        place: form.place,
+        status: form.status.0,
+        matcher: form
+            .matches
+            .map(|matches| matcher(&format!("{at}.match"), matches, 0))
+            .transpose()?,
+        cause: form.cause,
+        detail: form.detail.map(Into::into),
+        app_wide: form.app_wide.unwrap_or_else(|| concerns_the_app(form.cause)),
+        outcome: form.outcome.unwrap_or_else(|| outcome_of(form.cause)),
+    })
+}
+
+const fn concerns_the_app(cause: Cause) -> bool {
+    matches!(cause, Cause::AppCredentialsRejected | Cause::RedirectUriMismatch)
+}
+
+/// What a refusal with this cause says about the refresh token. A refusal that came before the token was
+/// looked at left it alone; an outage may have struck after.
+const fn outcome_of(cause: Cause) -> OutcomeWord {
+    match cause {
+        Cause::AccessTokenExpired
+        | Cause::RefreshTokenExpired
+        | Cause::RefreshTokenRejected
+        | Cause::ConsentRevoked => OutcomeWord::Dead,
+        Cause::ProviderOutage => OutcomeWord::Ambiguous,
+        _ => OutcomeWord::NotCommitted,
+    }
+}
+
+fn matcher(at: &str, form: MatchForm, depth: usize) -> Checked<Matcher> {
+    if depth >= MATCH_DEPTH_MAX {
+        return wrong(at, format!("`and` goes deeper than {MATCH_DEPTH_MAX}"));
+    }
+    let mut tests = Vec::new();
+    if let Some(Scalar(value)) = form.eq {
+        tests.push(Test::OneOf(vec![value]));
+    }
+    if let Some(values) = form.one_of {
+        tests.push(Test::OneOf(values.into_iter().map(|Scalar(value)| value).collect()));
+    }
+    if let Some(pattern) = form.re {
+        tests.push(Test::Contains(regex(&format!("{at}.re"), &pattern)?));
+    }
+    if let Some((from, to)) = form.range {
+        if from > to {
+            return wrong(&format!("{at}.range"), "ends before it begins");
+        }
+        tests.push(Test::Range(from, to));
+    }
+    if let Some(wanted) = form.present {
+        tests.push(Test::Present(wanted));
+    }
+    let subject = match (form.path, form.bearer_error) {
+        (Some(path), None) => Subject::Path(path_at(&format!("{at}.path"), &path)?),
+        (None, Some(word)) => {
+            tests.push(Test::OneOf(vec![word]));
+            Subject::BearerError
+        }
+        _ => return wrong(at, "expected either `path` or `bearer_error`"),
+    };
+    let Ok([test]) = <[Test; 1]>::try_from(tests) else {
+        return wrong(at, "expected exactly one of `eq`, `in`, `re`, `range`, `present`");
+    };
+    let and = form
+        .and
+        .map(|and| matcher(&format!("{at}.and"), *and, depth + 1))
+        .transpose()?
+        .map(Box::new);
+    Ok(Matcher { subject, test, and })
+}
+
+fn regex(at: &str, pattern: &str) -> Checked<regex_lite::Regex> {
+    if pattern.is_empty() || pattern.len() > PATTERN_BYTES_MAX {
+        return wrong(at, format!("expected 1 to {PATTERN_BYTES_MAX} bytes"));
+    }
+    RegexBuilder::new(pattern)
+        .case_insensitive(true)
+        .build()
+        .or_else(|error| wrong(at, format!("is no regular expression: {error}")))
+}
+
+fn condition(at: &str, form: Condition) -> Checked<(Path, String)> {
+    Ok((path_at(&format!("{at}.path"), &form.path)?, form.eq.0))
+}
+
+fn paths(at: &str, OneOrMany(texts): &OneOrMany<String>) -> Checked<Vec<Path>> {
+    texts.iter().map(|text| path_at(at, text)).collect()
+}
+
+fn optional_path(at: &str, text: Option<&str>) -> Checked<Option<Path>> {
+    text.map(|text| path_at(at, text)).transpose()
+}
+
+fn path_at(at: &str, text: &str) -> Checked<Path> {
+    Path::parse(text).or_else(|reason| wrong(at, reason))
+}
+
+fn templates(at: &str, Ordered(entries): Ordered) -> Checked<Vec<(String, Template)>> {
+    if entries.len() > PARAMS_MAX {
+        return wrong(at, format!("has more than {PARAMS_MAX} entries"));
+    }
+    let template = |(name, text): (String, String)| match Template::parse(&text) {
+        Ok(template) => Ok((name, template)),
+        Err(reason) => wrong(&format!("{at}.{name}"), reason),
+    };
+    entries.into_iter().map(template).collect()
+}
+
+fn headers(at: &str, entries: Ordered) -> Checked<Vec<(String, Template)>> {
+    for (name, value) in &entries.0 {
+        let token = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if name.is_empty() || !name.chars().all(token) || value.contains(|c: char| c.is_control()) {
+            return wrong(&format!("{at}.{name}"), "is no HTTP header");
+        }
+        if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+            return wrong(&format!("{at}.{name}"), "is set by this program; remove it");
+        }
+    }
+    templates(at, entries)
+}
+
+fn check_url(at: &str, url: &str) -> Checked<()> {
+    let Some(rest) = url.strip_prefix("https://") else {
+        return wrong(at, "expected an URL that begins with https://");
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    let plain = !url.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@".contains(c));
+    if host.is_empty() || !plain {
+        return wrong(at, "expected an URL with a host and without user, query and fragment");
+    }
+    Ok(())
+}
+
+/// Words that become labels: small letters, digits and underscores.
+fn check_word(at: &str, word: &str) -> Checked<()> {
+    let small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if word.is_empty() || word.len() > WORD_BYTES_MAX || !word.bytes().all(small) {
+        let expected =
+            format!("expected 1 to {WORD_BYTES_MAX} small letters, digits or underscores");
+        return wrong(at, expected);
+    }
+    Ok(())
+}
+
+fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
+    Err(SchemaError { at: at.to_owned(), reason: reason.into() })
+}
+
+const OURS: [&str; 5] = ["content-type", "content-length", "host", "user-agent", "connection"];
+const FILE_BYTES_MAX: usize = 64 * 1024;
+const ROWS_MAX: usize = 256;
+const PARAMS_MAX: usize = 32;
+const MATCH_DEPTH_MAX: usize = 4;
+const PATTERN_BYTES_MAX: usize = 200;
+const WORD_BYTES_MAX: usize = 32;

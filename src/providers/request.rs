@@ -1,0 +1,212 @@
+//! Requests made from their written form.
+
+use super::{
+    Endpoints, Provider,
+    rules::Path,
+    schema::{MethodWord, SendAs},
+};
+use crate::{
+    core::Secret,
+    oauth::{Body, Credentials, Method, Request, Token, form_encoded},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::fmt;
+
+/// How a new token is asked for.
+#[derive(Debug)]
+pub(super) struct Refresh {
+    pub(super) method: MethodWord,
+    pub(super) send_as: SendAs,
+    pub(super) basic: bool,
+    pub(super) params: Vec<(String, Template)>,
+    pub(super) headers: Vec<(String, Template)>,
+}
+
+/// How an access token is tried.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) method: MethodWord,
+    pub(super) query: Vec<(String, Template)>,
+    pub(super) headers: Vec<(String, Template)>,
+    pub(super) success: Option<(Path, String)>,
+    pub(super) subject: Option<Path>,
+    pub(super) free: bool,
+}
+
+/// A value with at most one placeholder.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Template {
+    before: String,
+    placeholder: Option<Placeholder>,
+    after: String,
+}
+
+/// What a template can be filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    ClientId,
+    ClientSecret,
+    RefreshToken,
+    AccessToken,
+}
+
+struct Values<'a> {
+    credentials: Option<&'a Credentials>,
+    token: &'a Token,
+}
+
+pub(super) fn refresh_request(
+    provider: &Provider,
+    endpoints: &Endpoints,
+    credentials: &Credentials,
+    token: &Token,
+) -> Option<Request> {
+    let form = provider.refresh.as_ref()?;
+    let endpoint = endpoints.token.as_ref().or(provider.refresh_endpoint.as_ref())?;
+    let values = Values { credentials: Some(credentials), token };
+    // Without what renews, the rest of the request would only be refused.
+    for token in [Placeholder::RefreshToken, Placeholder::AccessToken] {
+        if form.uses(token) && values.of(token).is_none() {
+            return None;
+        }
+    }
+    let params = filled(&form.params, &values);
+    let mut headers = filled(&form.headers, &values);
+    if let (true, Some(secret)) = (form.basic, &credentials.client_secret) {
+        headers.push(("Authorization".to_owned(), basic(&credentials.client_id, secret)));
+    }
+    let (query, body) = match form.send_as {
+        _ if params.is_empty() => (Vec::new(), Body::Empty),
+        SendAs::Query => (params, Body::Empty),
+        SendAs::Form => (Vec::new(), Body::Form(params)),
+        SendAs::Json => (Vec::new(), Body::Json(params)),
+    };
+    Some(Request { method: form.method.into(), endpoint: endpoint.clone(), query, headers, body })
+}
+
+pub(super) fn probe_request(
+    provider: &Provider,
+    endpoints: &Endpoints,
+    token: &Token,
+) -> Option<Request> {
+    let form = provider.probe.as_ref().filter(|probe| probe.free)?;
+    let endpoint = endpoints.probe.as_ref().or(provider.probe_endpoint.as_ref())?;
+    let values = Values { credentials: None, token };
+    values.of(Placeholder::AccessToken)?;
+    Some(Request {
+        method: form.method.into(),
+        endpoint: endpoint.clone(),
+        query: filled(&form.query, &values),
+        headers: filled(&form.headers, &values),
+        body: Body::Empty,
+    })
+}
+
+impl Refresh {
+    pub(super) fn uses(&self, placeholder: Placeholder) -> bool {
+        uses(&self.params, placeholder) || uses(&self.headers, placeholder)
+    }
+}
+
+impl Probe {
+    pub(super) fn uses(&self, placeholder: Placeholder) -> bool {
+        uses(&self.query, placeholder) || uses(&self.headers, placeholder)
+    }
+}
+
+fn uses(entries: &[(String, Template)], placeholder: Placeholder) -> bool {
+    entries.iter().any(|(_, template)| template.placeholder == Some(placeholder))
+}
+
+impl Values<'_> {
+    fn of(&self, placeholder: Placeholder) -> Option<&str> {
+        match placeholder {
+            Placeholder::ClientId => Some(self.credentials?.client_id.as_str()),
+            Placeholder::ClientSecret => {
+                self.credentials?.client_secret.as_ref().map(Secret::expose)
+            }
+            Placeholder::RefreshToken => not_blank(self.token.refresh.as_ref()?),
+            Placeholder::AccessToken => not_blank(&self.token.access),
+        }
+    }
+}
+
+fn not_blank(secret: &Secret) -> Option<&str> {
+    Some(secret).filter(|secret| !secret.is_blank()).map(Secret::expose)
+}
+
+fn filled(entries: &[(String, Template)], values: &Values<'_>) -> Vec<(String, Secret)> {
+    entries
+        .iter()
+        .filter_map(|(name, template)| Some((name.clone(), template.filled(values)?)))
+        .collect()
+}
+
+impl Template {
+    pub(super) const CLIENT_ID: Placeholder = Placeholder::ClientId;
+    pub(super) const CLIENT_SECRET: Placeholder = Placeholder::ClientSecret;
+    pub(super) const REFRESH_TOKEN: Placeholder = Placeholder::RefreshToken;
+    pub(super) const ACCESS_TOKEN: Placeholder = Placeholder::AccessToken;
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let Some((before, rest)) = text.split_once('{') else {
+            return Ok(Self { before: text.to_owned(), placeholder: None, after: String::new() });
+        };
+        let placeholder = rest.split_once('}').and_then(|(word, after)| {
+            let found = Placeholder::ALL.into_iter().find(|known| known.word() == word)?;
+            (!after.contains('{')).then_some((found, after))
+        });
+        let Some((found, after)) = placeholder else {
+            let words = Placeholder::ALL.map(|known| format!("`{known}`")).join(", ");
+            return Err(format!("expected at most one placeholder out of {words}"));
+        };
+        Ok(Self { before: before.to_owned(), placeholder: Some(found), after: after.to_owned() })
+    }
+
+    /// `None` when the placeholder has no value: a public client has no secret to send.
+    fn filled(&self, values: &Values<'_>) -> Option<Secret> {
+        let value = match self.placeholder {
+            Some(placeholder) => values.of(placeholder)?,
+            None => "",
+        };
+        // In one piece, because a `String` that grows leaves copies behind that nobody wipes.
+        Some(Secret::new([self.before.as_str(), value, self.after.as_str()].concat()))
+    }
+}
+
+impl Placeholder {
+    const ALL: [Self; 4] =
+        [Self::ClientId, Self::ClientSecret, Self::RefreshToken, Self::AccessToken];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::ClientId => "client_id",
+            Self::ClientSecret => "client_secret",
+            Self::RefreshToken => "refresh_token",
+            Self::AccessToken => "access_token",
+        }
+    }
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{}}}", self.word())
+    }
+}
+
+impl From<MethodWord> for Method {
+    fn from(word: MethodWord) -> Self {
+        match word {
+            MethodWord::Get => Self::Get,
+            MethodWord::Post => Self::Post,
+        }
+    }
+}
+
+/// RFC 6749 section 2.3.1: id and secret are form-encoded first, then joined by a colon.
+fn basic(client_id: &str, secret: &Secret) -> Secret {
+    let pair = Secret::new(
+        [form_encoded(client_id).expose(), ":", form_encoded(secret.expose()).expose()].concat(),
+    );
+    Secret::new(["Basic ", Secret::new(BASE64_STANDARD.encode(pair.expose())).expose()].concat())
+}

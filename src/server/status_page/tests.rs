@@ -1,0 +1,144 @@
+use super::*;
+use crate::core::{AccountId, AppView, Evidence, Fingerprint, Table, TokenFacts};
+
+const NOON: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+fn after(seconds: i64) -> Timestamp {
+    Timestamp::from_unix(NOON.as_unix() + seconds)
+}
+
+fn account(name: &str, left: i64, cause: Option<Cause>) -> Account {
+    let mut account = Account::new(AccountId::new("tiktok", name), "main".into());
+    account.token = Some(TokenFacts {
+        token: Fingerprint::from_hash(1),
+        renewable_by: Some(Fingerprint::from_hash(2)),
+        issued_at: after(left - 7200),
+        expires_at: Some(after(left)),
+        refresh_expires_at: None,
+        missing_scopes: 0,
+    });
+    account.due_at = Some(after(left - 2400));
+    account.cause = cause;
+    account.cause_since = cause.map(|_| after(-300));
+    account
+}
+
+fn snapshot(accounts: impl IntoIterator<Item = Account>) -> Snapshot {
+    let mut table = Table::default();
+    accounts.into_iter().for_each(|account| table.put(account));
+    Snapshot { loaded: true, accounts: table, ..Snapshot::empty(NOON) }
+}
+
+fn html(snapshot: &Snapshot, query: &str) -> String {
+    let config = ConfigState { at: NOON, errors: Vec::new() };
+    render(snapshot, &config, &Filter::read(query), NOON).unwrap()
+}
+
+/// The names of the accounts shown, in order.
+fn shown(html: &str) -> Vec<&str> {
+    html.split(r#"role="rowheader"><bdi>"#)
+        .skip(1)
+        .map(|rest| rest.split_once("</bdi>").unwrap().0)
+        .collect()
+}
+
+#[test]
+fn the_worst_account_is_first_and_the_shortest_life_before_the_longer() {
+    let snapshot = snapshot([
+        account("a-fine", 7000, None),
+        account("b-short", 600, None),
+        account("c-busy", 3000, Some(Cause::RateLimited)),
+        account("d-gone", 3000, Some(Cause::ConsentRevoked)),
+        account("e-gone-earlier", 0, Some(Cause::ConsentRevoked)),
+        account("f-unsaved", 7000, Some(Cause::UnsavedToken)),
+    ]);
+    assert_eq!(
+        shown(&html(&snapshot, "")),
+        ["f-unsaved", "e-gone-earlier", "d-gone", "c-busy", "b-short", "a-fine"]
+    );
+    assert_eq!(shown(&html(&snapshot, "cause=consent_revoked")), ["e-gone-earlier", "d-gone"]);
+    assert_eq!(shown(&html(&snapshot, "q=FINE")), ["a-fine"]);
+}
+
+#[test]
+fn pages_show_each_account_once_and_in_order() {
+    let names: Vec<String> = (0..1010).map(|number| format!("acc-{number:04}")).collect();
+    // Least life last, so that the page's order is the table's order turned round.
+    let lives = (0..1010).map(|number| 6_050 - i64::from(number) * 5);
+    let snapshot = snapshot(names.iter().zip(lives).map(|(name, left)| account(name, left, None)));
+    let mut seen = Vec::new();
+    for page in 1..=6 {
+        let html = html(&snapshot, &format!("page={page}"));
+        seen.extend(shown(&html).into_iter().map(str::to_owned));
+    }
+    let turned_round: Vec<String> = names.iter().rev().cloned().collect();
+    assert_eq!(seen, turned_round);
+    assert_eq!(shown(&html(&snapshot, "page=999")).len(), 10, "a page too far is the last one");
+}
+
+#[test]
+fn nothing_that_an_account_is_called_becomes_markup() {
+    let hostile = r#""><script>alert(1)</script><img src=x onerror='a'>&"#;
+    let mut row = account(hostile, 100, Some(Cause::ScopeMissing));
+    row.app = "<b>main</b>".into();
+    row.last_failure = Some(Arc::new(Evidence {
+        code: Some("<i>code</i>".into()),
+        log_id: Some("</td>".into()),
+        ..Evidence::of(Cause::ScopeMissing, NOON)
+    }));
+    row.token.as_mut().unwrap().missing_scopes = 1;
+    let mut snapshot = snapshot([row]);
+    snapshot.apps.push(AppView {
+        name: "<b>main</b>".into(),
+        provider: "tiktok".into(),
+        scopes: ["<u>scope</u>".into()].into(),
+        frozen: Some((Cause::AppCredentialsRejected, NOON)),
+    });
+    let html = html(&snapshot, "q=%22%3E%3Cscript%3E");
+    for markup in ["<script", "<img", "<b>", "<i>", "<u>", "&\"", "log id <code></td>"] {
+        assert!(!html.contains(markup), "{markup}");
+    }
+    assert!(html.contains("&lt;script&gt;alert(1)"), "the name itself is shown");
+    assert!(
+        html.contains(r#"value="&quot;&gt;&lt;script&gt;""#),
+        "the search field shows the search"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_on_the_page() {
+    let config = ConfigState { at: NOON, errors: vec!["config.yaml:7: unknown key `aps`".into()] };
+    let html = render(&snapshot([]), &config, &Filter::default(), NOON).unwrap();
+    assert!(html.contains("config.yaml:7: unknown key `aps`"));
+}
+
+#[test]
+fn an_empty_fleet_an_unread_store_and_a_filter_without_matches_say_so() {
+    let cases = [
+        (snapshot([]), "", "holds no account yet"),
+        (Snapshot::empty(NOON), "", "has not been read yet"),
+        (snapshot([account("a", 1, None)]), "q=zzz", "No account matches"),
+    ];
+    for (snapshot, query, expected) in cases {
+        assert!(html(&snapshot, query).contains(expected), "{expected}");
+    }
+}
+
+#[test]
+fn durations_are_said_in_their_two_largest_units() {
+    let cases = [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (86_399, "23 h 59 min"),
+        (86_400 * 60 + 7200, "60 d 2 h"),
+        (86_400 + 59, "1 d"),
+    ];
+    for (seconds, expected) in cases {
+        assert_eq!(span(seconds), expected);
+    }
+    assert_eq!(thousands(1_234_567), "1,234,567");
+    assert_eq!(thousands(999), "999");
+}

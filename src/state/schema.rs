@@ -1,0 +1,196 @@
+//! The tables, and how a connection to them is opened.
+//!
+//! Only what a PostgreSQL schema can say as well: the same tables will lie there.
+
+use super::{
+    directory,
+    seal::KeyId,
+    writer::{RESTORE, Refusal},
+};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::{path::Path, time::Duration};
+
+/// Opens the database, makes the tables when it is new, and checks that it is ours.
+pub(super) fn open(path: &Path, key_id: KeyId) -> Result<Connection, Refusal> {
+    if !path.exists() {
+        // Made here and not by SQLite: the files beside it inherit its mode.
+        let made =
+            directory::private_file(path).and_then(|_| directory::sync(directory::parent(path)));
+        made.map_err(|error| Refusal::Unavailable(format!("cannot make the file: {error}")))?;
+    }
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let reason = "this file system has no shared memory; put state on a local disk";
+        return Err(Refusal::Unavailable(reason.to_owned()));
+    }
+    // Durable before it is answered, on power loss too: a rotated token exists nowhere else.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    create_or_check(&mut connection, key_id)?;
+    Ok(connection)
+}
+
+fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Refusal> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute(
+            "INSERT INTO meta VALUES ('schema_version', ?1), ('key_id', ?2), ('probe', 0)",
+            (SCHEMA_VERSION, key_id_number(key_id)),
+        )?;
+        return Ok(transaction.commit()?);
+    }
+    check(&transaction, key_id)
+}
+
+fn check(connection: &Connection, key_id: KeyId) -> Result<(), Refusal> {
+    let damaged = |reason: String| Err(Refusal::Damaged(reason));
+    let Some(version) = meta(connection, "schema_version") else {
+        return damaged(format!("this is not our state; name another directory, or {RESTORE}"));
+    };
+    if version > SCHEMA_VERSION {
+        return damaged(format!(
+            "its schema has version {version}, this program knows up to {SCHEMA_VERSION}; run the newer program, or {RESTORE}"
+        ));
+    }
+    if meta(connection, "key_id") != Some(key_id_number(key_id)) {
+        return damaged(format!(
+            "it was sealed with another key than the key file holds now; bring that key back, or {RESTORE}"
+        ));
+    }
+    Ok(())
+}
+
+/// `None` when there is no such row, or no such table.
+fn meta(connection: &Connection, name: &str) -> Option<i64> {
+    connection
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+        .optional()
+        .ok()
+        .flatten()
+}
+
+fn key_id_number(key_id: KeyId) -> i64 {
+    i64::from(u32::from_be_bytes(key_id))
+}
+
+/// Rises with every change of [`TABLES`].
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long another process on the same state may hold the write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Instants are Unix seconds, fingerprints the bits of their hash, words the labels that metrics use too.
+const TABLES: &str = "
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row per lease that was taken and not given back. An epoch is never used twice.
+CREATE TABLE lease (
+    epoch      INTEGER PRIMARY KEY AUTOINCREMENT,
+    provider   TEXT NOT NULL,
+    account    TEXT NOT NULL,
+    holder     BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    UNIQUE (provider, account)
+) STRICT;
+
+-- sealed: room for the result from the start, the result once there is one (then result is its fingerprint).
+CREATE TABLE journal (
+    entry        INTEGER PRIMARY KEY AUTOINCREMENT,
+    provider     TEXT NOT NULL,
+    account      TEXT NOT NULL,
+    old          INTEGER NOT NULL,
+    spending     INTEGER NOT NULL,
+    requested_at INTEGER NOT NULL,
+    over_at      INTEGER NOT NULL,
+    probed       INTEGER NOT NULL DEFAULT 0,
+    orphan       INTEGER NOT NULL DEFAULT 0,
+    result       INTEGER,
+    sealed       BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX journal_open ON journal (provider, account) WHERE orphan = 0;
+CREATE INDEX journal_orphans ON journal (provider, account) WHERE orphan = 1;
+
+CREATE TABLE memory (
+    provider           TEXT NOT NULL,
+    account            TEXT NOT NULL,
+    token              INTEGER,
+    renewable_by       INTEGER,
+    issued_at          INTEGER,
+    expires_at         INTEGER,
+    refresh_expires_at INTEGER,
+    missing_scopes     INTEGER,
+    told_since         INTEGER,
+    last_refresh_at    INTEGER,
+    cause              TEXT,
+    cause_since        INTEGER,
+    told               TEXT,
+    failed_in_a_row    INTEGER NOT NULL,
+    not_before         INTEGER,
+    PRIMARY KEY (provider, account)
+) STRICT, WITHOUT ROWID;
+
+-- Open incidents only.
+CREATE TABLE incident (
+    incident INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject  TEXT NOT NULL,
+    cause    TEXT NOT NULL,
+    UNIQUE (subject, cause)
+) STRICT;
+
+-- One row per recipient. stage: owed, sent, given_up, withdrawn.
+CREATE TABLE outbox (
+    mail       INTEGER PRIMARY KEY AUTOINCREMENT,
+    incident   INTEGER NOT NULL,
+    recipient  INTEGER NOT NULL,
+    subject    TEXT NOT NULL,
+    resolved   INTEGER NOT NULL,
+    stage      TEXT NOT NULL,
+    address    BLOB NOT NULL,
+    notice     TEXT NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    in_doubt   INTEGER NOT NULL DEFAULT 0,
+    due_at     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX outbox_incident ON outbox (incident);
+CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
+CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_on_the_disk_and_a_deleted_record_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("state.db"), [1; 4]).unwrap();
+        // 2 is FULL.
+        for (name, expected) in [("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 1)] {
+            let value: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            assert_eq!(value, expected, "{name}");
+        }
+        let mode: String =
+            connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn opening_an_old_file_again_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        drop(open(&path, [1; 4]).unwrap());
+        let before = std::fs::read(&path).unwrap();
+        drop(open(&path, [1; 4]).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}

@@ -1,0 +1,333 @@
+//! The configuration file as a person meets it: what a right one becomes, and what a wrong one is told.
+//!
+//! To add a wrong file, put it into `tests/config/` as `invalid-*.yaml`, run with `UPDATE_EXPECT=1`, and
+//! read the message that was written beside it as the person who made that mistake would.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare itself has failed")]
+
+use oauth_keepalive::{
+    config::{self, Loaded, Problems},
+    core::Secret,
+    providers::Endpoints,
+    secrets::SecretRef,
+    stores::{self, sqlite},
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const PROVIDERS: [&str; 3] = ["oauth2", "tiktok", "x"];
+
+const MINIMAL: &str = "\
+store: {kind: file, path: tokens.yaml}
+apps:
+  - {name: main, provider: tiktok, client_id: invented-id, client_secret_file: secret}
+";
+
+#[test]
+fn every_wrong_file_is_told_what_to_do() {
+    let mut names: Vec<_> = fs::read_dir("tests/config")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 30, "{} wrong files", names.len());
+    let mut differing = Vec::new();
+    for path in names {
+        let told = match config::load_knowing(&path, &PROVIDERS) {
+            Ok(_) => panic!("{} was accepted", path.display()),
+            Err(problems) => {
+                told_well(&path, &problems);
+                format!("{problems}\n")
+            }
+        };
+        let expectation = path.with_extension("txt");
+        if env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&expectation, &told).unwrap();
+        }
+        let expected = fs::read_to_string(&expectation).unwrap_or_default();
+        if told != expected {
+            differing.push(format!("{}:\n{told}--- expected:\n{expected}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+/// What holds for every message, whatever it says.
+fn told_well(path: &Path, problems: &Problems) {
+    let name = path.display().to_string();
+    assert!(!problems.0.is_empty(), "{name}");
+    for problem in &problems.0 {
+        let sentence = problem.sentence();
+        assert!(problem.place.line.is_some(), "no line: {sentence}");
+        assert!(sentence.starts_with(&format!("{name}:")), "no file: {sentence}");
+        assert!(problem.remedy.len() > 5, "no remedy: {sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+        let text = problem.to_string();
+        for marker in ["hunter2", "someone@"] {
+            assert!(!text.contains(marker), "{name} shows a secret or an address:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_minimal_file_gets_every_default_and_no_warning() {
+    let directory = folder(&[("secret", "invented\n")]);
+    let Loaded { settings, warnings } = load(&directory, MINIMAL).unwrap();
+    assert_eq!(warnings, []);
+    let app = &settings.apps[0];
+    assert_eq!((&*app.name, &*app.provider, &*app.client_id), ("main", "tiktok", "invented-id"));
+    assert_eq!(app.client_secret, Some(SecretRef::File(directory.path().join("secret"))));
+    assert_eq!(app.endpoints, Endpoints::default());
+    assert!(app.default_for_provider, "the only app of its provider");
+    assert_eq!(stores::place_of(&settings.store), directory.path().join("tokens.yaml"));
+    assert_eq!(settings.state.directory, directory.path().join("state"));
+    assert_eq!(settings.http.total_deadline, Duration::from_secs(10));
+    assert!(settings.delivery.smtp.is_none());
+    assert!(settings.server.reports.is_none());
+}
+
+#[test]
+fn the_example_loads_as_it_is_and_says_what_the_code_says() {
+    let directory = folder(&[("secrets/tiktok", "invented\n")]);
+    let example = fs::read_to_string("config.example.yaml").unwrap();
+    let example = load(&directory, &example).unwrap();
+    assert_eq!(example.warnings, []);
+    let bare = load(
+        &directory,
+        "store: {kind: sqlite, path: ./tokens.db}\n\
+         apps: [{name: tiktok, provider: tiktok, client_id: my-client-key, \
+         client_secret_file: ./secrets/tiktok}]\n",
+    )
+    .unwrap();
+    assert_eq!(format!("{:#?}", example.settings), format!("{:#?}", bare.settings));
+}
+
+#[test]
+fn a_file_from_a_windows_editor_reads_like_any_other() {
+    let directory = folder(&[("secret", "invented\n")]);
+    let bare = load(&directory, MINIMAL).unwrap().settings;
+    let windows = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+    let windows = load(&directory, &windows).unwrap().settings;
+    assert_eq!(format!("{windows:#?}"), format!("{bare:#?}"));
+}
+
+#[test]
+fn a_key_without_a_value_means_its_default() {
+    let directory = folder(&[("secret", "invented\n")]);
+    let blank = "\
+refresh:
+http: {total_deadline: , ca_file: , in_flight_per_app_max: ~}
+mail: {enabled: , operator: , owners: null, smtp: {tls: , port: }}
+server: {listen: }
+metrics:
+  # per_account: false
+state: {directory: ~}
+";
+    let bare = load(&directory, MINIMAL).unwrap().settings;
+    let blank = load(&directory, &format!("{MINIMAL}{blank}")).unwrap().settings;
+    assert_eq!(format!("{blank:#?}"), format!("{bare:#?}"));
+}
+
+#[test]
+fn a_full_file_becomes_what_it_says() {
+    let directory = folder(&[("secret", "invented\n"), ("ca.pem", "x"), ("key", "x")]);
+    let text = "\
+store:
+  kind: sqlite
+  path: /srv/publisher/app.db
+  poll_every: 1m
+  busy_timeout: 2s
+  table: social_accounts
+  columns:
+    account: id
+    provider_name: x
+    access_token: token
+    expires_at: ends
+    issued_at: {name: made, unit: text}
+    status: {name: state, connected: 1, needs_reconnect: 0}
+apps:
+  - name: a
+    provider: x
+    client_id: 7123456789012345678
+    client_secret_env: PATH
+    scopes: [tweet.read, tweet.write]
+    endpoints: {token: 'http://127.0.0.1:9000/token', probe: 'https://api.example.com/me'}
+  - {name: b, provider: oauth2, client_id: 007, endpoints: {token: 'https://login.example.com/t'}}
+refresh: {due_after: 0.5, backoff_first: 500ms, backoff_max: 1h, assumed_life: 1d, in_flight_max: 8}
+http: {ca_file: ca.pem, proxy: 'http://proxy:3128'}
+mail:
+  enabled: true
+  from: Keepalive <keepalive@example.com>
+  operator: [ops@example.com]
+  owners: [{accounts: x/brand-*, to: someone@example.com}]
+  external_url: https://keepalive.example.com/
+  smtp: {host: localhost, port: 25, tls: none, username: me, password_file: secret}
+server: {listen: '[::1]:0', enable_reload: true}
+reports: {enabled: true, listen: '127.0.0.1:0', secret_file: secret}
+metrics: {per_account: false}
+state: {directory: /var/lib/keepalive, key_file: key}
+";
+    let settings = load(&directory, text).unwrap().settings;
+    let stores::Settings::Sqlite(store) = &settings.store else { panic!("{:?}", settings.store) };
+    assert_eq!(store.path, Path::new("/srv/publisher/app.db"));
+    assert_eq!(store.table, "social_accounts");
+    assert_eq!(store.columns.provider, sqlite::ProviderColumn::Fixed("x".to_owned()));
+    assert_eq!(store.columns.refresh_token, None, "what a column map does not name is not there");
+    let ends = store.columns.expires_at.as_ref().unwrap();
+    assert_eq!((&*ends.name, ends.unit), ("ends", sqlite::TimeUnit::UnixSeconds));
+    assert_eq!(store.columns.issued_at.as_ref().unwrap().unit, sqlite::TimeUnit::Text);
+    assert_eq!(store.columns.status.as_ref().unwrap().needs_reconnect, "0");
+    assert_eq!(settings.apps[0].client_id, "7123456789012345678", "digit for digit");
+    assert_eq!(settings.apps[1].client_id, "007");
+    assert_eq!(settings.apps[0].client_secret, Some(SecretRef::Env("PATH".to_owned())));
+    assert_eq!(settings.refresh.backoff_first, Duration::from_millis(500));
+    assert_eq!(settings.refresh.assumed_life, Duration::from_secs(24 * 60 * 60));
+    let mail = &settings.delivery;
+    assert_eq!(mail.external_url.as_deref(), Some("https://keepalive.example.com"));
+    assert_eq!(mail.owners[0].to, Secret::new("someone@example.com".to_owned()));
+    let smtp = mail.smtp.as_ref().unwrap();
+    assert_eq!(smtp.login.as_ref().unwrap().0, "me");
+    assert_eq!(settings.server.reports.as_ref().unwrap().listen.port(), 0);
+    assert!(!settings.metrics.per_account);
+    assert_eq!(settings.state.key_file, Some(directory.path().join("key")));
+    assert!(!format!("{settings:?}").contains("@example.com"), "Debug shows no address");
+}
+
+#[test]
+fn dangerous_pairs_are_warned_of() {
+    let files = [("secret", "invented\n"), ("state/key", "x")];
+    let app = "name: main, provider: tiktok, client_id: invented-id, client_secret_file: secret";
+    let cases = [
+        ("refresh: {in_flight_max: 64}\nhttp: {in_flight_per_app_max: 2}", "refresh.in_flight_max"),
+        ("refresh: {danger: 0.01}", "refresh.danger"),
+        ("refresh: {backoff_max: 40m}", "refresh.backoff_max"),
+        ("state: {key_file: state/key}", "state.key_file"),
+        ("server: {listen: '0.0.0.0:8640', enable_reload: true}", "server.enable_reload"),
+        ("reports: {enabled: true, listen: '0.0.0.0:8641', secret_file: secret}", "reports.listen"),
+        (
+            "mail: {owners: [{accounts: '*', to: a@b.example}, {accounts: x/y, to: c@d.example}]}",
+            "mail.owners[1].accounts",
+        ),
+    ];
+    for (text, key) in cases {
+        let directory = folder(&files);
+        let text = format!("store: {{kind: file, path: t.yaml}}\napps: [{{{app}}}]\n{text}\n");
+        let warnings = load(&directory, &text).unwrap().warnings;
+        let keys: Vec<_> = warnings.iter().map(|warning| warning.place.key.to_string()).collect();
+        assert_eq!(keys, [key], "{text}");
+        assert!(warnings[0].sentence().contains(": warning: "), "{}", warnings[0]);
+        assert!(warnings[0].place.line.unwrap() >= 3, "{}", warnings[0]);
+    }
+    let directory = folder(&files);
+    let two = "store: {kind: file, path: t.yaml}\napps:\n\
+               - {name: a, provider: x, client_id: a}\n- {name: b, provider: x, client_id: b}\n";
+    let warnings = load(&directory, two).unwrap().warnings;
+    assert!(warnings[0].what.contains("no app is the default of `x`"), "{warnings:?}");
+    let slow = "store: {kind: file, path: t.yaml, poll_every: 20m}\n";
+    let warnings = load(&directory, slow).unwrap().warnings;
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.place.key.to_string()).collect();
+    assert_eq!(keys, ["apps", "store.poll_every"]);
+}
+
+#[test]
+fn a_secret_file_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = folder(&[("secret", "invented\n")]);
+    for (mode, warned) in [(0o644, true), (0o640, false), (0o600, false)] {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(directory.path().join("secret"), permissions).unwrap();
+        let warnings = load(&directory, MINIMAL).unwrap().warnings;
+        assert_eq!(!warnings.is_empty(), warned, "{mode:o}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = directory.path().join("long.yaml");
+    fs::write(&long, vec![b' '; usize::try_from(config::BYTES_MAX).unwrap() + 1]).unwrap();
+    let binary = directory.path().join("binary.yaml");
+    fs::write(&binary, b"store:\n  path: \xff\n").unwrap();
+    let cases: [(PathBuf, &str); 4] = [
+        (directory.path().join("absent.yaml"), "absent.yaml: no such file; correct the path"),
+        (
+            directory.path().to_owned(),
+            ": this is a directory, expected a file; name the file in it",
+        ),
+        (long, "long.yaml: longer than 1048576 bytes"),
+        (binary, "binary.yaml:2: not UTF-8 text; save the file as UTF-8"),
+    ];
+    for (path, message) in cases {
+        let problems = config::load_knowing(&path, &PROVIDERS).unwrap_err();
+        assert!(problems.to_string().contains(message), "{problems}");
+    }
+}
+
+#[test]
+fn brackets_without_end_are_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    for bracket in ["[", "{a: ", "- ", "? "] {
+        fs::write(&path, bracket.repeat(200_000)).unwrap();
+        let started = Instant::now();
+        let problems = config::load_knowing(&path, &PROVIDERS).unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(2), "{bracket}: {:?}", started.elapsed());
+        assert_eq!(problems.0.len(), 1, "{problems}");
+    }
+}
+
+/// People paste secrets where they do not belong, and mistype around them.
+#[test]
+fn no_slip_of_the_fingers_makes_a_message_show_a_secret() {
+    let directory = folder(&[]);
+    let text = "\
+store: {kind: file, path: t.yaml, password: hunter2}
+apps:
+  - name: main
+    client_id: id
+    client_secret: hunter2
+    client_secret_env: hunter2
+mail:
+  operator: [hunter2@example.com]
+  from: 'hunter2'
+  smtp: {host: h, username: hunter2, password: \"hunter2\"}
+";
+    let secret = |at: usize| {
+        text.match_indices("hunter2").any(|(from, _)| (from + 1..from + 7).contains(&at))
+    };
+    for at in (0..text.len()).filter(|at| !secret(*at)) {
+        let (before, after) = text.split_at(at);
+        let without = after.get(1..).unwrap_or_default();
+        let slips = ["", ":", "\n", "\t", "'", "{", "#", ": "];
+        let slips = slips.iter().map(|slip| format!("{before}{slip}{after}"));
+        for text in slips.chain([format!("{before}{without}")]) {
+            if let Err(problems) = load(&directory, &text) {
+                assert!(!problems.to_string().contains("hunter2"), "{text}\n---\n{problems}");
+            }
+        }
+    }
+}
+
+/// A folder with these files, readable by us alone.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    directory
+}
+
+fn load(directory: &TempDir, text: &str) -> Result<Loaded, Problems> {
+    let path = directory.path().join("config.yaml");
+    fs::write(&path, text).unwrap();
+    config::load_knowing(&path, &PROVIDERS)
+}

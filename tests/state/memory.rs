@@ -1,0 +1,124 @@
+//! Account memory, and how calls share a commit.
+
+use super::*;
+
+fn full(name: &str) -> Memory {
+    Memory {
+        id: AccountId::new("tiktok", name),
+        token: Some(TokenFacts {
+            token: Fingerprint::from_hash(u64::MAX - 1),
+            renewable_by: Some(Fingerprint::from_hash(9)),
+            issued_at: at(1),
+            expires_at: Some(at(2)),
+            refresh_expires_at: Some(Timestamp::MAX),
+            missing_scopes: u32::MAX,
+        }),
+        told_since: None,
+        last_refresh_at: Some(at(3)),
+        cause: Some(Cause::RotationLost),
+        cause_since: Some(at(4)),
+        told: Some(Cause::ScopeMissing),
+        failed_in_a_row: u16::MAX,
+        not_before: Some(at(5)),
+    }
+}
+
+fn bare(name: &str) -> Memory {
+    Memory {
+        id: AccountId::new("tiktok", name),
+        token: None,
+        told_since: Some(at(0)),
+        last_refresh_at: None,
+        cause: None,
+        cause_since: None,
+        told: None,
+        failed_in_a_row: 0,
+        not_before: None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_comes_back_sorted_and_unchanged() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.remember(vec![full("b"), bare("a")]).await.unwrap();
+    state.shut().await;
+    let state = open(&folder).await;
+    assert_eq!(state.memories().await.unwrap(), [bare("a"), full("b")]);
+}
+
+#[tokio::test]
+async fn the_last_word_on_an_account_replaces_every_part_of_the_one_before() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.remember(vec![full("a"), bare("b")]).await.unwrap();
+    state.remember(vec![bare("a"), full("b")]).await.unwrap();
+    assert_eq!(state.memories().await.unwrap(), [bare("a"), full("b")]);
+}
+
+#[tokio::test]
+async fn a_forgotten_account_is_forgotten_and_the_others_are_not() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.remember(vec![full("a"), full("b")]).await.unwrap();
+    let unknown = AccountId::new("tiktok", "unknown");
+    state.forget(vec![AccountId::new("tiktok", "a"), unknown]).await.unwrap();
+    assert_eq!(state.memories().await.unwrap(), [full("b")]);
+}
+
+#[tokio::test]
+async fn a_thousand_calls_at_once_are_a_handful_of_commits() {
+    let folder = folder();
+    let state = open(&folder).await;
+    let before = state.commits();
+    let calls: Vec<_> = (0..1_000)
+        .map(|number| {
+            let state = state.clone();
+            tokio::spawn(async move { state.remember(vec![bare(&number.to_string())]).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let commits = state.commits() - before;
+    assert!(commits < 100, "{commits} commits");
+    assert_eq!(state.memories().await.unwrap().len(), 1_000);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_does_not_harm_its_neighbours_in_the_commit() {
+    let folder = folder();
+    let state = open(&folder).await;
+    intended(&state, &ann()).await;
+    let lease = lease(&state, &ann()).await;
+    let (intent, before) = (intent(), state.commits());
+    let (one, refused, two) = tokio::join!(
+        state.remember(vec![bare("a")]),
+        state.intend(&lease, &intent),
+        state.remember(vec![bare("b")]),
+    );
+    assert!(matches!(refused, Err(Error::EntryOpen { .. })));
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(state.memories().await.unwrap().len(), 2);
+    assert!(state.commits() - before <= 2, "they were not together");
+}
+
+#[tokio::test]
+async fn what_was_begun_is_done_although_the_caller_went_away() {
+    let folder = folder();
+    let state = open(&folder).await;
+    let mut call = Box::pin(state.remember(vec![bare("a")]));
+    assert!(futures_poll_once(&mut call).await);
+    drop(call);
+    state.shut().await;
+    assert_eq!(open(&folder).await.memories().await.unwrap().len(), 1);
+}
+
+/// True when the future is not ready after one poll.
+async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> bool {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
+    })
+    .await
+}

@@ -1,0 +1,221 @@
+//! Incidents and their mails.
+
+use super::*;
+
+pub(crate) fn firing() -> Notice {
+    let mut evidence = Evidence::of(Cause::ConsentRevoked, at(90));
+    evidence.code = Some("access_token_invalid".into());
+    evidence.log_id = Some("2026".into());
+    evidence.status = Some(401);
+    evidence.retry_after = Some(Duration::from_secs(7));
+    Notice {
+        subject: Subject::Account(ann()),
+        cause: Cause::ConsentRevoked,
+        change: Change::Firing,
+        audience: Audience::Owner,
+        since: at(90),
+        at: at(100),
+        expires_at: Some(at(900)),
+        evidence: Some(Arc::new(evidence)),
+        missing_scopes: vec!["video.publish".into()],
+        accounts: 1,
+    }
+}
+
+fn over(change: Change) -> Notice {
+    Notice { change, at: at(200), ..firing() }
+}
+
+fn owners() -> Vec<Secret> {
+    ["one@example.org", "two@example.org", "one@example.org"]
+        .map(|address| Secret::new(address.to_owned()))
+        .into()
+}
+
+async fn owed(state: &State) -> Vec<Owed> {
+    state.owed(at(1_000), 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_incident_fires_once_and_owes_one_mail_per_address() {
+    let folder = folder();
+    let state = open(&folder).await;
+    assert!(state.fire(&firing(), owners()).await.unwrap());
+    assert!(!state.fire(&firing(), owners()).await.unwrap());
+    state.shut().await;
+
+    let state = open(&folder).await;
+    assert!(!state.fire(&firing(), owners()).await.unwrap());
+    let mails = owed(&state).await;
+    let to: Vec<_> = mails.iter().map(|mail| mail.to.expose()).collect();
+    assert_eq!(to, ["one@example.org", "two@example.org"]);
+    assert!(mails.iter().all(|mail| mail.notice == firing() && mail.thread_key.is_none()));
+    assert_eq!(state.outbox().await.unwrap(), (Some(at(100)), 2));
+}
+
+#[tokio::test]
+async fn another_cause_or_subject_is_another_incident() {
+    let folder = folder();
+    let state = open(&folder).await;
+    let bob = AccountId::new("tiktok", "bob");
+    for notice in [
+        firing(),
+        Notice { cause: Cause::ScopeMissing, ..firing() },
+        Notice { subject: Subject::Account(bob), ..firing() },
+        Notice { subject: Subject::App("tiktok/ann".into()), ..firing() },
+        Notice { subject: Subject::Store, evidence: None, ..firing() },
+        Notice { subject: Subject::Host, audience: Audience::Operator, ..firing() },
+    ] {
+        assert!(state.fire(&notice, owners()).await.unwrap(), "{}", notice.subject);
+        assert_eq!(owed(&state).await.last().unwrap().notice, notice);
+    }
+}
+
+#[tokio::test]
+async fn everybody_who_was_told_hears_of_the_end_in_the_same_thread() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), owners()).await.unwrap();
+    let first = owed(&state).await;
+    for mail in &first {
+        state.sent(mail.row, at(110)).await.unwrap();
+    }
+    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert!(state.resolve(&over(Change::Resolved)).await.unwrap());
+    assert!(!state.resolve(&over(Change::Resolved)).await.unwrap());
+    let second = owed(&state).await;
+    assert_eq!(second.len(), 2);
+    for (first, second) in first.iter().zip(&second) {
+        assert_eq!(second.thread_key.as_ref(), Some(&first.message_key));
+        assert_eq!(second.notice, over(Change::Resolved));
+        assert_eq!(second.to, first.to);
+        state.sent(second.row, at(210)).await.unwrap();
+    }
+    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+}
+
+#[tokio::test]
+async fn a_mail_that_never_left_is_withdrawn_with_its_end() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), owners()).await.unwrap();
+    let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
+    state.sent(one.row, at(110)).await.unwrap();
+    state.postpone(two.row, at(150)).await.unwrap();
+    assert!(state.resolve(&over(Change::Resolved)).await.unwrap());
+    let left = owed(&state).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].to, one.to);
+}
+
+#[tokio::test]
+async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end() {
+    for (name, certain) in [("sent", true), ("perhaps", false)] {
+        let folder = folder();
+        let state = open(&folder).await;
+        state.fire(&firing(), owners()).await.unwrap();
+        let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
+        state.resolve(&over(Change::Resolved)).await.unwrap();
+        assert!(owed(&state).await.is_empty(), "{name}");
+        match certain {
+            true => state.sent(one.row, at(210)).await.unwrap(),
+            false => state.postpone_in_doubt(one.row, at(210)).await.unwrap(),
+        }
+        state.postpone(two.row, at(210)).await.unwrap();
+        let left = owed(&state).await;
+        assert_eq!(left.len(), 1, "{name}");
+        assert_eq!(left[0].notice, over(Change::Resolved), "{name}");
+        assert_eq!(left[0].thread_key.as_ref(), Some(&one.message_key), "{name}");
+        assert_eq!(left[0].to, one.to, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
+    let mail = owed(&state).await.remove(0);
+    state.postpone_in_doubt(mail.row, at(120)).await.unwrap();
+    // Certain of the second attempt, still not of the first.
+    state.postpone(mail.row, at(130)).await.unwrap();
+    state.resolve(&over(Change::Resolved)).await.unwrap();
+    let left = owed(&state).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].notice.change, Change::Resolved);
+}
+
+#[tokio::test]
+async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), owners()).await.unwrap();
+    let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
+    state.sent(one.row, at(110)).await.unwrap();
+    assert!(state.resolve(&over(Change::Withdrawn)).await.unwrap());
+    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    state.sent(two.row, at(210)).await.unwrap();
+    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert!(!state.resolve(&over(Change::Withdrawn)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_mail_that_was_given_up_is_owed_no_end() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), owners()).await.unwrap();
+    for mail in owed(&state).await {
+        state.give_up(mail.row, at(110)).await.unwrap();
+    }
+    assert!(owed(&state).await.is_empty());
+    state.resolve(&over(Change::Resolved)).await.unwrap();
+    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+}
+
+#[tokio::test]
+async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
+    assert!(state.owed(at(99), 10).await.unwrap().is_empty());
+    let first = state.owed(at(100), 10).await.unwrap().remove(0);
+    state.postpone(first.row, at(160)).await.unwrap();
+    assert_eq!(state.outbox().await.unwrap(), (Some(at(160)), 1));
+    assert!(state.owed(at(159), 10).await.unwrap().is_empty());
+    let second = state.owed(at(160), 10).await.unwrap().remove(0);
+    assert_eq!((first.attempts, second.attempts), (0, 1));
+    assert_eq!(first.message_key, second.message_key);
+}
+
+#[tokio::test]
+async fn no_two_mails_share_a_key_and_no_key_shows_an_address() {
+    let folder = folder();
+    let state = open(&folder).await;
+    let mut keys = std::collections::BTreeSet::new();
+    let mut mails = 0;
+    for _ in 0..3 {
+        state.fire(&firing(), owners()).await.unwrap();
+        for end in [false, true] {
+            for mail in owed(&state).await {
+                assert!(mail.message_key.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                keys.insert(mail.message_key);
+                mails += 1;
+                state.sent(mail.row, at(110)).await.unwrap();
+            }
+            if !end {
+                state.resolve(&over(Change::Resolved)).await.unwrap();
+            }
+        }
+    }
+    assert_eq!((mails, keys.len()), (12, 12));
+}
+
+#[tokio::test]
+async fn no_more_mails_are_handed_out_than_were_asked_for() {
+    let folder = folder();
+    let state = open(&folder).await;
+    state.fire(&firing(), owners()).await.unwrap();
+    let mails = state.owed(at(1_000), 1).await.unwrap();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].to.expose(), "one@example.org");
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this Debian machine lacks. Safe to run again: what is there stays as it is.
+#
+#   tests/tools.sh             what tests/run needs
+#   tests/tools.sh cargo-deny  that, and cargo-deny in .tools/bin (only .ci/run needs it)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+CARGO_DENY_VERSION=0.20.2
+
+main() {
+    debian_packages
+    python_venv
+    case "${1:-}" in
+        '') ;;
+        cargo-deny) cargo_deny ;;
+        *) fail "unknown tool: $1" ;;
+    esac
+}
+
+# Each line: a command that must exist and the package that brings it.
+debian_packages() {
+    local missing=() command package
+    while read -r command package; do
+        command -v "$command" >/dev/null || missing+=("$package")
+    done <<'PACKAGES'
+prometheus prometheus
+promtool prometheus
+amtool prometheus-alertmanager
+chromium chromium
+curl curl
+openssl openssl
+python3 python3
+cc build-essential
+PACKAGES
+    # Without this module `python3 -m venv` exists and fails half-way.
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    if ((${#missing[@]} == 0)); then
+        echo "Debian packages: all there"
+        return
+    fi
+    command -v apt-get >/dev/null || fail "missing and no apt-get to install it: ${missing[*]}"
+    echo "Debian packages: installing ${missing[*]}"
+    as_root apt-get update -qq
+    without_services env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Debian's Prometheus packages start their servers when they are installed. We want the programs only: exit code 101
+# of policy-rc.d is Debian's word for "do not start anything".
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        as_root "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+    local code=0
+    as_root "$@" || code=$?
+    as_root rm -f "$policy"
+    return "$code"
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        command -v sudo >/dev/null || fail "needs root or sudo for: $*"
+        sudo "$@"
+    fi
+}
+
+# The packages and their versions stand in that script, because the Rust tests call it too.
+python_venv() {
+    local python
+    python=$(tests/servers/venv.sh) || fail "the Python packages could not be installed"
+    echo "Python packages: $python"
+}
+
+cargo_deny() {
+    if [ "$(.tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ]; then
+        echo "cargo-deny: there"
+        return
+    fi
+    echo "cargo-deny: building $CARGO_DENY_VERSION"
+    cargo install --quiet --locked --root .tools "cargo-deny@$CARGO_DENY_VERSION"
+}
+
+fail() {
+    echo "tests/tools.sh: $*" >&2
+    exit 1
+}
+
+main "$@"
