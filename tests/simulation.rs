@@ -9,7 +9,7 @@ mod laws;
 #[path = "simulation/world.rs"]
 mod world;
 
-use cast::{DAY, HOUR};
+use cast::DAY;
 use laws::Laws;
 use oauth_keepalive::core::schedule::Policy;
 use std::time::Instant;

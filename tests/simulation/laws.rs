@@ -258,6 +258,7 @@ impl Laws {
 
     pub(crate) fn notice(world: &mut World, notice: &Notice) {
         world.laws.notices += 1;
+        if std::env::var_os("TRACE").is_some() { println!("{} {:?} {:?} {:?}", world.t, notice.subject, notice.cause, notice.change); }
         let key = (notice.subject.clone(), notice.cause);
         let who = match &notice.subject {
             Subject::Account(id) => Some(world.index[id]),
@@ -378,7 +379,8 @@ impl Laws {
                 let cause = account.cause;
                 law!(world, cause.is_none(), "{}: {cause:?}, and its trouble is over for {calm} s\n{account:?}\n{:?} {:?}", person.id, person.entry, person.row);
                 let shown = theirs.token.as_hash();
-                law!(world, shown == ours.number, "{}: shows token {shown}, has {}", person.id, ours.number);
+                let idle = person.entry.is_none();
+                law!(world, shown == ours.number || !idle, "{}: shows token {shown}, has {}\n{account:?}\n{:?} {:?} reached {} trouble {}", person.id, ours.number, person.entry, person.row, person.reached, person.trouble_at);
             }
         }
     }

@@ -427,7 +427,8 @@ impl World {
 
     fn begin_pass(&mut self) {
         if std::mem::replace(&mut self.passing, true) {
-            return;
+            // What changed since its rows were read is for the next pass.
+            return self.soon(5, What::PassBegins);
         }
         self.tell(Input::LoadBegan);
         self.soon(0, What::PassReads { from: 0, seen: Vec::new() });
