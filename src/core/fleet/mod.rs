@@ -470,6 +470,11 @@ fn recall(account: &mut Account, memory: Memory) {
     account.token = Some(known);
     account.cause = memory.cause;
     account.cause_since = memory.cause_since;
+    if memory.cause == Some(Cause::UnsavedToken) {
+        // Only the journal knows whether it still is: the store may have taken the token a moment before
+        // the end, and then no failure of it is left to show.
+        return;
+    }
     account.failed_in_a_row = memory.failed_in_a_row;
     account.not_before = memory.not_before;
     account.verdict = memory.cause.filter(|cause| {
