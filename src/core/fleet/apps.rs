@@ -63,9 +63,16 @@ impl Apps {
         state.next_try_at.filter(|_| state.refusals > 0)
     }
 
-    pub(super) fn has_room(&self, name: &str, in_flight_max: usize, now: Timestamp) -> bool {
+    /// Saving asks nothing of the provider, so it waits for no app to be accepted.
+    pub(super) fn has_room(
+        &self,
+        name: &str,
+        saves: bool,
+        in_flight_max: usize,
+        now: Timestamp,
+    ) -> bool {
         self.by_name.get(name).is_none_or(|state| {
-            if state.refusals == 0 {
+            if saves || state.refusals == 0 {
                 return state.in_flight < in_flight_max;
             }
             state.in_flight == 0 && state.next_try_at.is_none_or(|at| at.has_come(now))

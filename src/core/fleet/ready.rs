@@ -41,18 +41,20 @@ impl Ready {
         self.queues.entry(urgency.app).or_default().insert(place);
     }
 
-    /// The most urgent account among the apps that have room; only one with something to save when
-    /// `only_saves`.
+    /// The most urgent account among the apps that have room for a save or for anything else; only one
+    /// with something to save when `only_saves`.
     pub(super) fn take(
         &mut self,
         only_saves: bool,
-        has_room: impl Fn(&Arc<str>) -> bool,
+        has_room: impl Fn(&Arc<str>, bool) -> bool,
     ) -> Option<AccountId> {
         let (app, place) = self
             .queues
             .iter()
             .filter_map(|(app, queue)| queue.first().map(|first| (app, first)))
-            .filter(|(app, (is_no_save, ..))| !(only_saves && *is_no_save) && has_room(app))
+            .filter(|(app, (is_no_save, ..))| {
+                !(only_saves && *is_no_save) && has_room(app, !*is_no_save)
+            })
             .min_by(|(_, one), (_, other)| one.cmp(other))
             .map(|(app, place)| (Arc::clone(app), place.clone()))?;
         self.queues.get_mut(&app)?.remove(&place);
