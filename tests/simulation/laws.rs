@@ -147,7 +147,7 @@ impl Laws {
         let last_chance = token.grant_ends_at.map_or(NEVER, |end| end - (token.life() as f64 * margin) as i64);
         law!(world, why != "due" || t >= earliest.min(last_chance), "{id}: refreshed {} s after it was issued", t - token.issued_at);
         law!(world, why != "ended" || t >= token.expires_at, "{id}: has not ended");
-        let is_current = person.row.is_some_and(|row| row.number == expected);
+        let is_current = person.row.is_some_and(|row| row.number == expected) && person.current == expected;
         let refused = person.access_dead || !person.alive || t >= token.expires_at;
         law!(world, why != "access_refused" || !is_current || refused, "{id}: nobody refused its access token");
         world.laws.starts.push((t, who, token.expires_at));
@@ -241,7 +241,7 @@ impl Laws {
         let who = world.index[&memory.id];
         let number = memory.token.map_or(0, |token| token.token.as_hash());
         let person = &mut world.people[who];
-        person.torn = false;
+        person.torn &= memory.told.is_some();
         let (reached, id) = (person.reached, person.id.clone());
         let since = person.row.is_some();
         law!(world, number >= reached || !since, "{id}: went back to token {number}, and {reached} reached us");
@@ -266,9 +266,14 @@ impl Laws {
         };
         match notice.change {
             Change::Firing => {
-                let number = who.and_then(|who| world.people[who].row).map_or(0, |row| row.number);
+                let number = match who {
+                    Some(who) => world.people[who].row.map_or(0, |row| row.number),
+                    None => world.t as u64,
+                };
                 let before = world.laws.incidents.insert(key, number);
-                law!(world, before.is_none(), "{}: told twice of {:?}", notice.subject, notice.cause);
+                // Of what all share nothing is remembered; the outbox swallows what it has.
+                let swallowed = before.filter(|_| who.is_none()).is_some_and(|told| told < world.laws.started_at as u64);
+                law!(world, before.is_none() || swallowed, "{}: told twice of {:?}", notice.subject, notice.cause);
                 if let Some(who) = who {
                     Self::may_tell(world, who, notice.cause);
                 }

@@ -320,6 +320,7 @@ impl World {
     }
 
     fn kill(&mut self) {
+        if std::env::var_os("TRACE").is_some() { println!("{} kill", self.t); }
         self.fleet = None;
         self.laws.note_kill();
         let away = if self.dice.chance(100) { self.dice.between(600, 3 * HOUR) } else { self.dice.between(1, 60) };
@@ -362,7 +363,9 @@ impl World {
                 Effect::Notify(notice) => notices.push(notice),
                 Effect::Mark { id, connected } => {
                     let who = self.index[&id];
-                    self.people[who].connected = connected;
+                    let person = &mut self.people[who];
+                    // A row that is not there has no column.
+                    person.connected = connected || person.row.is_none();
                 }
                 Effect::Report(Event::StoreUp { up }) => {
                     self.laws.store_believed = up;
@@ -375,9 +378,11 @@ impl World {
                 Effect::Report(_) => {}
             }
         }
+        if std::env::var_os("TRACE").is_some() { for m in &memories { println!("{} mem {:?}", self.t, m); } }
         let tears = !notices.is_empty()
             && self.plan.rough
             && self.t < self.quiet_from
+            && self.wall_step == 0
             && Laws::will_be_told_again(self, &notices)
             && self.dice.chance(30);
         for notice in notices {
@@ -813,7 +818,7 @@ impl World {
                 self.laws.app_tries_allowed[app] = self.laws.tries_allowed(lasts);
                 self.always(lasts, What::AppMended(app));
             }
-            Hazard::ClockJumps if self.wall_step == 0 => {
+            Hazard::ClockJumps if self.wall_step == 0 && self.fleet.is_some() => {
                 let lasts = self.dice.between(600, 8 * HOUR);
                 let step = if self.dice.chance(500) { DAY } else { -DAY };
                 self.step_clock(step);
@@ -848,6 +853,7 @@ impl World {
                 let person = &mut self.people[who];
                 person.row = None;
                 person.left_at = self.t;
+                person.connected = true;
                 let delay = self.dice.between(HOUR, 6 * DAY);
                 self.always(delay, What::Reconnects { who });
                 self.store_changed();
