@@ -275,7 +275,7 @@ impl Laws {
                 let swallowed = before.filter(|_| who.is_none()).is_some_and(|told| told < world.laws.started_at as u64);
                 law!(world, before.is_none() || swallowed, "{}: told twice of {:?}", notice.subject, notice.cause);
                 if let Some(who) = who {
-                    Self::may_tell(world, who, notice.cause);
+                    Self::may_tell(world, who, notice);
                 }
             }
             Change::Resolved => {
@@ -295,10 +295,10 @@ impl Laws {
         }
     }
 
-    fn may_tell(world: &World, who: usize, cause: Cause) {
+    fn may_tell(world: &World, who: usize, notice: &Notice) {
+        let cause = notice.cause;
         let person = &world.people[who];
         let id = &person.id;
-        let Some(token) = person.ours() else { return };
         let t = world.t;
         match cause {
             Cause::AppCredentialsRejected | Cause::StoreUnreachable | Cause::ClockDrift => {
@@ -308,10 +308,12 @@ impl Laws {
                 law!(world, person.entry.is_some_and(|entry| entry.result.is_some()), "{id}: nothing is unsaved");
             }
             _ if cause.actor() == Actor::Nobody || cause == Cause::Unknown => {
-                let danger = token.expires_at - (token.life() as f64 * world.laws.policy.danger_fraction) as i64;
+                // Of the token that the fleet knows; the store may have a newer one that no pass has found.
+                let end = notice.expires_at.map_or(NEVER, Timestamp::as_unix);
+                let danger = end - (person.kind.life as f64 * world.laws.policy.danger_fraction) as i64;
                 law!(world, t >= danger, "{id}: {cause:?} is told {} s before the danger margin", danger - t);
                 // What a crash or a pass made stale is not judged.
-                let real = !Self::trouble_free_since(world, who, token.issued_at);
+                let real = !Self::trouble_free_since(world, who, end.saturating_sub(person.kind.life));
                 law!(world, real, "{id}: {cause:?} is told, and nothing happened");
             }
             _ => {
