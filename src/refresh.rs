@@ -69,6 +69,7 @@ pub struct Refresher<S, T> {
 
 /// What one attempt works on.
 struct Attempt<'a> {
+    lease: &'a Lease,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
@@ -218,7 +219,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(error) => return blocked_by_state(&error),
         };
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
-        let attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: false };
+        let attempt =
+            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
         self.exchange(attempt, request).await
     }
 
@@ -236,7 +238,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
         let held = self.held.of_entry(id, entry);
-        let mut attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: true };
+        let mut attempt =
+            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }

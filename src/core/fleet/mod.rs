@@ -150,7 +150,10 @@ impl Fleet {
     /// When to call [`Fleet::handle`] with [`Input::Woke`] if nothing happens before.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        let app = self.apps.next_try(|app| self.ready.holds_any(app));
+        // While nothing may begin, the end of what stands in the way is an input, and no app's next try
+        // is worth waking for.
+        let has_room = self.may_spend() && self.flying.len() < self.policy.in_flight_max;
+        let app = has_room.then(|| self.apps.next_try(|app| self.ready.holds_any(app))).flatten();
         let standing = [&self.store, &self.state, &self.wall_clock];
         let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
         self.table.next_recheck().into_iter().chain(app).chain(telling).min()
@@ -295,7 +298,7 @@ impl Fleet {
         while self.flying.len() < self.policy.in_flight_max {
             let per_app = self.policy.in_flight_per_app_max;
             // Nothing is spent while there is nowhere to put what comes back.
-            let only_saves = !(self.store.is_well() && self.state.is_well());
+            let only_saves = !self.may_spend();
             let next = self.ready.take(only_saves, |app| self.apps.has_room(app, per_app, now));
             let Some(id) = next else {
                 return;
@@ -309,6 +312,11 @@ impl Fleet {
                 None => self.note_cause(now, &id, &decision),
             }
         }
+    }
+
+    /// True while what a refresh brings could be kept.
+    const fn may_spend(&self) -> bool {
+        self.store.is_well() && self.state.is_well()
     }
 
     fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {

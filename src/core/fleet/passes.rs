@@ -173,6 +173,10 @@ fn recall(account: &mut Account, memory: Memory) {
     account.last_refresh_at = memory.last_refresh_at;
     account.told = memory.told;
     account.told_since = memory.told_since;
+    // Also when its owner reconnected it meanwhile: what is over must be seen to end, or the publisher's
+    // status column keeps what we wrote there.
+    account.cause = memory.cause;
+    account.cause_since = memory.cause_since;
     let known =
         memory.token.filter(|known| account.token.is_some_and(|seen| seen.token == known.token));
     let Some(known) = known else {
@@ -180,17 +184,20 @@ fn recall(account: &mut Account, memory: Memory) {
     };
     // Our instants are better than the store's: we were there when the token was issued.
     account.token = Some(known);
-    account.cause = memory.cause;
-    account.cause_since = memory.cause_since;
+    if memory.cause == Some(Cause::UnsavedToken) {
+        // Only the journal knows whether it still is: the store may have taken the token a moment before
+        // the end, and then no failure of it is left to show.
+        return;
+    }
     account.failed_in_a_row = memory.failed_in_a_row;
     account.not_before = memory.not_before;
     account.verdict = memory.cause.filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
-    if memory.failed_in_a_row > 0 {
-        if let (Some(cause), Some(since)) = (memory.cause, memory.cause_since) {
-            account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
-        }
+    if memory.failed_in_a_row > 0
+        && let (Some(cause), Some(since)) = (memory.cause, memory.cause_since)
+    {
+        account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
     }
 }
 

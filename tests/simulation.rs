@@ -1,0 +1,111 @@
+//! The pure core lives through months of trouble in seconds.
+
+#[path = "simulation/cast.rs"]
+mod cast;
+#[path = "simulation/dice.rs"]
+mod dice;
+#[path = "simulation/laws.rs"]
+mod laws;
+#[path = "simulation/world.rs"]
+mod world;
+
+use cast::{DAY, HOUR};
+use laws::Laws;
+use oauth_keepalive::core::{fleet::Input, schedule::Policy};
+use std::time::Instant;
+use world::{Plan, World};
+
+/// Tight enough that accounts wait for room.
+fn policy() -> Policy {
+    Policy { in_flight_max: 12, in_flight_per_app_max: 5, ..Policy::default() }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn every_law_holds_through_months_of_trouble() {
+    let seeds: Vec<u64> = match number("SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("SEEDS").unwrap_or(3)).collect(),
+    };
+    let (mut years, mut refreshes, began) = (0.0, 0, Instant::now());
+    for seed in seeds {
+        let plan = Plan {
+            seed,
+            cast: [12, 40, 40, 20],
+            days: 60,
+            rough: true,
+            minted_at_once: false,
+            policy: policy(),
+        };
+        println!("SEED={seed}");
+        let mut world = World::new(plan);
+        world.play(world.began + 60 * DAY);
+        Laws::settled(&mut world);
+        let renewed: u64 = world.people.iter().map(|person| person.refreshes).sum();
+        println!(
+            "  {renewed} refreshes, {} notices, {} restarts",
+            world.laws.notices, world.laws.restarts
+        );
+        years += Laws::years(&world);
+        refreshes += renewed;
+    }
+    println!(
+        "{years:.0} account-years, {refreshes} refreshes in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// All of one kind, nothing goes wrong.
+fn calm(cast: [usize; 4], days: i64, policy: Policy) -> World {
+    World::new(Plan { seed: 1, cast, days, rough: false, minted_at_once: true, policy })
+}
+
+#[test]
+fn accounts_minted_in_one_second_settle_to_twice_the_mean_rate_within_two_periods() {
+    // A triangle of this width is what two draws make of one instant; with the default of a tenth it takes
+    // more periods.
+    let policy = Policy { spread_fraction: 0.3, ..Policy::default() };
+    let life = 2 * HOUR;
+    let mut world = calm([1_500, 0, 0, 0], 1, policy);
+    world.play(world.began + 4 * life);
+    let period = life as f64 * (policy.due_fraction - policy.spread_fraction / 2.0);
+    let slot = 120;
+    let mean = 1_500.0 * slot as f64 / period;
+    let third = world.began + (2.0 * period) as i64;
+    let mut slots = vec![0.0; 60];
+    for (at, ..) in &world.laws.starts {
+        if let Some(count) =
+            usize::try_from((at - third) / slot).ok().and_then(|slot| slots.get_mut(slot))
+        {
+            *count += f64::from(u8::from(*at >= third));
+        }
+    }
+    let busiest = slots.into_iter().fold(0.0, f64::max);
+    assert!(busiest <= 2.0 * mean, "{busiest} in the busiest slot, {mean:.0} in the mean");
+}
+
+#[test]
+fn after_a_long_outage_the_earliest_end_goes_first() {
+    let mut world = World::new(Plan {
+        seed: 1,
+        cast: [300, 0, 0, 0],
+        days: 1,
+        rough: false,
+        minted_at_once: false,
+        policy: policy(),
+    });
+    world.play(world.began + 60);
+    world.store_down_until = world.began + 3 * HOUR;
+    world.laws.shared_trouble(world.t, world.store_down_until);
+    world.tell(Input::Store { up: false });
+    world.play(world.store_down_until);
+    let before = world.laws.starts.len();
+    world.play(world.store_down_until + 1_200);
+    let ends: Vec<i64> =
+        world.laws.starts[before..].iter().take(250).map(|(.., end)| *end).collect();
+    assert!(ends.len() == 250, "{} refreshes after the outage", ends.len());
+    assert!(ends.is_sorted(), "a later end went before an earlier one: {ends:?}");
+}
