@@ -114,7 +114,6 @@ pub struct Refresher<S, T> {
 
 /// What one attempt works on.
 struct Attempt<'a> {
-    lease: &'a Lease,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
@@ -256,8 +255,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(error) => return blocked_by_state(&error),
         };
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
-        let attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
+        let attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: false };
         self.exchange(attempt, request).await
     }
 
@@ -275,8 +273,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
         let held = self.held().get(id).map(|(_, token)| token.clone());
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt { app, id, old, entry, requested_at, over_at, is_probe: true };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }

@@ -160,7 +160,7 @@ impl Evidence {
 
 /// HTTP answers the publisher had from the provider's API, counted since this process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Responses([u32; Responses::CODES.len()]);
+pub struct Responses([u32; Self::CODES.len()]);
 
 impl Responses {
     /// The status codes that are told apart; the last entry is everything else. A fixed list, because

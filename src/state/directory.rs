@@ -75,7 +75,8 @@ pub(super) fn examine(settings: &Settings) -> Result<String, Error> {
     }
     let is_new = !directory.exists();
     // The nearest one that exists: the rest is made at the first start.
-    let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let nearest =
+        directory.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."));
     let access =
         rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     access.map_err(|error| {
