@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CARGO_DENY_VERSION=0.20.2
 
 main() {
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup"
     debian_packages
     python_venv
     case "${1:-}" in
@@ -26,8 +27,6 @@ debian_packages() {
     done <<'PACKAGES'
 prometheus prometheus
 promtool prometheus
-amtool prometheus-alertmanager
-chromium chromium
 curl curl
 openssl openssl
 python3 python3
