@@ -5,6 +5,7 @@ Fails when
 - alerts/, grafana/, docs/ or the README name a metric that the golden scrape does not have,
 - the golden scrape has a family that docs/metrics.md does not list, or lists with another type,
 - an alert or a dashboard asks for a cause that the program does not know, or docs/metrics.md lacks one,
+- an alert or a dashboard asks for an outcome, a code or the like that the golden scrape does not have,
 - an alert lacks its runbook, a test that fires it, or a test in which it stays silent; or a runbook lacks its alert.
 
 Needs nothing but Python. Takes no arguments.
@@ -23,6 +24,8 @@ RUNBOOKS = ROOT / "docs/runbooks"
 RUNBOOK_URL = "https://github.com/oauth-keepalive/oauth-keepalive/blob/main/docs/runbooks/"
 HEALTHY = "none"
 
+# Labels whose values are words of ours, so that a query may not ask for another one.
+FIXED_LABELS = ("token", "code", "outcome", "result", "audience", "change", "reason")
 METRIC = re.compile(r"\b(?:oauth_keepalive|process)_[a-z0-9_]*[a-z0-9]\b")
 RUNBOOK_SECTIONS = ["## What it means", "## What users notice", "## Confirm", "## Mend", "## Silence"]
 
@@ -36,6 +39,7 @@ def main():
         *unknown_metrics(families, samples),
         *undocumented_metrics(families),
         *wrong_causes(),
+        *wrong_label_values(),
         *alerts_without_company(),
     ]
     for complaint in complaints:
@@ -91,7 +95,7 @@ def wrong_causes():
     if len(known) < 2:
         yield f"no causes found in {CAUSES.relative_to(ROOT)}"
     for path in speaking_files():
-        for values in re.findall(r'\bcause=~?\\?"([^"\\]*)\\?"', path.read_text()):
+        for values in re.findall(r'\bcause(?:=~?|!=|!~)\\?"([^"\\]*)\\?"', path.read_text()):
             for cause in values.split("|"):
                 if cause not in known:
                     yield f"{path.relative_to(ROOT)}: the program knows no cause {cause!r}"
@@ -99,6 +103,16 @@ def wrong_causes():
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) | {HEALTHY}
     for cause in sorted(known ^ documented):
         yield f"docs/metrics.md and {CAUSES.relative_to(ROOT)} differ about the cause {cause!r}"
+
+
+def wrong_label_values():
+    scrape = GOLDEN.read_text()
+    for label in FIXED_LABELS:
+        known = set(re.findall(rf'[{{,]{label}="([^"]*)"', scrape))
+        for path in (RULES, *sorted((ROOT / "grafana").glob("*.json"))):
+            for values in re.findall(rf'\b{label}(?:=~?|!=|!~)\\?"([^"\\]*)\\?"', path.read_text()):
+                for value in set(values.split("|")) - known:
+                    yield f"{path.relative_to(ROOT)}: no series of the golden scrape has {label}={value!r}"
 
 
 def alert_names():
