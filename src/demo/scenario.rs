@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::{self, Running},
-    core::Event,
+    core::{Cause, Event},
 };
 use std::{
     collections::BTreeMap,
@@ -225,11 +225,20 @@ impl Play {
         }
     }
 
-    /// The secret is mended soon after its effect has been seen.
+    /// The secret is mended soon after its effect has been seen. Nothing is seen before an account is due,
+    /// so this cannot be counted from the change.
     fn notice(&mut self, event: &Event) {
-        if let (Event::AppFrozen { .. }, Some(mend_at)) = (event, self.mend_at) {
-            self.mend_at = Some(mend_at.min(self.started.elapsed() + MEND_AFTER_FREEZE));
-        }
+        let Some(mend_at) = self.mend_at else { return };
+        let pause = match event {
+            Event::AppFrozen { .. } => MEND_AFTER_FREEZE,
+            Event::RefreshFailed { evidence, .. }
+                if evidence.cause == Cause::AppCredentialsRejected =>
+            {
+                MEND_AFTER_REFUSAL
+            }
+            _ => return,
+        };
+        self.mend_at = Some(mend_at.min(self.started.elapsed() + pause));
     }
 
     async fn until_next_step(&self) {
@@ -423,13 +432,16 @@ const DIGEST_EVERY: Duration = Duration::from_secs(10);
 const SETTLING: Duration = Duration::from_secs(8);
 /// The secret is mended so long after the freeze was seen …
 const MEND_AFTER_FREEZE: Duration = Duration::from_secs(2);
-/// … and at the latest so long after it was changed, or tokens would end before anybody could renew.
-const MEND_AFTER_MAX: Duration = Duration::from_secs(5);
+/// … and at the latest so long after the first refusal, or tokens would end before anybody could renew …
+const MEND_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+/// … or, when nobody was due at all, so long after it was changed.
+const MEND_AFTER_MAX: Duration = Duration::from_secs(12);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Cause;
+    use crate::core::{AccountId, Evidence, Timestamp};
+    use std::sync::Arc;
 
     async fn prepared(directory: &Path) -> Play {
         let stage = Stage::set(directory, ACCOUNTS_MIN).unwrap();
@@ -469,21 +481,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_changed_secret_is_mended_soon_after_the_freeze_and_in_any_case() {
-        for frozen in [true, false] {
+    async fn the_changed_secret_is_mended_soon_after_its_effect_was_seen_and_in_any_case() {
+        let freeze = |cause| Event::AppFrozen { app: "demo".into(), cause };
+        let refusal = |cause| Event::RefreshFailed {
+            id: AccountId::new("tiktok", "brand-01"),
+            evidence: Arc::new(Evidence::of(cause, Timestamp::MIN)),
+            retry_at: None,
+        };
+        let refused = Cause::AppCredentialsRejected;
+        let cases = [
+            (Some(freeze(refused)), 79),
+            (Some(refusal(refused)), 81),
+            (Some(refusal(Cause::ProviderOutage)), 88),
+            (None, 88),
+        ];
+        for (event, mended_at) in cases {
             let folder = tempfile::tempdir().unwrap();
             let mut play = prepared(folder.path()).await;
             assert_eq!(secret_file(&play), wanted_secret(&play));
             reach(&mut play, 75);
             assert_ne!(secret_file(&play), wanted_secret(&play));
-            if frozen {
-                let cause = Cause::AppCredentialsRejected;
-                play.notice(&Event::AppFrozen { app: "demo".into(), cause });
-            }
-            reach(&mut play, 79);
-            assert_eq!(secret_file(&play) == wanted_secret(&play), frozen);
-            reach(&mut play, 83);
-            assert_eq!(secret_file(&play), wanted_secret(&play));
+            event.iter().for_each(|event| play.notice(event));
+            reach(&mut play, mended_at - 2);
+            assert_ne!(secret_file(&play), wanted_secret(&play), "{event:?}");
+            reach(&mut play, mended_at);
+            assert_eq!(secret_file(&play), wanted_secret(&play), "{event:?}");
         }
     }
 
