@@ -147,7 +147,7 @@ impl Findings {
         let _ = writeln!(text, "  401s seen            {unauthorized}{whose}");
         let _ = writeln!(text, "  mails sent           {}{people}", self.mails.len());
         let _ = writeln!(text, "  tokens lost          {}{lost_names}", lost.len());
-        let _ = writeln!(text, "  healthy accounts     {healthy}, of which lapsed: {lapsed}");
+        let _ = writeln!(text, "  healthy accounts     {healthy}, {lapsed} of them lapsed");
         text
     }
 }
