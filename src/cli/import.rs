@@ -181,12 +181,13 @@ const CSV_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const COLUMNS: &str = "\
 A CSV file begins with a line of column names, in any order:
-  provider, account, access_token               required
-  refresh_token, scopes, subject, app, owner    where known
-  issued_at, expires_at, refresh_expires_at     unix seconds, or 2026-11-22T10:00:00Z
+  provider, account, access_token             required
+  refresh_token, scopes, subject, app, owner  where known
+  issued_at, expires_at, refresh_expires_at   unix seconds or 2026-11-22T10:00:00Z
 
-YAML and JSON files have the same names in a list under `accounts`. A missing SQLite
-table is created; accounts that are in the store already are left alone.";
+YAML and JSON files have the same names in a list under `accounts`.
+Accounts that are in the store already are left alone. A store that is not
+there yet is created, unless it is a table with a column map.";
 
 #[cfg(test)]
 mod tests {

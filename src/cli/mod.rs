@@ -73,7 +73,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// Store, state or mail server cannot be reached.
+    /// Store, state, mail server or a port to listen on cannot be used.
     Unreachable = 3,
 }
 
@@ -150,4 +150,4 @@ Exit codes:
   0  done
   1  it did not work: a refresh failed, the demo found something wrong
   2  the command line or the configuration is wrong
-  3  store, state or mail server cannot be reached";
+  3  store, state, mail server or a port to listen on cannot be used";
