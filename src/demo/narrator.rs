@@ -113,11 +113,18 @@ impl Narrator {
 /// One line of the timeline, broken between words where it would be too long.
 pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
     let mut text = format!("{:>6.1}s  {who:<WHO_COLUMNS$}  ", at.as_secs_f64());
-    let indent = WHAT_COLUMN;
-    let mut column = text.chars().count().max(indent);
+    fold(&mut text, WHAT_COLUMN, what);
+    text
+}
+
+/// Appends `what`, broken between words where the line would be too long, and then indented.
+pub(super) fn fold(text: &mut String, indent: usize, what: &str) {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let mut column = last.chars().count().max(indent);
     for (index, word) in what.split_whitespace().enumerate() {
         let width = word.chars().count();
         if index > 0 && column + 1 + width > COLUMNS {
+            // Writing to a string does not fail.
             let _ = write!(text, "\n{:indent$}", "");
             column = indent;
         } else if index > 0 {
@@ -127,7 +134,6 @@ pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
         text.push_str(word);
         column += width;
     }
-    text
 }
 
 /// A frozen app is one line; the same for each of its accounts would bury all others.

@@ -328,8 +328,11 @@ impl Play {
         let findings = self.findings(answers)?;
         say(&format!("\nSummary\n{}", findings.summary()));
         let violations = findings.violations();
-        for violation in &violations {
+        for violation in violations.iter().take(VIOLATIONS_SHOWN_MAX) {
             say(&format!("  NOT AS PROMISED: {violation}\n"));
+        }
+        if violations.len() > VIOLATIONS_SHOWN_MAX {
+            say(&format!("  and {} more\n", violations.len() - VIOLATIONS_SHOWN_MAX));
         }
         if violations.is_empty() {
             say("  Every healthy account stayed alive; no token was lost.\n");
@@ -426,6 +429,7 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+const VIOLATIONS_SHOWN_MAX: usize = 20;
 const POST_EVERY: Duration = Duration::from_secs(3);
 const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// After a crash tokens may have ended while nobody was there; the program gets so long to renew them.
