@@ -403,8 +403,9 @@ fn fill(
         let age = LIFE.mul_f64(0.5 * number as f64 / actors.len() as f64);
         provider.connect(&actor.account, &["user.info.basic", "video.publish"], age);
         if let (Role::RefreshTokenEnds, Some((ends_in, _))) = (actor.role, ends_in) {
-            // A second late, so that the stage announces it before anybody mails about it.
-            let ends_in = *ends_in + Duration::from_secs(1);
+            // Late by more than the program's start takes, so that the stage announces it before anybody
+            // mails about it.
+            let ends_in = *ends_in + Duration::from_secs(3);
             provider.end_refresh_token_in(&actor.account, ends_in);
         }
         let token = provider.current(&actor.account).expect("it was connected just before");
