@@ -183,7 +183,8 @@ const COLUMNS: &str = "\
 A CSV file begins with a line of column names, in any order:
   provider, account, access_token             required
   refresh_token, scopes, subject, app, owner  where known
-  issued_at, expires_at, refresh_expires_at   unix seconds or 2026-11-22T10:00:00Z
+  issued_at, expires_at, refresh_expires_at   where known: unix seconds,
+                                              or as 2026-11-22T10:00:00Z
 
 YAML and JSON files have the same names in a list under `accounts`.
 Accounts that are in the store already are left alone. A store that is not
