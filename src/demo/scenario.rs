@@ -186,7 +186,7 @@ impl Play {
             database: self.stage.database(),
             post_url: self.provider.post_url(),
             reports: reports.map(|address| (address, secret)),
-            every: POST_EVERY,
+            every: post_every(self.actors.len()),
             first_after,
         }));
         self.started = Instant::now();
@@ -415,6 +415,12 @@ fn fill(
     stage.fill_store(&rows)
 }
 
+/// A publisher of many accounts posts less often on each, or posting would take the machine's time from
+/// renewing.
+fn post_every(accounts: usize) -> Duration {
+    POST_EVERY.mul_f64((accounts as f64 / POSTS_PER_ROUND).max(1.0)).min(POST_EVERY_MAX)
+}
+
 fn listen_for(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("signals cannot be received: {error}"))
 }
@@ -432,6 +438,10 @@ fn say(text: &str) {
 
 const VIOLATIONS_SHOWN_MAX: usize = 20;
 const POST_EVERY: Duration = Duration::from_secs(3);
+/// So many accounts are posted on in one such interval; with more it grows …
+const POSTS_PER_ROUND: f64 = 48.0;
+/// … up to this, so that every account is still posted on during each token's life.
+const POST_EVERY_MAX: Duration = Duration::from_secs(12);
 const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// After a crash tokens may have ended while nobody was there; the program gets so long to renew them.
 const SETTLING: Duration = Duration::from_secs(8);
@@ -549,6 +559,14 @@ mod tests {
                 "the operator was not told that the app's secret is refused",
             ]
         );
+    }
+
+    #[test]
+    fn twelve_accounts_are_posted_on_every_three_seconds_and_many_less_often() {
+        for (accounts, expected) in [(12, 3), (48, 3), (96, 6), (200, 12), (ACCOUNTS_MAX, 12)] {
+            assert_eq!(post_every(accounts), Duration::from_secs(expected), "{accounts}");
+        }
+        assert!(POST_EVERY_MAX < LIFE);
     }
 
     #[test]
