@@ -4,13 +4,14 @@ use super::{Exit, Output, complain, load, output};
 use crate::{
     app::{self, Parts},
     core::{
-        Account, Snapshot, Timestamp,
+        Account, Cause, Snapshot, Timestamp,
+        cause::Actor,
         fleet::{Input, Seen},
     },
     refresh::app_of,
     stores::TokenStore,
 };
-use std::{path::Path, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
 
 pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let loaded = match load(config) {
@@ -64,7 +65,7 @@ fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
     let mut accounts: Vec<&Account> = snapshot.accounts.iter().collect();
     accounts.sort_by_key(|account| {
         let severity = account.cause.map_or(0, |cause| cause.severity() + 1);
-        (std::cmp::Reverse(severity), account.token.and_then(|token| token.expires_at))
+        (Reverse(severity), account.token.and_then(|token| token.expires_at))
     });
     match output {
         Output::Table => {
@@ -73,14 +74,41 @@ fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
                 "{}",
                 output::table(["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"], &rows)
             );
-            let troubled = accounts.iter().filter(|account| account.cause.is_some()).count();
-            println!("{} accounts, {troubled} in trouble", accounts.len());
+            print!("{}", closing(&accounts));
         }
         Output::Json => {
             let list: Vec<_> = accounts.iter().map(|account| as_json(snapshot, account)).collect();
             println!("{}", serde_json::Value::from(list));
         }
     }
+}
+
+/// How many there are, and of each cause among them what it means and who should do what.
+fn closing(accounts: &[&Account]) -> String {
+    let number = accounts.len();
+    let mut troubled = BTreeMap::<Reverse<(u8, Cause)>, usize>::new();
+    for cause in accounts.iter().filter_map(|account| account.cause) {
+        *troubled.entry(Reverse((cause.severity(), cause))).or_default() += 1;
+    }
+    let plural = if number == 1 { "" } else { "s" };
+    let mut text =
+        format!("{number} account{plural}, {} in trouble\n", troubled.values().sum::<usize>());
+    for Reverse((_, cause)) in troubled.into_keys() {
+        let who = match cause.actor() {
+            Actor::Nobody => "",
+            Actor::Owner => "Account owner: ",
+            Actor::Operator => "You: ",
+        };
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\n{}: {}\n  {who}{}\n",
+            cause.as_label(),
+            cause.sentence(),
+            cause.next_step()
+        );
+    }
+    text
 }
 
 fn row(account: &Account, now: Timestamp) -> [String; 5] {
@@ -90,7 +118,7 @@ fn row(account: &Account, now: Timestamp) -> [String; 5] {
         account.id.to_string(),
         account.cause.map_or("ok", |cause| cause.as_label()).to_owned(),
         at(account.token.and_then(|token| token.expires_at)),
-        at(account.due_at),
+        at(account.due_at.filter(|_| !account.cause.is_some_and(Cause::needs_reconnect))),
         account.app.to_string(),
     ]
 }
@@ -113,4 +141,44 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
         "missing_scopes": snapshot.missing_scopes(account).collect::<Vec<_>>(),
         "fingerprint": token.map(|token| token.token.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::AccountId;
+
+    fn account(name: &str, cause: Option<Cause>) -> Account {
+        let mut account = Account::new(AccountId::new("tiktok", name), "main".into());
+        account.due_at = Some(Timestamp::from_unix(1_000));
+        account.cause = cause;
+        account
+    }
+
+    #[test]
+    fn each_cause_is_explained_once_and_the_worst_first() {
+        let accounts = [
+            account("a", Some(Cause::RateLimited)),
+            account("b", Some(Cause::ConsentRevoked)),
+            account("c", Some(Cause::ConsentRevoked)),
+            account("d", None),
+        ];
+        let accounts: Vec<&Account> = accounts.iter().collect();
+        assert_eq!(
+            closing(&accounts),
+            "4 accounts, 3 in trouble\n\n\
+             consent_revoked: The permission for this connection was withdrawn.\n  \
+             Account owner: Reconnect the account in your publishing tool.\n\n\
+             rate_limited: The provider asked to be called less often.\n  \
+             Nothing: it is tried again by itself.\n"
+        );
+        assert_eq!(closing(&accounts[3..]), "1 account, 0 in trouble\n");
+    }
+
+    #[test]
+    fn no_renewal_is_announced_where_none_can_help() {
+        let now = Timestamp::from_unix(900);
+        assert_eq!(row(&account("a", Some(Cause::ScopeMissing)), now)[3], "in 1m 40s");
+        assert_eq!(row(&account("b", Some(Cause::RotationLost)), now)[3], "-");
+    }
 }

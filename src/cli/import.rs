@@ -16,7 +16,7 @@ use std::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = COLUMNS)]
 pub(super) struct Arguments {
-    /// A `.yaml`, `.json` or `.csv` file.
+    /// A .yaml, .json or .csv file.
     file: PathBuf,
 }
 
@@ -180,10 +180,15 @@ const CSV_COLUMNS: [&str; 11] = [
 const CSV_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const COLUMNS: &str = "\
-A CSV file has a first line of column names: provider, account and access_token, and
-optionally refresh_token, issued_at, expires_at, refresh_expires_at (unix seconds or
-2026-11-22T10:00:00Z), scopes, subject, app, owner. YAML and JSON files have the same
-names under `accounts:`. Accounts that are in the store already are left alone.";
+A CSV file begins with a line of column names, in any order:
+  provider, account, access_token             required
+  refresh_token, scopes, subject, app, owner  where known
+  issued_at, expires_at, refresh_expires_at   where known: unix seconds,
+                                              or as 2026-11-22T10:00:00Z
+
+YAML and JSON files have the same names in a list under `accounts`.
+Accounts that are in the store already are left alone. A store that is not
+there yet is created, unless it is a table with a column map.";
 
 #[cfg(test)]
 mod tests {

@@ -18,10 +18,10 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// The configuration file.
+    /// The configuration file; the demo writes its own.
     #[arg(long, short, global = true, default_value = "config.yaml", value_name = "FILE")]
     config: PathBuf,
-    /// How much to log: error, warn, info or debug.
+    /// How much to log, to standard error; the demo logs nothing by default.
     #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     log_level: LogLevel,
 }
@@ -73,7 +73,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// Store, state or mail server cannot be reached.
+    /// Store, state, mail server or a port to listen on cannot be used.
     Unreachable = 3,
 }
 
@@ -146,6 +146,8 @@ fn load(config: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 it did not work (a refresh failed, the demo found something
-wrong); 2 the command line or the configuration is wrong; 3 store, state or mail
-server cannot be reached.";
+Exit codes:
+  0  done
+  1  it did not work: a refresh failed, the demo found something wrong
+  2  the command line or the configuration is wrong
+  3  store, state, mail server or a port to listen on cannot be used";

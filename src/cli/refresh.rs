@@ -16,7 +16,7 @@ use std::path::Path;
 /// What a refresh must be told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The account, as `provider/account`.
+    /// The account as provider/account, such as tiktok/brand-a.
     #[arg(value_parser = account_id)]
     account: AccountId,
     /// A sentence for people, or JSON for scripts.

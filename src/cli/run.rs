@@ -1,15 +1,19 @@
 //! `run`: the main job, until somebody ends it.
 
-use super::{Exit, complain};
+use super::{Exit, complain, load};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: &Path) -> Exit {
+    // Looked at first, so that a script can tell a wrong file from a store that is away.
+    if let Err(exit) = load(config) {
+        return exit;
+    }
     let running = match crate::app::start(config).await {
         Ok(running) => running,
         Err(problem) => {
             complain(problem);
-            return Exit::Usage;
+            return Exit::Unreachable;
         }
     };
     tracing::info!("metrics at http://{0}/metrics, status page at http://{0}/", running.telemetry);

@@ -1,6 +1,6 @@
 //! Did all go as promised? Compares what the provider, the publisher, the store and the mailbox saw.
 
-use super::{cast::Actor, publisher::Answers};
+use super::{cast::Actor, narrator::fold, publisher::Answers};
 use std::{collections::BTreeMap, fmt::Write};
 
 /// What was seen of one account.
@@ -141,13 +141,18 @@ impl Findings {
         let lost = self.lost();
         let lost_names = list(lost.iter().map(|name| (*name).to_owned()));
         let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "  refreshes            {}", self.refreshes);
-        let _ = writeln!(text, "  posts taken          {posted}");
-        let _ = writeln!(text, "  401s seen            {unauthorized}{whose}");
-        let _ = writeln!(text, "  mails sent           {}{people}", self.mails.len());
-        let _ = writeln!(text, "  tokens lost          {}{lost_names}", lost.len());
-        let _ = writeln!(text, "  healthy accounts     {healthy}, of which lapsed: {lapsed}");
+        let mut line = |name: &str, what: String| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "  {name:<21}");
+            fold(&mut text, WHAT_COLUMN, &what);
+            text.push('\n');
+        };
+        line("refreshes", self.refreshes.to_string());
+        line("posts taken", posted.to_string());
+        line("401s seen", format!("{unauthorized}{whose}"));
+        line("mails sent", format!("{}{people}", self.mails.len()));
+        line("tokens lost", format!("{}{lost_names}", lost.len()));
+        line("healthy accounts", format!("{healthy}, {lapsed} of them lapsed"));
         text
     }
 }
@@ -159,7 +164,12 @@ fn repeated<'a>(subjects: &[&'a str]) -> Option<&'a str> {
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<_> = items.collect();
+    let mut items: Vec<_> = items.collect();
+    let further = items.len().saturating_sub(LISTED_MAX);
+    items.truncate(LISTED_MAX);
+    if further > 0 {
+        items.push(format!("{further} more"));
+    }
     if items.is_empty() { String::new() } else { format!(" ({})", items.join(", ")) }
 }
 
@@ -168,6 +178,10 @@ pub(super) const OPERATOR: &str = "operator@demo.invalid";
 /// An incident is told when it begins and when it is over; a refresh token's end is announced and then
 /// there.
 const MAILS_PER_INCIDENT_MAX: usize = 2;
+/// Names in one line of the summary.
+const LISTED_MAX: usize = 8;
+/// Where what is told begins in the summary.
+const WHAT_COLUMN: usize = 23;
 
 #[cfg(test)]
 mod tests {
@@ -256,7 +270,26 @@ mod tests {
         let summary = well().summary();
         assert!(summary.contains("refreshes            60"), "{summary}");
         assert!(summary.contains("401s seen            3 (brand-03 1, brand-05 1, brand-07 1)"));
+        assert!(summary.lines().all(|line| line.chars().count() <= 80), "{summary}");
         assert!(summary.contains("operator 2, owner-03 1, owner-05 1, owner-07 1"), "{summary}");
         assert!(summary.contains("tokens lost          0\n"), "{summary}");
+    }
+
+    #[test]
+    fn the_summary_of_a_large_fleet_in_trouble_stays_short() {
+        let mut findings = well();
+        let seen = |actor: Actor| Seen {
+            actor,
+            answers: Answers { token_refused: 1, ..Answers::default() },
+            kept: false,
+            live: false,
+            mail_due: false,
+        };
+        findings.accounts = cast(2_000).into_iter().map(seen).collect();
+        let summary = findings.summary();
+        let words = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("brand-08 1, 1992 more)"), "{summary}");
+        assert!(summary.lines().count() <= 12, "{summary}");
+        assert!(summary.lines().all(|line| line.chars().count() <= 80), "{summary}");
     }
 }

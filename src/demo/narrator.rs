@@ -1,6 +1,6 @@
 //! Turns what happens into lines for a terminal of 80 columns: trouble at once, routine in sums.
 
-use crate::core::{AccountId, Cause, Event};
+use crate::core::{AccountId, Cause, Event, cause::BlastRadius};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -46,10 +46,16 @@ impl Narrator {
             }
             Event::CauseChanged { id, to: Some(cause), .. } => {
                 self.unwell.insert(id.clone(), *cause);
+                if is_told_of_its_app(*cause) {
+                    return None;
+                }
                 (id.to_string(), format!("{}: {}", cause.as_label(), cause.sentence()))
             }
-            Event::CauseChanged { id, to: None, .. } => {
+            Event::CauseChanged { id, from, to: None } => {
                 self.unwell.remove(id);
+                if from.is_some_and(is_told_of_its_app) {
+                    return None;
+                }
                 (id.to_string(), "healthy again".to_owned())
             }
             Event::RequestEnded { id, outcome: "ambiguous", .. } => {
@@ -98,7 +104,7 @@ impl Narrator {
         let plural = if refreshed == 1 { "" } else { "es" };
         match self.unwell.len() {
             0 => format!("{refreshed} refresh{plural}, all accounts healthy"),
-            1 => format!("{refreshed} refresh{plural}, 1 account needs a person"),
+            1 => format!("{refreshed} refresh{plural}, 1 account in trouble"),
             unwell => format!("{refreshed} refresh{plural}, {unwell} accounts in trouble"),
         }
     }
@@ -107,11 +113,18 @@ impl Narrator {
 /// One line of the timeline, broken between words where it would be too long.
 pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
     let mut text = format!("{:>6.1}s  {who:<WHO_COLUMNS$}  ", at.as_secs_f64());
-    let indent = WHAT_COLUMN;
-    let mut column = text.chars().count().max(indent);
+    fold(&mut text, WHAT_COLUMN, what);
+    text
+}
+
+/// Appends `what`, broken between words where the line would be too long, and then indented.
+pub(super) fn fold(text: &mut String, indent: usize, what: &str) {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let mut column = last.chars().count().max(indent);
     for (index, word) in what.split_whitespace().enumerate() {
         let width = word.chars().count();
         if index > 0 && column + 1 + width > COLUMNS {
+            // Writing to a string does not fail.
             let _ = write!(text, "\n{:indent$}", "");
             column = indent;
         } else if index > 0 {
@@ -121,7 +134,11 @@ pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
         text.push_str(word);
         column += width;
     }
-    text
+}
+
+/// A frozen app is one line; the same for each of its accounts would bury all others.
+const fn is_told_of_its_app(cause: Cause) -> bool {
+    matches!(cause.blast_radius(), BlastRadius::App)
 }
 
 fn up_or_down(up: bool) -> String {
@@ -169,9 +186,22 @@ mod tests {
         let mut narrator = Narrator::default();
         let change = |to| Event::CauseChanged { id: id(), from: None, to };
         narrator.tell(&change(Some(Cause::ScopeMissing)));
-        assert_eq!(narrator.digest(), "0 refreshes, 1 account needs a person");
+        assert_eq!(narrator.digest(), "0 refreshes, 1 account in trouble");
         narrator.tell(&change(None));
         assert_eq!(narrator.digest(), "0 refreshes, all accounts healthy");
+    }
+
+    #[test]
+    fn what_befalls_an_app_is_told_once_and_not_of_each_account() {
+        let mut narrator = Narrator::default();
+        let cause = Cause::AppCredentialsRejected;
+        let change = |from, to| Event::CauseChanged { id: id(), from, to };
+        assert_eq!(narrator.tell(&change(None, Some(cause))), None);
+        assert_eq!(narrator.digest(), "0 refreshes, 1 account in trouble");
+        assert_eq!(narrator.tell(&change(Some(cause), None)), None);
+        assert_eq!(narrator.digest(), "0 refreshes, all accounts healthy");
+        let (who, _) = narrator.tell(&Event::AppFrozen { app: "demo".into(), cause }).unwrap();
+        assert_eq!(who, "app demo");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::{self, Running},
-    core::Event,
+    core::{Cause, Event},
 };
 use std::{
     collections::BTreeMap,
@@ -186,7 +186,7 @@ impl Play {
             database: self.stage.database(),
             post_url: self.provider.post_url(),
             reports: reports.map(|address| (address, secret)),
-            every: POST_EVERY,
+            every: post_every(self.actors.len()),
             first_after,
         }));
         self.started = Instant::now();
@@ -225,11 +225,20 @@ impl Play {
         }
     }
 
-    /// The secret is mended soon after its effect has been seen.
+    /// The secret is mended soon after its effect has been seen. Nothing is seen before an account is due,
+    /// so this cannot be counted from the change.
     fn notice(&mut self, event: &Event) {
-        if let (Event::AppFrozen { .. }, Some(mend_at)) = (event, self.mend_at) {
-            self.mend_at = Some(mend_at.min(self.started.elapsed() + MEND_AFTER_FREEZE));
-        }
+        let Some(mend_at) = self.mend_at else { return };
+        let pause = match event {
+            Event::AppFrozen { .. } => MEND_AFTER_FREEZE,
+            Event::RefreshFailed { evidence, .. }
+                if evidence.cause == Cause::AppCredentialsRejected =>
+            {
+                MEND_AFTER_REFUSAL
+            }
+            _ => return,
+        };
+        self.mend_at = Some(mend_at.min(self.started.elapsed() + pause));
     }
 
     async fn until_next_step(&self) {
@@ -319,8 +328,11 @@ impl Play {
         let findings = self.findings(answers)?;
         say(&format!("\nSummary\n{}", findings.summary()));
         let violations = findings.violations();
-        for violation in &violations {
+        for violation in violations.iter().take(VIOLATIONS_SHOWN_MAX) {
             say(&format!("  NOT AS PROMISED: {violation}\n"));
+        }
+        if violations.len() > VIOLATIONS_SHOWN_MAX {
+            say(&format!("  and {} more\n", violations.len() - VIOLATIONS_SHOWN_MAX));
         }
         if violations.is_empty() {
             say("  Every healthy account stayed alive; no token was lost.\n");
@@ -391,8 +403,9 @@ fn fill(
         let age = LIFE.mul_f64(0.5 * number as f64 / actors.len() as f64);
         provider.connect(&actor.account, &["user.info.basic", "video.publish"], age);
         if let (Role::RefreshTokenEnds, Some((ends_in, _))) = (actor.role, ends_in) {
-            // A second late, so that the stage announces it before anybody mails about it.
-            let ends_in = *ends_in + Duration::from_secs(1);
+            // Late by more than the program's start takes, so that the stage announces it before anybody
+            // mails about it.
+            let ends_in = *ends_in + Duration::from_secs(3);
             provider.end_refresh_token_in(&actor.account, ends_in);
         }
         let token = provider.current(&actor.account).expect("it was connected just before");
@@ -400,6 +413,12 @@ fn fill(
     };
     let rows: Vec<_> = actors.iter().enumerate().map(connect).collect();
     stage.fill_store(&rows)
+}
+
+/// A publisher of many accounts posts less often on each, or posting would take the machine's time from
+/// renewing.
+fn post_every(accounts: usize) -> Duration {
+    POST_EVERY.mul_f64((accounts as f64 / POSTS_PER_ROUND).max(1.0)).min(POST_EVERY_MAX)
 }
 
 fn listen_for(kind: SignalKind) -> Result<Signal, String> {
@@ -417,19 +436,27 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+const VIOLATIONS_SHOWN_MAX: usize = 20;
 const POST_EVERY: Duration = Duration::from_secs(3);
+/// So many accounts are posted on in one such interval; with more it grows …
+const POSTS_PER_ROUND: f64 = 48.0;
+/// … up to this, so that every account is still posted on during each token's life.
+const POST_EVERY_MAX: Duration = Duration::from_secs(12);
 const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// After a crash tokens may have ended while nobody was there; the program gets so long to renew them.
 const SETTLING: Duration = Duration::from_secs(8);
 /// The secret is mended so long after the freeze was seen …
 const MEND_AFTER_FREEZE: Duration = Duration::from_secs(2);
-/// … and at the latest so long after it was changed, or tokens would end before anybody could renew.
-const MEND_AFTER_MAX: Duration = Duration::from_secs(5);
+/// … and at the latest so long after the first refusal, or tokens would end before anybody could renew …
+const MEND_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+/// … or, when nobody was due at all, so long after it was changed.
+const MEND_AFTER_MAX: Duration = Duration::from_secs(12);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Cause;
+    use crate::core::{AccountId, Evidence, Timestamp};
+    use std::sync::Arc;
 
     async fn prepared(directory: &Path) -> Play {
         let stage = Stage::set(directory, ACCOUNTS_MIN).unwrap();
@@ -469,21 +496,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_changed_secret_is_mended_soon_after_the_freeze_and_in_any_case() {
-        for frozen in [true, false] {
+    async fn the_changed_secret_is_mended_soon_after_its_effect_was_seen_and_in_any_case() {
+        let freeze = |cause| Event::AppFrozen { app: "demo".into(), cause };
+        let refusal = |cause| Event::RefreshFailed {
+            id: AccountId::new("tiktok", "brand-01"),
+            evidence: Arc::new(Evidence::of(cause, Timestamp::MIN)),
+            retry_at: None,
+        };
+        let refused = Cause::AppCredentialsRejected;
+        let cases = [
+            (Some(freeze(refused)), 79),
+            (Some(refusal(refused)), 81),
+            (Some(refusal(Cause::ProviderOutage)), 88),
+            (None, 88),
+        ];
+        for (event, mended_at) in cases {
             let folder = tempfile::tempdir().unwrap();
             let mut play = prepared(folder.path()).await;
             assert_eq!(secret_file(&play), wanted_secret(&play));
             reach(&mut play, 75);
             assert_ne!(secret_file(&play), wanted_secret(&play));
-            if frozen {
-                let cause = Cause::AppCredentialsRejected;
-                play.notice(&Event::AppFrozen { app: "demo".into(), cause });
-            }
-            reach(&mut play, 79);
-            assert_eq!(secret_file(&play) == wanted_secret(&play), frozen);
-            reach(&mut play, 83);
-            assert_eq!(secret_file(&play), wanted_secret(&play));
+            event.iter().for_each(|event| play.notice(event));
+            reach(&mut play, mended_at - 2);
+            assert_ne!(secret_file(&play), wanted_secret(&play), "{event:?}");
+            reach(&mut play, mended_at);
+            assert_eq!(secret_file(&play), wanted_secret(&play), "{event:?}");
         }
     }
 
@@ -522,6 +559,14 @@ mod tests {
                 "the operator was not told that the app's secret is refused",
             ]
         );
+    }
+
+    #[test]
+    fn twelve_accounts_are_posted_on_every_three_seconds_and_many_less_often() {
+        for (accounts, expected) in [(12, 3), (48, 3), (96, 6), (200, 12), (ACCOUNTS_MAX, 12)] {
+            assert_eq!(post_every(accounts), Duration::from_secs(expected), "{accounts}");
+        }
+        assert!(POST_EVERY_MAX < LIFE);
     }
 
     #[test]

@@ -210,10 +210,12 @@ apps:
       token: "{token_url}"
       probe: "{probe_url}"
 
-# Tokens live {life} seconds here, so pauses are short. Leave this out for tokens that live hours.
+# Tokens live {life} seconds here, so pauses are short and a wrong app secret is told early. Leave this
+# out for tokens that live hours.
 refresh:
   backoff_first: 1s
   backoff_max: 10s
+  app_refusals_max: 2
 
 http:
   total_deadline: 3s

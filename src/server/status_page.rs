@@ -289,7 +289,6 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn of(account: &'a Account, snapshot: &'a Snapshot, now: Timestamp) -> Self {
         let token = account.token;
-        let renewable = token.is_some_and(|token| token.renewable_by.is_some());
         Self {
             provider: &account.id.provider,
             account: &account.id.account,
@@ -309,7 +308,7 @@ impl<'a> Row<'a> {
             refresh_expires: token
                 .and_then(|token| token.refresh_expires_at)
                 .map(|at| Moment::of(at, now)),
-            due: account.due_at.filter(|_| renewable).map(|at| Moment::of(at, now)),
+            due: due_at(account).map(|at| Moment::of(at, now)),
             last_refresh: account.last_refresh_at.map(|at| Moment::of(at, now)),
             unauthorized: account.responses.unauthorized(),
         }
@@ -374,8 +373,7 @@ impl Life {
         let token = account.token?;
         let (left, whole, end) = (account.life_left(now)?, token.life()?, token.expires_at?);
         let percent = (left * 100.0).ceil() as u32;
-        let due_percent = account
-            .due_at
+        let due_percent = due_at(account)
             .map(|due| (end.since(due).as_secs_f64() / whole.as_secs_f64() * 100.0).min(100.0))
             .map(|due| due as u32);
         let tone = match percent {
@@ -401,6 +399,14 @@ impl Moment {
             if at > now { format!("in {}", span(at.since(now).as_secs())) } else { ago(at, now) };
         Self { words, date: date(at) }
     }
+}
+
+/// When a renewal is due, where one can still help: a date beside "reconnect" would be a false hope.
+fn due_at(account: &Account) -> Option<Timestamp> {
+    let token = account.token?;
+    let is_renewable =
+        token.renewable_by.is_some() && !account.cause.is_some_and(Cause::needs_reconnect);
+    account.due_at.filter(|_| is_renewable)
 }
 
 const fn doing(account: &Account) -> Option<&'static str> {

@@ -12,7 +12,7 @@ mod log;
 pub use fault::{Fault, Lasting, Surface};
 pub use log::{Call, LogEntry, Refreshed, What};
 
-use super::{disk::write_durably, http, random_hex};
+use super::{disk::write_whole, http, random_hex};
 use crate::{
     clock::Clock,
     core::{Secret, Timestamp},
@@ -299,7 +299,7 @@ impl State {
     fn remember(&mut self, shared: &Shared) -> io::Result<()> {
         let Some(file) = &shared.settings.file else { return Ok(()) };
         self.ledger.written_at = shared.now();
-        write_durably(file, &serde_json::to_vec(&self.ledger)?)
+        write_whole(file, &serde_json::to_vec(&self.ledger)?)
     }
 }
 

@@ -142,3 +142,14 @@ fn durations_are_said_in_their_two_largest_units() {
     assert_eq!(thousands(1_234_567), "1,234,567");
     assert_eq!(thousands(999), "999");
 }
+
+#[test]
+fn no_renewal_is_announced_where_none_can_help() {
+    let mut account = account("a", 3600, Some(Cause::RefreshTokenExpired));
+    account.token.as_mut().unwrap().refresh_expires_at = Some(after(-120));
+    let html = html(&snapshot([account]), "");
+    for announced in ["renewal <time", "renewal is due at"] {
+        assert!(!html.contains(announced), "{html}");
+    }
+    assert!(html.contains("connection ended <time"), "{html}");
+}
