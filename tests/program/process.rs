@@ -130,7 +130,8 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 fn address_after(text: &str, words: &str) -> Option<SocketAddr> {
     // A line is complete when it has ended.
-    let line = text.split_inclusive('\n').find(|line| line.contains(words) && line.ends_with('\n'))?;
+    let line =
+        text.split_inclusive('\n').find(|line| line.contains(words) && line.ends_with('\n'))?;
     let (_, rest) = line.split_once(words)?;
     rest.split('/').next()?.parse().ok()
 }

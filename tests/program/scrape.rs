@@ -20,9 +20,8 @@ impl Scrape {
     /// What is wrong with an account by `oauth_keepalive_cause`; `none` when it is healthy.
     pub(crate) fn cause(&self, account: &str) -> Option<String> {
         let labels = [("account", account)];
-        let line = self
-            .lines("cause", &labels)
-            .find(|line| value_of(line).total_cmp(&1.0).is_eq())?;
+        let line =
+            self.lines("cause", &labels).find(|line| value_of(line).total_cmp(&1.0).is_eq())?;
         let (_, rest) = line.split_once("cause=\"")?;
         Some(rest.split('"').next()?.to_owned())
     }

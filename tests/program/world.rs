@@ -359,7 +359,8 @@ impl World {
     fn outcomes_by_log(&self) -> [usize; 4] {
         let log = self.refreshes();
         let read_as = |outcome| {
-            let fits = |(entry, _): &&(LogEntry, Refreshed)| entry.should_read_as() == Some(outcome);
+            let fits =
+                |(entry, _): &&(LogEntry, Refreshed)| entry.should_read_as() == Some(outcome);
             log.iter().filter(fits).count()
         };
         OUTCOMES.map(read_as)
