@@ -68,12 +68,18 @@ async fn reported_answers_are_counted_to_the_last_one() {
 
 #[tokio::test]
 async fn a_401_that_the_provider_confirms_costs_one_refresh() {
-    let world = World::new().life(60).start().await;
+    let mut world = World::new().life(60).prepare().await;
+    // The provider ends the token earlier than it had said.
+    let long_ago = Duration::from_secs(70);
+    let mut token = world.provider.connect("brand-01", &SCOPES, long_ago);
+    token.issued_at = token.issued_at.map(|at| at.plus(long_ago));
+    token.expires_at = token.expires_at.map(|at| at.plus(long_ago));
+    world.write("brand-01", &token);
+    // Reports go on while the request is under way.
+    let slow = Fault::Latency(Duration::from_millis(700));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    world.start().await;
     world.until_ready().await;
-    let dead = Fault::Refuse { error: "access_token_invalid", description: "It has ended." };
-    let refused = Fault::StatusBefore(401);
-    drop(dead);
-    world.provider.plant(Some("brand-01"), Surface::Api, refused, Lasting::Times(1));
     until_or(
         "the token is renewed",
         async || {
@@ -87,8 +93,8 @@ async fn a_401_that_the_provider_confirms_costs_one_refresh() {
         world.report("brand-01", 401, 1).await;
     }
     world.until_cause("brand-01", "none").await;
-    assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated]);
-    assert_eq!(world.api_calls("brand-01"), 1);
+    assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated], "{}", world.tell());
+    assert_eq!(world.api_calls("brand-01"), 1, "{}", world.tell());
     assert!(world.kept("brand-01") && world.live("brand-01"));
     assert_eq!(world.mailbox.mails(), []);
 }
@@ -273,11 +279,14 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     let read = || std::fs::read_to_string(world.path("tokens.yaml")).unwrap();
     let holds = |account: &str| {
         let current = world.provider.current(account).unwrap();
-        read().contains(current.access.expose()) && read().contains(current.refresh.unwrap().expose())
+        read().contains(current.access.expose())
+            && read().contains(current.refresh.unwrap().expose())
     };
     until_or("both are in the file", async || holds("brand-01") && holds("brand-02"), read).await;
     let text = read();
-    for kept in ["# Kept by the publisher; do not reorder.\nversion: 3\n", "# the brand's own login"] {
+    for kept in
+        ["# Kept by the publisher; do not reorder.\nversion: 3\n", "# the brand's own login"]
+    {
         assert!(text.contains(kept), "{text}");
     }
     assert_eq!(text.matches("campaign: winter").count(), 2, "{text}");
@@ -287,12 +296,6 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     let target = world.path("tokens.yaml");
     std::fs::create_dir(world.path("..next")).unwrap();
     let theirs = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
-    let row = |account: &str| {
-        let old = read();
-        let start = old.find(&format!("    account: {account}")).unwrap();
-        old[start..].to_owned()
-    };
-    let _ = row;
     let old = read();
     let mut lines: Vec<String> = old.lines().map(str::to_owned).collect();
     let at = |time: Option<Timestamp>| time.unwrap().as_unix().to_string();
@@ -314,9 +317,8 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     std::fs::write(world.path("..next/tokens.yaml"), lines.join("\n") + "\n").unwrap();
     std::os::unix::fs::symlink("..next/tokens.yaml", world.path("link")).unwrap();
     std::fs::rename(world.path("link"), &target).unwrap();
-    let adopted = async || {
-        world.running().scrape().await.value("accounts_adopted_total", &[]) == Some(1.0)
-    };
+    let adopted =
+        async || world.running().scrape().await.value("accounts_adopted_total", &[]) == Some(1.0);
     until_or("the replaced file is adopted", adopted, || world.tell()).await;
     world.until_rotated("brand-01", 2).await;
     until_or("it goes on from there", async || holds("brand-01"), read).await;

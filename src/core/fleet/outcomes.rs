@@ -65,8 +65,11 @@ impl Fleet {
             account.in_doubt = false;
             // Our own refresh carries the old grant on: a scope that was missing is still missing.
             account.verdict = account.verdict.filter(|verdict| *verdict == Cause::ScopeMissing);
-            if account.questioned_at.take().is_some() || std::mem::take(&mut account.access_refused)
-            {
+            // Both, whichever there is: a 401 that was reported while the request was under way must not
+            // keep the refusal of the old token alive, or each report would buy a refresh.
+            let questioned = account.questioned_at.take().is_some();
+            let refused = std::mem::take(&mut account.access_refused);
+            if questioned || refused {
                 account.confirmed_at = Some(now);
             }
             std::mem::take(&mut account.unsaved)
