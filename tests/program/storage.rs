@@ -1,6 +1,9 @@
 //! The publisher's store in trouble: nothing is spent that could not be saved, nothing received is lost.
 
-use crate::{until_or, world::World};
+use crate::{
+    until_or,
+    world::{OPERATOR, World},
+};
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
 use std::time::Duration;
@@ -79,6 +82,9 @@ async fn a_token_that_comes_while_the_store_is_locked_is_kept_and_saved_afterwar
     world.until_metric("store_up", &[], 1.0).await;
     world.until_cause("brand-01", "none").await;
     until_or("it is saved", async || world.kept("brand-01"), || world.tell()).await;
+    let mails = world.until_mails(OPERATOR, 2).await;
+    assert!(mails[0].text.contains("brand-01"), "{}", mails[0].text);
+    assert_eq!(world.mailbox.mails().len(), 2, "no owner could have helped");
     world.until_rotated("brand-01", 1).await;
     world.assert_well_behaved();
 }
