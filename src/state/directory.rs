@@ -194,7 +194,7 @@ fn warn_if_open(path: &Path, data: &fs::Metadata) {
     }
 }
 
-fn unavailable(place: &Path, reason: String) -> Error {
+pub(super) fn unavailable(place: &Path, reason: String) -> Error {
     Error::Unavailable { place: place.display().to_string(), reason }
 }
 

@@ -11,7 +11,7 @@ use crate::core::{AccountId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 use std::time::Duration;
 
-/// `None` while another holder's lease lives.
+/// `None` while another holder and its lease live.
 pub(super) fn take(
     desk: &Desk,
     id: &AccountId,
@@ -30,6 +30,7 @@ pub(super) fn take(
     if let Some((holder, expires_at)) = row
         && holder != desk.holder
         && is_live(Timestamp::from_unix(expires_at), now)
+        && !desk.presence.is_gone(&holder)
     {
         return Ok(None);
     }

@@ -13,6 +13,7 @@ mod journal;
 mod leases;
 mod memory;
 mod outbox;
+mod presence;
 mod room;
 mod schema;
 mod seal;
@@ -21,6 +22,7 @@ mod writer;
 
 use self::{
     outbox::Attempt,
+    presence::Presence,
     room::{Limits, Room},
     seal::Sealer,
     writer::{Desk, Kind, Refusal, Writer},
@@ -29,6 +31,7 @@ use crate::{
     core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
 };
+use rusqlite::Connection;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -434,8 +437,12 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
     let _opening = directory::prepare(&settings.directory)?;
     let sealer = Sealer::new(&directory::key(settings)?);
     let file = directory::database(settings);
+    let mut holder = [0; 16];
+    seal::fill_random(&mut holder)
+        .map_err(|error| seal::no_randomness(error).at(&file.display().to_string()))?;
+    let presence = Presence::announce(&settings.directory, &holder)?;
     open_database(settings, &file, limits, &sealer)
-        .map(|desk| (desk, sealer))
+        .map(|(connection, room)| (Desk { connection, room, holder, presence }, sealer))
         .map_err(|refusal| refusal.at(&file.display().to_string()))
 }
 
@@ -444,7 +451,7 @@ fn open_database(
     file: &Path,
     limits: Limits,
     sealer: &Sealer,
-) -> Result<Desk, Refusal> {
+) -> Result<(Connection, Room), Refusal> {
     let connection = match schema::open(file, sealer.key_id()) {
         // Even reading needs a little room, and what must be read are tokens that wait to be saved.
         Err(trouble) if trouble.is_about_room() => {
@@ -458,9 +465,7 @@ fn open_database(
         // Not fatal: results of an earlier run are read and saved without it; spending waits.
         tracing::warn!(reason, "no token is spent until there is room for its successor");
     }
-    let mut holder = [0; 16];
-    seal::fill_random(&mut holder).map_err(seal::no_randomness)?;
-    Ok(Desk { connection, room, holder })
+    Ok((connection, room))
 }
 
 /// A count as SQL tells it.

@@ -5,7 +5,7 @@
 //! Absent on purpose: retries in general. A job that failed is the caller's to repeat; only a result, which
 //! exists nowhere else in the world, gets a second try with the reserved room.
 
-use super::{Error, room::Room};
+use super::{Error, presence::Presence, room::Room};
 use crate::core::AccountId;
 use rusqlite::{Connection, ErrorCode};
 use std::{
@@ -38,6 +38,8 @@ pub(super) struct Desk {
     pub(super) room: Room,
     /// Who we are among the processes on this state.
     pub(super) holder: [u8; 16],
+    /// Tells the others that we are there, and us which of them are.
+    pub(super) presence: Presence,
 }
 
 /// What a job asks of its commit.

@@ -76,3 +76,33 @@ async fn a_lease_from_a_clock_that_was_years_ahead_locks_nothing() {
     one.take_lease(&ann(), at(300_000_000), LIFE).await.unwrap().unwrap();
     assert!(two.take_lease(&ann(), at(0), LIFE).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_holder_that_is_gone_has_no_lease_and_one_that_is_there_keeps_its_own() {
+    let folder = folder();
+    let (one, two) = (open(&folder).await, open(&folder).await);
+    one.take_lease(&ann(), at(0), LIFE).await.unwrap().unwrap();
+    // A third one that starts must not take the living for dead.
+    let three = open(&folder).await;
+    assert_eq!(two.take_lease(&ann(), at(1), LIFE).await.unwrap(), None);
+    assert_eq!(three.take_lease(&ann(), at(1), LIFE).await.unwrap(), None);
+    one.shut().await;
+    assert!(two.take_lease(&ann(), at(1), LIFE).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_holders_leave_in_the_directory_is_cleared_away() {
+    let folder = folder();
+    let holders = || {
+        let entries = fs::read_dir(folder.path().join("state")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".holder")).collect::<Vec<_>>()
+    };
+    open(&folder).await.shut().await;
+    assert_eq!(holders(), [""; 0]);
+    fs::write(folder.path().join("state/dead.holder"), "").unwrap();
+    let state = open(&folder).await;
+    assert_eq!(holders().len(), 1, "its own");
+    state.shut().await;
+    assert_eq!(holders(), [""; 0]);
+}

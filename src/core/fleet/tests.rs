@@ -316,6 +316,23 @@ fn a_reported_401_is_asked_about_once_per_margin_and_a_living_token_costs_no_ref
 }
 
 #[test]
+fn a_401_that_is_reported_while_its_refresh_is_under_way_does_not_buy_another() {
+    let mut bench = Bench::new();
+    bench.load(&[("a", bench.token(1, 0.3))]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    let refused = bench.evidence(Cause::AccessTokenExpired);
+    bench.tell(Input::Probed { id: id("a"), checked: Checked::Refused(refused) });
+    assert_eq!(bench.started(), ["refresh a"]);
+    bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+    bench.finish("a", Finished::Renewed(bench.token(2, 0.0)));
+    assert_eq!(bench.account("a").cause, None);
+    for _ in 0..10 {
+        bench.pass(6);
+        assert_eq!(bench.started(), [""; 0]);
+    }
+}
+
+#[test]
 fn a_401_for_a_missing_scope_never_spends_a_refresh() {
     let mut bench = Bench::new();
     let token = bench.token(1, 0.3);

@@ -1,0 +1,210 @@
+//! The program ends at the worst moments.
+
+use crate::{
+    PATIENCE, until_or,
+    world::{World, owner},
+};
+use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
+use std::time::{Duration, Instant, SystemTime};
+
+const ALWAYS: Lasting = Lasting::For(Duration::from_secs(600));
+
+/// Kills it `rounds` times at moments that hang on `seed` alone, and leaves it running.
+async fn kill_again_and_again(world: &mut World, rounds: u32, seed: u64) {
+    println!("seed {seed}");
+    let mut dice = seed;
+    for round in 1..=rounds {
+        world.start().await;
+        world.until_ready().await;
+        // The moment itself is what is tested; a condition would always hit the same spot.
+        let moment = Duration::from_millis(200 + draw(&mut dice) % 1_500);
+        tokio::time::sleep(moment).await;
+        world.program().kill_9();
+        println!("round {round}: killed {moment:?} after it was ready");
+    }
+    world.start().await;
+}
+
+/// Numbers that are the same for the same seed (splitmix64).
+fn draw(dice: &mut u64) -> u64 {
+    *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *dice;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Another one in each run; a failure prints it.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_nanos()).unwrap_or(0)
+}
+
+fn accounts(how_many: usize) -> Vec<String> {
+    (1..=how_many).map(|number| format!("brand-{number:02}")).collect()
+}
+
+#[tokio::test]
+async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
+    let accounts = accounts(8);
+    let plan = World::new().accounts(accounts.len()).life(5).grace(30);
+    let plan = plan.section("http", "{total_deadline: 1s, connect_deadline: 300ms}");
+    let mut world = plan.prepare().await;
+    // The provider has spent the old token and its answer is on the way for a while: the moment that hurts.
+    let slow = Fault::HangFor(Duration::from_millis(100));
+    world.provider.plant(None, Surface::Token, slow, ALWAYS);
+    kill_again_and_again(&mut world, 10, seed()).await;
+    world.provider.behave();
+    until_or(
+        "every account continues and its newest token is in the store",
+        async || {
+            let scrape = world.running().scrape().await;
+            let well = |account: &String| {
+                scrape.cause(account).as_deref() == Some("none")
+                    && world.kept(account)
+                    && world.live(account)
+            };
+            accounts.iter().all(well)
+        },
+        || world.tell(),
+    )
+    .await;
+    for account in &accounts {
+        world.until_rotated(account, 1).await;
+    }
+    assert_eq!(world.mailbox.mails(), [], "nobody has to do anything");
+}
+
+#[tokio::test]
+async fn without_grace_kill_9_loses_at_most_what_was_on_the_wire_and_tells_of_it() {
+    const KILLS: u32 = 5;
+    let accounts = accounts(4);
+    let plan = World::new()
+        .accounts(accounts.len())
+        .life(5)
+        .section("http", "{total_deadline: 1s, connect_deadline: 300ms}")
+        .section("refresh", "{backoff_first: 1s, backoff_max: 4s, in_flight_max: 1}");
+    let mut world = plan.prepare().await;
+    let slow = Fault::HangFor(Duration::from_millis(40));
+    world.provider.plant(None, Surface::Token, slow, ALWAYS);
+    kill_again_and_again(&mut world, KILLS, seed()).await;
+    let mut lost = Vec::new();
+    until_or(
+        "every account is healthy or its loss is told",
+        async || {
+            let scrape = world.running().scrape().await;
+            lost.clear();
+            accounts.iter().all(|account| match scrape.cause(account).as_deref() {
+                Some("none") => world.kept(account) && world.live(account),
+                Some("rotation_lost") => {
+                    lost.push(account.clone());
+                    world.mails_to(&owner(account)).len() == 1
+                }
+                _ => false,
+            })
+        },
+        || world.tell(),
+    )
+    .await;
+    println!("lost in {KILLS} kills: {lost:?}");
+    assert!(lost.len() <= KILLS as usize, "one request at a time, one token at a kill");
+    for account in accounts.iter().filter(|account| !lost.contains(account)) {
+        world.until_rotated(account, 1).await;
+        assert_eq!(world.mails_to(&owner(account)).len(), 0, "{account}");
+    }
+    for account in &lost {
+        let presented = world.refreshed(account);
+        let probes = presented.iter().filter(|how| **how == Refreshed::Retired).count();
+        assert_eq!(probes, 1, "{account}: one probe, never a second: {presented:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_died_with_the_process_between_answer_and_write_is_told_as_lost() {
+    let mut world = World::new()
+        .life(8)
+        .section("http", "{total_deadline: 2s, connect_deadline: 300ms}")
+        .start()
+        .await;
+    let slow = Fault::HangFor(Duration::from_millis(1_500));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    world.until_rotated("brand-01", 1).await;
+    world.program().kill_9();
+    assert!(!world.kept("brand-01"), "the new token was still on the way");
+    world.start().await;
+    world.until_cause("brand-01", "rotation_lost").await;
+    assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated, Refreshed::Retired]);
+    let mails = world.until_mails(&owner("brand-01"), 1).await;
+    assert!(mails[0].text.contains("brand-01"), "{}", mails[0].text);
+    world.until_rotated("brand-02", 2).await;
+    assert_eq!(world.refreshed("brand-01").len(), 2, "it is left alone from then on");
+    world.until_mails(&owner("brand-01"), 1).await;
+}
+
+#[tokio::test]
+async fn with_grace_the_probe_after_a_crash_comes_as_soon_as_the_request_is_over() {
+    let plan = World::new().life(8).grace(10);
+    let plan = plan.section("http", "{total_deadline: 2s, connect_deadline: 300ms}");
+    let mut world = plan.start().await;
+    let slow = Fault::HangFor(Duration::from_millis(1_500));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    world.until_rotated("brand-01", 1).await;
+    let killed = Instant::now();
+    world.program().kill_9();
+    world.start().await;
+    until_or(
+        "the probe has brought the token back",
+        async || world.kept("brand-01"),
+        || world.tell(),
+    )
+    .await;
+    // A provider that forgives does so for seconds; a dead process's lease must not use them up.
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated, Refreshed::Repeated]);
+    world.until_cause("brand-01", "none").await;
+    assert_eq!(world.mailbox.mails(), []);
+}
+
+#[tokio::test]
+async fn sigterm_waits_for_the_answer_that_is_on_its_way_and_saves_its_token() {
+    let mut world = World::new().life(8).start().await;
+    let slow = Fault::HangFor(Duration::from_secs(1));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    world.until_rotated("brand-01", 1).await;
+    assert!(!world.kept("brand-01"), "its answer hangs");
+    let began = Instant::now();
+    let status = world.program().terminate().await;
+    assert_eq!(status.code(), Some(0), "{}", world.tell());
+    assert!(began.elapsed() < PATIENCE / 4, "{:?}", began.elapsed());
+    assert!(world.kept("brand-01"), "{}", world.tell());
+    world.start().await;
+    world.until_rotated("brand-01", 1).await;
+    world.assert_well_behaved();
+    assert_eq!(world.mailbox.mails(), []);
+}
+
+#[tokio::test]
+async fn after_sigterm_no_refresh_is_begun() {
+    let mut world = World::new().accounts(6).life(8).start().await;
+    let slow = Fault::Latency(Duration::from_secs(2));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    until_or(
+        "a request is under way",
+        async || world.running().log().contains("account=tiktok/brand-01 why="),
+        || world.tell(),
+    )
+    .await;
+    world.program().signal("-TERM");
+    until_or(
+        "it says that it stops",
+        async || world.running().log().contains("stopping:"),
+        || world.tell(),
+    )
+    .await;
+    let begun = world.running().log().matches(" why=").count();
+    assert_eq!(world.program().ended().await.code(), Some(0));
+    assert_eq!(world.running().log().matches(" why=").count(), begun);
+    for number in 1..=6 {
+        assert!(world.kept(&format!("brand-{number:02}")), "{}", world.tell());
+    }
+}

@@ -1,0 +1,136 @@
+//! What only a person can mend: who hears of it, how often, and what ends it.
+
+use crate::{
+    mail_server::MailServer,
+    until_or,
+    world::{OPERATOR, SCOPES, World, owner},
+};
+use oauth_keepalive::demo::provider::Refreshed;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_over_restarts() {
+    let server = tokio::task::spawn_blocking(MailServer::start).await.unwrap();
+    let mail = format!(
+        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], smtp: {}}}",
+        server.section()
+    );
+    let mut world = World::new().section("mail", &mail).start().await;
+    world.provider.revoke_consent("brand-01");
+    until_or("the owner has a mail", async || !server.messages().is_empty(), || world.tell()).await;
+    world.until_cause("brand-01", "refresh_token_rejected").await;
+    {
+        let messages = server.messages();
+        let firing = &messages[0];
+        assert_eq!(firing.to(), [owner("brand-01")]);
+        assert!(firing.was_protected(), "STARTTLS and a login were demanded: {firing:?}");
+        assert!(firing.header("Subject").unwrap().contains("brand-01"));
+        assert_eq!(firing.header("Auto-Submitted"), Some("auto-generated"));
+        for part in [firing.part("text/plain"), firing.part("text/html")] {
+            assert!(part.contains("brand-01"), "which account: {part}");
+            assert!(part.to_lowercase().contains("reconnect"), "the next step: {part}");
+        }
+    }
+
+    let status = world.program().terminate().await;
+    assert_eq!(status.code(), Some(0));
+    world.start().await;
+    world.until_cause("brand-01", "refresh_token_rejected").await;
+    world.until_rotated("brand-02", 2).await;
+    assert_eq!(world.refreshed("brand-01"), [Refreshed::Revoked], "one refusal is enough");
+    assert_eq!(server.messages().len(), 1, "a restart is no news");
+
+    let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &token);
+    world.until_cause("brand-01", "none").await;
+    until_or(
+        "the owner hears that it is over",
+        async || server.messages().len() >= 2,
+        || world.tell(),
+    )
+    .await;
+    world.until_rotated("brand-01", 1).await;
+    // Not in the one-write window, in which a token may be lost and that would be told.
+    let saved = async || world.kept("brand-01") && world.kept("brand-02");
+    until_or("both tokens are saved", saved, || world.tell()).await;
+    world.program().kill_9();
+    world.start().await;
+    world.until_rotated("brand-01", 1).await;
+    world.until_rotated("brand-02", 1).await;
+    let messages = server.messages();
+    assert_eq!(messages.len(), 2, "one that it began, one that it is over: {messages:?}");
+    let (firing, resolved) = (&messages[0], &messages[1]);
+    let first = firing.header("Message-ID").unwrap();
+    assert_eq!(resolved.to(), [owner("brand-01")]);
+    assert_eq!(resolved.header("References"), Some(first));
+    assert_eq!(resolved.header("In-Reply-To"), Some(first));
+    assert_ne!(resolved.header("Message-ID"), Some(first));
+    assert!(world.kept("brand-01"));
+}
+
+#[tokio::test]
+async fn a_lost_scope_is_told_by_its_name_and_the_account_is_refreshed_all_the_same() {
+    let world = World::new().start().await;
+    world.provider.drop_scope("brand-01", "video.publish");
+    world.until_cause("brand-01", "scope_missing").await;
+    world.until_metric("missing_scopes", &[("account", "brand-01")], 1.0).await;
+    world.until_metric("missing_scopes", &[("account", "brand-02")], 0.0).await;
+    let mails = world.until_mails(&owner("brand-01"), 1).await;
+    assert!(mails[0].text.contains("video.publish"), "{}", mails[0].text);
+    assert!(mails[0].html.as_ref().unwrap().contains("video.publish"));
+    world.until_rotated("brand-01", 2).await;
+    assert!(world.live("brand-01") && world.kept("brand-01"));
+    world.until_mails(&owner("brand-01"), 1).await;
+
+    let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &token);
+    world.until_cause("brand-01", "none").await;
+    world.until_metric("missing_scopes", &[("account", "brand-01")], 0.0).await;
+    world.until_mails(&owner("brand-01"), 2).await;
+    assert_eq!(world.mails_to(&owner("brand-02")), []);
+}
+
+#[tokio::test]
+async fn a_wrong_app_secret_costs_few_requests_and_one_operator_mail_and_heals_with_its_file() {
+    const NEW: &str = "invented-client-secret-of-tomorrow";
+    let plan = World::new().accounts(8).life(12);
+    let plan = plan.section("refresh", "{backoff_first: 1s, backoff_max: 60s}");
+    let world = plan.start().await;
+    world.provider.set_secret(NEW);
+    let mails = world.until_mails(OPERATOR, 1).await;
+    assert!(mails[0].text.contains("secret"), "{}", mails[0].text);
+    world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
+    let refused = || {
+        let log = world.refreshes();
+        log.iter().filter(|(_, how)| *how == Refreshed::ClientRefused).count()
+    };
+    assert!((1..=5).contains(&refused()), "{} refused requests", refused());
+
+    world.write_secret(NEW);
+    for number in 1..=8 {
+        world.until_cause(&format!("brand-{number:02}"), "none").await;
+    }
+    world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
+    for number in 1..=8 {
+        world.until_rotated(&format!("brand-{number:02}"), 1).await;
+    }
+    assert!(refused() <= 5, "{} refused requests", refused());
+    world.until_mails(OPERATOR, 2).await;
+    assert_eq!(world.mailbox.mails().len(), 2, "no owner can do anything about it");
+    let reloads = world.running().scrape().await.value("config_reloads_total", &[]);
+    assert_eq!(reloads, Some(1.0), "the first reading is the only one");
+    world.assert_well_behaved();
+    world.until_counts_agree().await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_reaches_its_end_is_told_and_not_presented_for_ever() {
+    let world = World::new().start().await;
+    world.provider.end_refresh_token_in("brand-01", Duration::from_secs(9));
+    world.until_cause("brand-01", "refresh_token_expired").await;
+    world.until_rotated("brand-02", 2).await;
+    let ended = world.refreshed("brand-01").into_iter().filter(|how| *how != Refreshed::Rotated);
+    assert!(ended.count() <= 1, "{}", world.tell());
+    let mails = world.mails_to(&owner("brand-01"));
+    assert!((1..=2).contains(&mails.len()), "announced, and there: {}", mails.len());
+}

@@ -1,0 +1,137 @@
+//! The real binary as a process.
+
+use crate::{
+    http::{self, Answer},
+    scrape::Scrape,
+    until_or,
+};
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_oauth-keepalive");
+
+/// A `run` that is running; it is killed when this is dropped.
+pub(crate) struct Program {
+    child: Child,
+    log: PathBuf,
+    pub(crate) telemetry: SocketAddr,
+    pub(crate) reports: SocketAddr,
+}
+
+impl Program {
+    /// Starts it with its log in `log`, and waits until it says where it listens.
+    pub(crate) async fn start(config: &Path, log: PathBuf) -> Self {
+        let file = File::create(&log).unwrap();
+        let child = Command::new(BINARY)
+            .args(["run", "--log-level", "debug", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let mut program = Self { child, log, telemetry: nowhere, reports: nowhere };
+        let log = program.log.clone();
+        until_or(
+            "the program says where it listens",
+            async || {
+                let text = program.log();
+                assert!(program.child.try_wait().unwrap().is_none(), "it ended at once:\n{text}");
+                let metrics = address_after(&text, "metrics at http://");
+                let reports = address_after(&text, "reports of the publisher at http://");
+                let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
+                (program.telemetry, program.reports) = (metrics, reports);
+                true
+            },
+            || fs::read_to_string(log).unwrap_or_default(),
+        )
+        .await;
+        program
+    }
+
+    /// Everything that it wrote so far, on both outputs.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        http::get(self.telemetry, path).await.unwrap()
+    }
+
+    pub(crate) async fn scrape(&self) -> Scrape {
+        Scrape(self.get("/metrics").await.text())
+    }
+
+    /// Nothing in the process gets a word in.
+    pub(crate) fn kill_9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.signal("-TERM");
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let log = self.log.clone();
+        let mut status = None;
+        until_or(
+            "the program ends",
+            async || {
+                status = self.child.try_wait().unwrap();
+                status.is_some()
+            },
+            || fs::read_to_string(log).unwrap_or_default(),
+        )
+        .await;
+        status.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) async fn command<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // The provider and the mailbox in this process must go on meanwhile.
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn address_after(text: &str, words: &str) -> Option<SocketAddr> {
+    // A line is complete when it has ended.
+    let line =
+        text.split_inclusive('\n').find(|line| line.contains(words) && line.ends_with('\n'))?;
+    let (_, rest) = line.split_once(words)?;
+    rest.split('/').next()?.parse().ok()
+}

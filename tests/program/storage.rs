@@ -1,0 +1,121 @@
+//! The publisher's store in trouble: nothing is spent that could not be saved, nothing received is lost.
+
+use crate::{
+    until_or,
+    world::{OPERATOR, World},
+};
+use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
+use rusqlite::Connection;
+use std::time::Duration;
+
+/// Somebody else holds the whole file, readers included, until this is dropped.
+struct Lock(Connection);
+
+impl Lock {
+    fn take(world: &World) -> Self {
+        let database = world.database();
+        database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        Self(database)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.execute_batch("ROLLBACK").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_locked_nothing_is_spent_and_afterwards_all_is_well() {
+    let world = World::new().accounts(4).life(8).without_wal().start().await;
+    world.until_ready().await;
+    let lock = Lock::take(&world);
+    world.until_metric("store_up", &[], 0.0).await;
+    let before = world.refreshes().len();
+    until_or(
+        "every token has ended, so every one was wanted",
+        async || {
+            let scrape = world.running().scrape().await;
+            (1..=4).all(|number| {
+                let account = format!("brand-{number:02}");
+                let labels = [("account", account.as_str()), ("token", "access")];
+                scrape.value("token_expires_in_seconds", &labels).unwrap() < 0.0
+            })
+        },
+        || world.tell(),
+    )
+    .await;
+    assert_eq!(world.refreshes().len(), before, "{}", world.tell());
+    let ready = world.running().get("/-/healthy").await;
+    assert_eq!(ready.status, 200, "somebody else's lock is no reason to restart us");
+    drop(lock);
+    world.until_metric("store_up", &[], 1.0).await;
+    for number in 1..=4 {
+        let account = format!("brand-{number:02}");
+        world.until_rotated(&account, 1).await;
+        world.until_cause(&account, "none").await;
+        assert!(world.live(&account));
+    }
+    world.assert_well_behaved();
+    world.until_counts_agree().await;
+    assert_eq!(world.mailbox.mails(), [], "a minute of it would be worth a mail");
+}
+
+/// Locks the store while the answer with a new token is on its way.
+async fn receive_while_locked(world: &World) -> Lock {
+    let slow = Fault::HangFor(Duration::from_secs(1));
+    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
+    world.until_rotated("brand-01", 1).await;
+    let lock = Lock::take(world);
+    world.until_metric("unsaved_tokens", &[], 1.0).await;
+    world.until_cause("brand-01", "unsaved_token").await;
+    lock
+}
+
+#[tokio::test]
+async fn a_token_that_comes_while_the_store_is_locked_is_kept_and_saved_afterwards() {
+    let world = World::new().life(8).without_wal().start().await;
+    let lock = receive_while_locked(&world).await;
+    world.until_metric("store_up", &[], 0.0).await;
+    drop(lock);
+    world.until_metric("unsaved_tokens", &[], 0.0).await;
+    world.until_metric("store_up", &[], 1.0).await;
+    world.until_cause("brand-01", "none").await;
+    until_or("it is saved", async || world.kept("brand-01"), || world.tell()).await;
+    let mails = world.until_mails(OPERATOR, 2).await;
+    assert!(mails[0].text.contains("brand-01"), "{}", mails[0].text);
+    assert_eq!(world.mailbox.mails().len(), 2, "no owner could have helped");
+    world.until_rotated("brand-01", 1).await;
+    world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn a_token_that_could_not_be_saved_survives_kill_9() {
+    let mut world = World::new().life(8).without_wal().start().await;
+    let lock = receive_while_locked(&world).await;
+    world.program().kill_9();
+    drop(lock);
+    assert!(!world.kept("brand-01"));
+    world.start().await;
+    until_or("it is saved", async || world.kept("brand-01"), || world.tell()).await;
+    world.until_rotated("brand-01", 1).await;
+    world.until_cause("brand-01", "none").await;
+    world.assert_well_behaved();
+    let refused = |(_, how): &(_, Refreshed)| *how != Refreshed::Rotated;
+    assert!(!world.refreshes().iter().any(refused), "{}", world.tell());
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_waited_for() {
+    let world = World::new().life(8).without_wal().start().await;
+    world.until_ready().await;
+    let (here, away) = (world.path("publisher.db"), world.path("elsewhere.db"));
+    std::fs::rename(&here, &away).unwrap();
+    world.until_metric("store_up", &[], 0.0).await;
+    assert!(world.running().scrape().await.mentions("brand-01"), "it is not gone, only unseen");
+    std::fs::rename(&away, &here).unwrap();
+    world.until_metric("store_up", &[], 1.0).await;
+    world.until_rotated("brand-01", 2).await;
+    world.until_cause("brand-01", "none").await;
+    world.assert_well_behaved();
+}

@@ -1,0 +1,459 @@
+//! A provider, a mailbox, a publisher's store, a configuration, and the program in the middle.
+
+use crate::{PATIENCE, http, process::Program, until, until_or};
+use oauth_keepalive::{
+    core::Secret,
+    demo::{
+        mailbox::{Mail, Mailbox},
+        provider::{LogEntry, Provider, ProviderSettings, Refreshed, What},
+    },
+    oauth::Token,
+};
+use rusqlite::{Connection, params};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+pub(crate) const SCOPES: [&str; 2] = ["user.info.basic", "video.publish"];
+pub(crate) const OPERATOR: &str = "operator@invented.example";
+pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
+
+/// How a world is made.
+pub(crate) struct Plan {
+    accounts: Vec<String>,
+    provider: ProviderSettings,
+    sections: BTreeMap<&'static str, String>,
+    keeps_journal: &'static str,
+}
+
+/// Everything around the program, and the program while it runs.
+pub(crate) struct World {
+    pub(crate) provider: Provider,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) folder: TempDir,
+    sections: BTreeMap<&'static str, String>,
+    pub(crate) program: Option<Program>,
+    starts: u32,
+}
+
+impl World {
+    /// Two accounts with tokens that live six seconds, unless told otherwise.
+    pub(crate) fn new() -> Plan {
+        let sections = [
+            ("store", "{kind: sqlite, path: publisher.db, poll_every: 500ms, busy_timeout: 200ms}"),
+            ("refresh", "{backoff_first: 1s, backoff_max: 4s}"),
+            ("http", "{total_deadline: 3s, connect_deadline: 500ms}"),
+            ("server", "{listen: \"127.0.0.1:0\", enable_reload: true}"),
+            ("reports", "{enabled: true, listen: \"127.0.0.1:0\", secret_file: reports-secret}"),
+            ("state", "{directory: state}"),
+        ];
+        let provider = ProviderSettings {
+            life: Duration::from_secs(6),
+            client_secret: "invented-client-secret-77e0".to_owned(),
+            ..ProviderSettings::default()
+        };
+        Plan {
+            accounts: ["brand-01", "brand-02"].map(str::to_owned).into(),
+            provider,
+            sections: sections.map(|(name, body)| (name, body.to_owned())).into(),
+            keeps_journal: "wal",
+        }
+    }
+}
+
+impl Plan {
+    /// `brand-01` and so on.
+    pub(crate) fn accounts(mut self, how_many: usize) -> Self {
+        self.accounts = (1..=how_many).map(|number| format!("brand-{number:02}")).collect();
+        self
+    }
+
+    pub(crate) fn provider(mut self, change: impl FnOnce(&mut ProviderSettings)) -> Self {
+        change(&mut self.provider);
+        self
+    }
+
+    /// Life of the tokens in seconds.
+    pub(crate) fn life(self, seconds: u64) -> Self {
+        self.provider(|provider| provider.life = Duration::from_secs(seconds))
+    }
+
+    /// For how many seconds the token that was rotated last buys its successor again.
+    pub(crate) fn grace(self, seconds: u64) -> Self {
+        self.provider(|provider| provider.grace = Duration::from_secs(seconds))
+    }
+
+    /// A section of the configuration, in YAML's flow style.
+    pub(crate) fn section(mut self, name: &'static str, body: &str) -> Self {
+        self.sections.insert(name, body.to_owned());
+        self
+    }
+
+    /// A store whose readers wait for its writer too.
+    pub(crate) const fn without_wal(mut self) -> Self {
+        self.keeps_journal = "delete";
+        self
+    }
+
+    /// Everything but the program.
+    pub(crate) async fn prepare(self) -> World {
+        let provider = Provider::start(self.provider.clone()).await.unwrap();
+        let mailbox = Mailbox::start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut sections = self.sections;
+        let mail = format!(
+            "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], \
+             external_url: \"https://keepalive.invented.example\", \
+             smtp: {{host: \"127.0.0.1\", port: {}, tls: none}}}}",
+            mailbox.smtp().port(),
+        );
+        sections.entry("mail").or_insert(mail);
+        let apps = format!(
+            "[{{name: main, provider: tiktok, client_id: {}, client_secret_file: client-secret, \
+             scopes: [{}], endpoints: {{token: \"{}\", probe: \"{}\"}}}}]",
+            self.provider.client_key,
+            SCOPES.join(", "),
+            provider.token_url(),
+            provider.probe_url(),
+        );
+        sections.entry("apps").or_insert(apps);
+        let world = World { provider, mailbox, folder, sections, program: None, starts: 0 };
+        world.write_secret(&self.provider.client_secret);
+        fs::write(world.path("reports-secret"), format!("{REPORTS_SECRET}\n")).unwrap();
+        world.write_config();
+        let database = world.database();
+        database.pragma_update(None, "journal_mode", self.keeps_journal).unwrap();
+        database.execute_batch(SCHEMA).unwrap();
+        for account in &self.accounts {
+            world.provider.connect(account, &SCOPES, Duration::ZERO);
+        }
+        world.insert(self.accounts.iter().map(String::as_str));
+        world
+    }
+
+    /// All of it.
+    pub(crate) async fn start(self) -> World {
+        let mut world = self.prepare().await;
+        world.start().await;
+        world
+    }
+}
+
+impl World {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("config.yaml")
+    }
+
+    pub(crate) fn write_config(&self) {
+        let text: String =
+            self.sections.iter().map(|(name, body)| format!("{name}: {body}\n")).collect();
+        replace(&self.config(), &text);
+    }
+
+    /// Changes a section and writes the configuration.
+    pub(crate) fn reconfigure(&mut self, name: &'static str, body: &str) {
+        self.sections.insert(name, body.to_owned());
+        self.write_config();
+    }
+
+    pub(crate) fn section(&self, name: &str) -> &str {
+        &self.sections[name]
+    }
+
+    pub(crate) fn write_secret(&self, secret: &str) {
+        replace(&self.path("client-secret"), &format!("{secret}\n"));
+    }
+
+    /// Starts the program, again if need be, on the same directory.
+    pub(crate) async fn start(&mut self) {
+        self.starts += 1;
+        let log = self.path(&format!("program-{}.log", self.starts));
+        self.program = Some(Program::start(&self.config(), log).await);
+    }
+
+    pub(crate) fn program(&mut self) -> &mut Program {
+        self.program.as_mut().unwrap()
+    }
+
+    pub(crate) fn running(&self) -> &Program {
+        self.program.as_ref().unwrap()
+    }
+
+    pub(crate) async fn cause(&self, account: &str) -> Option<String> {
+        self.running().scrape().await.cause(account)
+    }
+
+    /// Waits until the program says that `cause` is what is wrong with the account.
+    pub(crate) async fn until_cause(&self, account: &str, cause: &str) {
+        until_or(
+            &format!("{account} has the cause {cause}"),
+            async || self.cause(account).await.as_deref() == Some(cause),
+            || self.tell(),
+        )
+        .await;
+    }
+
+    pub(crate) async fn until_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut last = None;
+        let told = std::cell::RefCell::new(String::new());
+        until_or(
+            &format!("{name} {labels:?} is {value}"),
+            async || {
+                last = self.running().scrape().await.value(name, labels);
+                *told.borrow_mut() = format!("it is {last:?}");
+                last.is_some_and(|last| last.total_cmp(&value).is_eq())
+            },
+            || format!("{}\n{}", told.borrow(), self.tell()),
+        )
+        .await;
+    }
+
+    /// Posts a report as the publisher.
+    pub(crate) async fn report(&self, account: &str, status: u16, times: u32) {
+        let body = format!(
+            r#"{{"responses":[{{"provider":"tiktok","account":"{account}","status":{status},"times":{times}}}]}}"#
+        );
+        let bearer = format!("Bearer {REPORTS_SECRET}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let at = self.running().reports;
+        let answer = http::send(at, "POST", "/v1/responses", &headers, &body).await.unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+
+    // The publisher's store.
+
+    pub(crate) fn database(&self) -> Connection {
+        let database = Connection::open(self.path("publisher.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(20)).unwrap();
+        database
+    }
+
+    /// Rows for accounts that the provider knows.
+    pub(crate) fn insert<'a>(&self, accounts: impl IntoIterator<Item = &'a str>) {
+        let mut database = self.database();
+        let transaction = database.transaction().unwrap();
+        for account in accounts {
+            let token = self.provider.current(account).unwrap();
+            let row = params![account, owner(account), token.subject];
+            let sql = "INSERT INTO accounts (provider, account, owner, subject) \
+                       VALUES ('tiktok', ?1, ?2, ?3)";
+            transaction.execute(sql, row).unwrap();
+            write_token(&transaction, account, &token);
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// What a publisher does that has a newer token.
+    pub(crate) fn write(&self, account: &str, token: &Token) {
+        write_token(&self.database(), account, token);
+    }
+
+    pub(crate) fn execute(&self, sql: &str) {
+        self.database().execute_batch(sql).unwrap();
+    }
+
+    /// Access and refresh token of an account as they stand in the store.
+    pub(crate) fn stored(&self, account: &str) -> (String, String) {
+        let sql = "SELECT access_token, refresh_token FROM accounts WHERE account = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.database().query_row(sql, [account], row).unwrap()
+    }
+
+    /// True when the store holds the refresh token that the provider honours.
+    pub(crate) fn kept(&self, account: &str) -> bool {
+        let current = self.provider.current(account).unwrap();
+        current.refresh.is_some_and(|current| current.expose() == self.stored(account).1)
+    }
+
+    /// True when the provider takes the access token that the store holds.
+    pub(crate) fn live(&self, account: &str) -> bool {
+        self.provider.accepts(&self.stored(account).0)
+    }
+
+    // The provider's log.
+
+    /// How the token requests of this account ended, in order.
+    pub(crate) fn refreshed(&self, account: &str) -> Vec<Refreshed> {
+        self.refreshes()
+            .into_iter()
+            .filter(|(entry, _)| entry.account.as_deref() == Some(account))
+            .map(|(_, refreshed)| refreshed)
+            .collect()
+    }
+
+    /// Every token request.
+    pub(crate) fn refreshes(&self) -> Vec<(LogEntry, Refreshed)> {
+        assert_eq!(self.provider.log_cut(), 0, "an incomplete log proves nothing");
+        let refresh = |entry: LogEntry| match entry.what {
+            What::Refresh(refreshed) => Some((entry, refreshed)),
+            What::Api { .. } => None,
+        };
+        self.provider.log().into_iter().filter_map(refresh).collect()
+    }
+
+    pub(crate) fn rotations(&self, account: &str) -> usize {
+        self.refreshed(account).iter().filter(|how| **how == Refreshed::Rotated).count()
+    }
+
+    /// Waits until the account was rotated so many times more: what should not happen has had its time.
+    pub(crate) async fn until_rotated(&self, account: &str, more: usize) {
+        let wanted = self.rotations(account) + more;
+        until_or(
+            &format!("{account} is renewed {more} times more"),
+            async || self.rotations(account) >= wanted,
+            || self.tell(),
+        )
+        .await;
+    }
+
+    pub(crate) async fn until_api_calls(&self, account: &str, calls: usize) {
+        let what = format!("{account} is asked about {calls} times");
+        until_or(&what, async || self.api_calls(account) >= calls, || self.tell()).await;
+    }
+
+    pub(crate) fn api_calls(&self, account: &str) -> usize {
+        self.provider.count(|entry| {
+            matches!(entry.what, What::Api { .. }) && entry.account.as_deref() == Some(account)
+        })
+    }
+
+    /// No retired token was presented, and no two requests of one account were under way together.
+    pub(crate) fn assert_well_behaved(&self) {
+        for (entry, _) in self.refreshes() {
+            assert!(!entry.retired_presented(), "a retired token was presented: {entry:?}");
+            assert!(!entry.overlapped, "two requests of one account at a time: {entry:?}");
+        }
+    }
+
+    /// Waits until what the program counted is what the provider counted, outcome by outcome.
+    pub(crate) async fn until_counts_agree(&self) {
+        let mut difference = (Vec::new(), Vec::new());
+        let began = Instant::now();
+        loop {
+            let scrape = self.running().scrape().await;
+            let theirs = self.outcomes_by_log();
+            let ours = OUTCOMES.map(|outcome| {
+                let labels = [("provider", "tiktok"), ("outcome", outcome)];
+                scrape.value("refresh_outcomes_total", &labels).unwrap() as usize
+            });
+            if ours == theirs {
+                return;
+            }
+            difference.0 = ours.to_vec();
+            difference.1 = theirs.to_vec();
+            let (ours, theirs) = &difference;
+            let what = "counted by the program and by the provider";
+            assert!(began.elapsed() < PATIENCE, "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}");
+            tokio::time::sleep(crate::LOOK_EVERY).await;
+        }
+    }
+
+    fn outcomes_by_log(&self) -> [usize; 4] {
+        let log = self.refreshes();
+        let read_as = |outcome| {
+            let fits =
+                |(entry, _): &&(LogEntry, Refreshed)| entry.should_read_as() == Some(outcome);
+            log.iter().filter(fits).count()
+        };
+        OUTCOMES.map(read_as)
+    }
+
+    // The mailbox.
+
+    pub(crate) fn mails_to(&self, address: &str) -> Vec<Mail> {
+        let to_them = |mail: &Mail| mail.to.iter().any(|to| to == address);
+        self.mailbox.mails().into_iter().filter(to_them).collect()
+    }
+
+    pub(crate) async fn until_mails(&self, address: &str, how_many: usize) -> Vec<Mail> {
+        until_or(
+            &format!("{address} has {how_many} mails"),
+            async || self.mails_to(address).len() >= how_many,
+            || self.tell(),
+        )
+        .await;
+        let mails = self.mails_to(address);
+        assert_eq!(mails.len(), how_many, "{:?}", subjects(&mails));
+        mails
+    }
+
+    /// Everything that helps to understand why something did not happen.
+    pub(crate) fn tell(&self) -> String {
+        let log: Vec<_> = self.provider.log();
+        let provider: String = log.iter().map(|entry| format!("{entry:?}\n")).collect();
+        let program = self.program.as_ref().map(Program::log).unwrap_or_default();
+        let mails = self.mailbox.mails();
+        let mails = subjects(&mails);
+        format!("--- provider\n{provider}--- mails\n{mails:?}\n--- program\n{program}")
+    }
+
+    /// Waits until the first pass over the store is done.
+    pub(crate) async fn until_ready(&self) {
+        until("the store was read", async || self.running().get("/-/ready").await.status == 200)
+            .await;
+    }
+}
+
+fn subjects(mails: &[Mail]) -> Vec<(&[String], &str)> {
+    mails.iter().map(|mail| (mail.to.as_slice(), mail.subject.as_str())).collect()
+}
+
+/// The address of an account's owner.
+pub(crate) fn owner(account: &str) -> String {
+    format!("owner-of-{account}@invented.example")
+}
+
+fn write_token(database: &Connection, account: &str, token: &Token) {
+    let at = |at: Option<oauth_keepalive::core::Timestamp>| at.map(|at| at.as_unix());
+    let changed = database.execute(
+        "UPDATE accounts SET access_token = ?2, refresh_token = ?3, expires_at = ?4, \
+         refresh_expires_at = ?5, issued_at = ?6, scopes = ?7 WHERE account = ?1",
+        params![
+            account,
+            token.access.expose(),
+            token.refresh.as_ref().map(Secret::expose),
+            at(token.expires_at),
+            at(token.refresh_expires_at),
+            at(token.issued_at),
+            token.scopes.as_ref().map(|scopes| scopes.join(",")),
+        ],
+    );
+    assert_eq!(changed.unwrap(), 1);
+}
+
+/// Writes a file the way a careful editor does: nobody sees half of it.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("being-written");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+const OUTCOMES: [&str; 4] = ["committed", "not_committed", "dead", "ambiguous"];
+
+/// As a publisher might have it: our own simple schema with a column of theirs.
+const SCHEMA: &str = "
+    CREATE TABLE accounts (
+        provider TEXT NOT NULL,
+        account TEXT NOT NULL,
+        app TEXT,
+        owner TEXT,
+        access_token TEXT,
+        refresh_token TEXT,
+        expires_at INTEGER,
+        refresh_expires_at INTEGER,
+        issued_at INTEGER,
+        scopes TEXT,
+        subject TEXT,
+        enabled INTEGER NOT NULL DEFAULT 1,
+        status TEXT,
+        campaign TEXT NOT NULL DEFAULT 'winter',
+        PRIMARY KEY (provider, account)
+    )";
