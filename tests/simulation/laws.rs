@@ -264,9 +264,10 @@ impl Laws {
                     entry.told_in_doubt = true;
                 }
             }
-            Finished::Blocked(_) | Finished::Gone | Finished::WrongAccount(_) => {
-                person.trouble_at = t
-            }
+            Finished::Blocked(_)
+            | Finished::Gone
+            | Finished::NoToken
+            | Finished::WrongAccount(_) => person.trouble_at = t,
         }
     }
 

@@ -4,7 +4,7 @@
 //! app is frozen and the operator is told. It thaws with the first request that the provider accepts, and
 //! is tried at once when its secret reads differently.
 
-use crate::core::{AppView, Cause, Timestamp, decide::App};
+use crate::core::{AccountId, AppView, Cause, Timestamp, decide::App};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -18,6 +18,8 @@ struct State {
     in_flight: usize,
     /// Requests in a row that the provider refused because of the app.
     refusals: u32,
+    /// The one account whose request was sent after the last refusal.
+    trial: Option<AccountId>,
     /// Not to be tried before this, while there are refusals.
     next_try_at: Option<Timestamp>,
     /// Whether the provider has accepted it since the start.
@@ -50,6 +52,7 @@ impl Apps {
                     app,
                     in_flight: 0,
                     refusals: 0,
+                    trial: None,
                     next_try_at: None,
                     proven: false,
                     frozen: None,
@@ -82,10 +85,20 @@ impl Apps {
         })
     }
 
-    pub(super) fn began(&mut self, name: &str) {
+    pub(super) fn began(&mut self, name: &str, id: &AccountId) {
         if let Some(state) = self.by_name.get_mut(name) {
             state.in_flight += 1;
+            state.trial = (state.refusals > 0).then(|| id.clone());
         }
+    }
+
+    /// Whether an answer to `id` says that the provider accepts the app now. While it is refused, only the
+    /// request that tries it does: others were sent before, and one that succeeded under the old secret
+    /// would thaw the app for the next to freeze it.
+    pub(super) fn is_proof(&self, name: &str, id: &AccountId) -> bool {
+        self.by_name
+            .get(name)
+            .is_some_and(|state| state.refusals == 0 || state.trial.as_ref() == Some(id))
     }
 
     pub(super) fn ended(&mut self, name: &str) {
@@ -107,6 +120,7 @@ impl Apps {
             return false;
         };
         state.refusals = state.refusals.saturating_add(1);
+        state.trial = None;
         let rounds = u16::try_from(state.refusals).unwrap_or(u16::MAX);
         state.next_try_at = Some(now.plus(pause(rounds)));
         let freezes = state.refusals >= refusals_max && state.frozen.is_none();

@@ -337,7 +337,7 @@ impl Fleet {
     fn start(&mut self, id: &AccountId, app: &Arc<str>, busy: Busy, effect: Effect) {
         assert!(!self.flying.contains_key(id), "{id}: one thing at a time");
         self.table.change(id, |account| account.busy = busy);
-        self.apps.began(app);
+        self.apps.began(app, id);
         self.flying.insert(id.clone(), Arc::clone(app));
         self.effects.push_back(effect);
     }

@@ -16,11 +16,13 @@ impl Fleet {
             self.table.change(id, |account| {
                 account.refresh_attempts = account.refresh_attempts.saturating_add(1);
             });
+            if speaks_for_the_app(&result) {
+                self.accept_app_of(now, id);
+            }
         }
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
             (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs)) => {
-                self.accept_app_of(now, id);
                 self.take_theirs(now, id, theirs);
             }
             (
@@ -48,7 +50,6 @@ impl Fleet {
             }
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
             Finished::Dead(evidence) => {
-                self.accept_app_of(now, id);
                 self.give_up_saving(id);
                 let verdict = evidence.cause;
                 self.fail(now, id, evidence, |account| {
@@ -61,7 +62,6 @@ impl Fleet {
                 });
             }
             Finished::WrongAccount(evidence) => {
-                self.accept_app_of(now, id);
                 self.give_up_saving(id);
                 self.fail(now, id, evidence, |account| {
                     account.in_doubt = false;
@@ -80,7 +80,6 @@ impl Fleet {
     }
 
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
-        self.accept_app_of(now, id);
         let spacing = self.policy.backoff_first;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
@@ -108,7 +107,6 @@ impl Fleet {
     }
 
     fn hold_unsaved(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
-        self.accept_app_of(now, id);
         let policy = self.policy;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
@@ -176,11 +174,14 @@ impl Fleet {
         }
     }
 
-    /// The provider dealt with the account, so it accepts the app.
-    pub(super) fn accept_app_of(&mut self, now: Timestamp, id: &AccountId) {
+    /// The provider dealt with the account.
+    fn accept_app_of(&mut self, now: Timestamp, id: &AccountId) {
         let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
             return;
         };
+        if !self.apps.is_proof(&app, id) {
+            return;
+        }
         let was_refused = self.apps.blocked_until(&app).is_some();
         let first = self.apps.prove(&app);
         if let Some((cause, since)) = self.apps.accepted(&app) {
@@ -308,6 +309,14 @@ const fn went_out(result: &Finished) -> bool {
     !matches!(
         result,
         Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone | Finished::NoToken
+    )
+}
+
+/// True when the provider dealt with the account, so that it accepts the app.
+const fn speaks_for_the_app(result: &Finished) -> bool {
+    matches!(
+        result,
+        Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
     )
 }
 

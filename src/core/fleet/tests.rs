@@ -623,3 +623,20 @@ fn an_account_of_the_fleet_is_small_enough_for_a_million() {
     let bytes = size_of::<Account>();
     assert!(bytes <= 256, "{bytes} bytes");
 }
+
+#[test]
+fn a_success_that_was_sent_before_the_refusal_does_not_thaw_the_app() {
+    let mut bench = Bench::with_policy(Policy { app_refusals_max: 1, ..Policy::default() });
+    let (a, b, new) = (bench.token(1, 0.9), bench.token(2, 0.9), bench.token(3, 0.0));
+    bench.load(&[("a", a), ("b", b)]);
+    assert_eq!(bench.started().len(), 2);
+    let mut refusal = bench.evidence(Cause::AppCredentialsRejected);
+    refusal.app_wide = true;
+    bench.finish("a", Finished::NotCommitted(refusal));
+    bench.finish("b", Finished::Renewed(new));
+    assert!(bench.fleet.apps.frozen("main").is_some(), "the answer to b is older than the refusal");
+    bench.pass(60);
+    assert_eq!(bench.started(), ["refresh a"], "the one that tries it");
+    bench.finish("a", Finished::Renewed(new));
+    assert!(bench.fleet.apps.frozen("main").is_none());
+}
