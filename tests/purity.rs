@@ -20,18 +20,43 @@ const BANS: &[Ban] = &[
     Ban {
         within: &["core/"],
         words: &[
-            "std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io", "std::os",
-            "Instant::now", "SystemTime", "UNIX_EPOCH", "println!", "eprintln!",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "std::io",
+            "std::os",
+            "Instant::now",
+            "SystemTime",
+            "UNIX_EPOCH",
+            "println!",
+            "eprintln!",
         ],
         because: "the core does no I/O, reads no clock and draws nothing at random",
     },
     Ban {
         within: &["core/"],
-        words: &["async fn", ".await", "Mutex", "RwLock", "static mut", "HashMap", "HashSet", "RandomState"],
+        words: &[
+            "async fn",
+            ".await",
+            "Mutex",
+            "RwLock",
+            "static mut",
+            "HashMap",
+            "HashSet",
+            "RandomState",
+        ],
         because: "the core waits for nobody, locks nothing, and answers the same when asked twice",
     },
     Ban {
-        within: &["core/account.rs", "core/table.rs", "core/event.rs", "core/notices.rs", "core/fleet/"],
+        within: &[
+            "core/account.rs",
+            "core/table.rs",
+            "core/event.rs",
+            "core/notices.rs",
+            "core/fleet/",
+        ],
         words: &["Secret"],
         because: "snapshots, notices and events have no field that could hold a token",
     },
@@ -77,7 +102,10 @@ fn each_rule_is_broken_by_a_planted_import() {
         ("core/decide.rs", "use tokio::time::sleep;"),
         ("core/decide.rs", "use {std::sync::Arc, reqwest::Client};"),
         ("core/fleet/mod.rs", "use crate::clock::Clock;"),
-        ("core/fleet/mod.rs", "use crate::{\n    core::Cause,\n    stores::{TokenStore, Saved},\n};"),
+        (
+            "core/fleet/mod.rs",
+            "use crate::{\n    core::Cause,\n    stores::{TokenStore, Saved},\n};",
+        ),
         ("core/table.rs", "use super::Secret;"),
         ("metrics/accounts.rs", "fn show(token: &crate::oauth::Token) {}"),
         ("server/status.rs", "use crate::stores::AnyStore;"),
@@ -97,13 +125,17 @@ fn broken_rules(sources: &[(PathBuf, String)]) -> Vec<String> {
     for (path, text) in sources {
         let name = path.to_string_lossy().replace('\\', "/");
         let code = code_of(text);
-        for ban in BANS.iter().filter(|ban| ban.within.iter().any(|within| name.starts_with(within))) {
+        for ban in
+            BANS.iter().filter(|ban| ban.within.iter().any(|within| name.starts_with(within)))
+        {
             for word in ban.words.iter().filter(|word| code.contains(*word)) {
                 broken.push(format!("src/{name} mentions `{word}`: {}", ban.because));
             }
         }
         let ours = modules_named(&code);
-        if let Some((place, allowed, because)) = ALLOWED.iter().find(|(place, ..)| name.starts_with(place)) {
+        if let Some((place, allowed, because)) =
+            ALLOWED.iter().find(|(place, ..)| name.starts_with(place))
+        {
             let own = place.trim_end_matches(".rs").trim_end_matches('/');
             for module in &ours {
                 if module != own && module != "core" && !allowed.contains(&module.as_str()) {
@@ -112,10 +144,14 @@ fn broken_rules(sources: &[(PathBuf, String)]) -> Vec<String> {
             }
         }
         if ours.contains("config") && !WIRING.iter().any(|place| name.starts_with(place)) {
-            broken.push(format!("src/{name} imports `crate::config`: only those who wire the parts read it"));
+            broken.push(format!(
+                "src/{name} imports `crate::config`: only those who wire the parts read it"
+            ));
         }
         if name.starts_with("core/") {
-            for foreign in roots(&code).difference(&CRATES_OF_THE_CORE.iter().map(|name| (*name).to_owned()).collect()) {
+            for foreign in roots(&code)
+                .difference(&CRATES_OF_THE_CORE.iter().map(|name| (*name).to_owned()).collect())
+            {
                 broken.push(format!("src/{name} imports `{foreign}`: the core stands alone"));
             }
         }
@@ -152,7 +188,9 @@ fn roots(code: &str) -> BTreeSet<String> {
         .map(|rest| rest.trim_end_matches(';'))
         .collect();
     let mut names = BTreeSet::new();
-    for line in code.match_indices("use ").filter(|(at, _)| *at == 0 || code[..*at].ends_with(['\n', ' '])) {
+    for line in
+        code.match_indices("use ").filter(|(at, _)| *at == 0 || code[..*at].ends_with(['\n', ' ']))
+    {
         let rest = &code[line.0 + line.1.len()..];
         names.extend(match rest.strip_prefix('{') {
             Some(group) => heads(group),
@@ -199,7 +237,9 @@ fn sources() -> Vec<(PathBuf, String)> {
             let path = entry.expect("src can be read").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && path.file_stem().is_some_and(|stem| stem != "tests") {
+            } else if path.extension().is_some_and(|end| end == "rs")
+                && path.file_stem().is_some_and(|stem| stem != "tests")
+            {
                 let text = fs::read_to_string(&path).expect("a source file is UTF-8");
                 let below = path.strip_prefix(&root).expect("it is below src");
                 files.push((below.to_owned(), text));

@@ -1,4 +1,22 @@
 //! The pure core lives through months of trouble in seconds.
+//!
+//! A shell that keeps the contract of `src/refresh.rs` carries out what the fleet asks for, in a world
+//! where providers, store, state, publisher, owners and the wall clock all misbehave (`simulation/`). What
+//! must hold is in `simulation/laws.rs`; each failure names the seed and the account.
+//!
+//! `SEED=7` plays one seed again, `SEEDS=1000` plays many; `-- --nocapture` shows what was played.
+//!
+//! A law that was never seen to fail proves nothing. Each of these faults was planted in `src/core`, seen
+//! to fail here, and taken out again: the busy mark forgotten; no back-off; `Retry-After` ignored;
+//! `not_before` ignored; `<` for `<=` at the due instant; the spread drawn from now; a dead token tried
+//! again; a doubtful outcome repeated instead of settled; stale rows of a pass adopted; `told` not
+//! recalled, or not written to memory; a failure not written to memory; a refused app never frozen, or
+//! asked without a pause; transient trouble told before the danger margin; the unsaved flag dropped on
+//! load; the ready queue without order; either cap forgotten; spending while the store is down; time that
+//! follows the wall clock; accounts that left kept; a 401 checked each time; incidents never resolved.
+//!
+//! Not played: a start while the wall clock is wrong, several replicas, a state that loses what it
+//! confirmed, a process that ends in good order.
 
 #[path = "simulation/cast.rs"]
 mod cast;
@@ -32,17 +50,30 @@ fn every_law_holds_through_months_of_trouble() {
     };
     let (mut years, mut refreshes, began) = (0.0, 0, Instant::now());
     for seed in seeds {
-        let plan = Plan { seed, cast: [12, 40, 40, 20], days: 60, rough: true, minted_at_once: false, policy: policy() };
+        let plan = Plan {
+            seed,
+            cast: [12, 40, 40, 20],
+            days: 60,
+            rough: true,
+            minted_at_once: false,
+            policy: policy(),
+        };
         println!("SEED={seed}");
         let mut world = World::new(plan);
         world.play(world.began + 60 * DAY);
         Laws::settled(&mut world);
         let renewed: u64 = world.people.iter().map(|person| person.refreshes).sum();
-        println!("  {renewed} refreshes, {} notices, {} restarts", world.laws.notices, world.laws.restarts);
+        println!(
+            "  {renewed} refreshes, {} notices, {} restarts",
+            world.laws.notices, world.laws.restarts
+        );
         years += Laws::years(&world);
         refreshes += renewed;
     }
-    println!("{years:.0} account-years, {refreshes} refreshes in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "{years:.0} account-years, {refreshes} refreshes in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
 }
 
 /// All of one kind, nothing goes wrong.
@@ -64,7 +95,9 @@ fn accounts_minted_in_one_second_settle_to_twice_the_mean_rate_within_two_period
     let third = world.began + (2.0 * period) as i64;
     let mut slots = vec![0.0; 60];
     for (at, ..) in &world.laws.starts {
-        if let Some(count) = usize::try_from((at - third) / slot).ok().and_then(|slot| slots.get_mut(slot)) {
+        if let Some(count) =
+            usize::try_from((at - third) / slot).ok().and_then(|slot| slots.get_mut(slot))
+        {
             *count += f64::from(u8::from(*at >= third));
         }
     }
@@ -89,7 +122,8 @@ fn after_a_long_outage_the_earliest_end_goes_first() {
     world.play(world.store_down_until);
     let before = world.laws.starts.len();
     world.play(world.store_down_until + 1_200);
-    let ends: Vec<i64> = world.laws.starts[before..].iter().take(250).map(|(.., end)| *end).collect();
+    let ends: Vec<i64> =
+        world.laws.starts[before..].iter().take(250).map(|(.., end)| *end).collect();
     assert!(ends.len() == 250, "{} refreshes after the outage", ends.len());
     assert!(ends.is_sorted(), "a later end went before an earlier one: {ends:?}");
 }

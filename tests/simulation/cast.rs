@@ -1,9 +1,7 @@
 //! Who takes part, and what is really so: accounts, their grants at the provider, their rows in the
 //! store, and what the sidecar was told about each.
 
-use oauth_keepalive::core::{
-    AccountId, Cause, Fingerprint, Timestamp, TokenFacts, decide::App,
-};
+use oauth_keepalive::core::{AccountId, Cause, Fingerprint, Timestamp, TokenFacts, decide::App};
 use std::time::Duration;
 
 pub(crate) const HOUR: i64 = 3_600;
@@ -31,10 +29,38 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const KINDS: [Kind; 4] = [
-    Kind { name: "strict", life: 2 * HOUR, renewal: Renewal::Rotates, grant_life: None, can_probe: true, min_age: 0 },
-    Kind { name: "daily", life: DAY, renewal: Renewal::Rotates, grant_life: None, can_probe: false, min_age: 0 },
-    Kind { name: "lasting", life: 60 * DAY, renewal: Renewal::Extends, grant_life: None, can_probe: true, min_age: DAY },
-    Kind { name: "keeping", life: 6 * HOUR, renewal: Renewal::Keeps, grant_life: Some(40 * DAY), can_probe: true, min_age: 0 },
+    Kind {
+        name: "strict",
+        life: 2 * HOUR,
+        renewal: Renewal::Rotates,
+        grant_life: None,
+        can_probe: true,
+        min_age: 0,
+    },
+    Kind {
+        name: "daily",
+        life: DAY,
+        renewal: Renewal::Rotates,
+        grant_life: None,
+        can_probe: false,
+        min_age: 0,
+    },
+    Kind {
+        name: "lasting",
+        life: 60 * DAY,
+        renewal: Renewal::Extends,
+        grant_life: None,
+        can_probe: true,
+        min_age: DAY,
+    },
+    Kind {
+        name: "keeping",
+        life: 6 * HOUR,
+        renewal: Renewal::Keeps,
+        grant_life: Some(40 * DAY),
+        can_probe: true,
+        min_age: 0,
+    },
 ];
 
 impl Kind {

@@ -5,11 +5,7 @@ use crate::{
     world::World,
 };
 use oauth_keepalive::core::{
-    Cause, Memory, Timestamp,
-    cause::Actor,
-    fleet::Finished,
-    notices::{Change, Notice, Subject},
-    schedule::Policy,
+    AccountId, Cause, Memory, Timestamp, fleet::Finished, notices::Subject, schedule::Policy,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,6 +25,9 @@ macro_rules! law {
     };
 }
 
+#[path = "telling.rs"]
+mod telling;
+
 /// What was seen so far, as far as later events are judged by it.
 pub(crate) struct Laws {
     pub(crate) seed: u64,
@@ -47,6 +46,8 @@ pub(crate) struct Laws {
     started_at: i64,
     /// Every refresh that was begun: when, whose, and when the old token would have ended.
     pub(crate) starts: Vec<(i64, usize, i64)>,
+    /// When each account was due, for which token, under which setting: asked twice, the answer is the same.
+    dues: BTreeMap<AccountId, (u64, u64, Option<Timestamp>)>,
     pub(crate) notices: u64,
     pub(crate) restarts: u64,
 }
@@ -66,6 +67,7 @@ impl Laws {
             pass_began: 0,
             started_at: 0,
             starts: Vec::new(),
+            dues: BTreeMap::new(),
             notices: 0,
             restarts: 0,
         }
@@ -107,7 +109,11 @@ impl Laws {
 
     pub(crate) fn check_wakeup(world: &World, now: Timestamp) {
         let wakeup = world.fleet.as_ref().and_then(|fleet| fleet.next_wakeup());
-        law!(world, wakeup.is_none_or(|at| at > now), "wants to be woken at {wakeup:?}, and it is {now:?}");
+        law!(
+            world,
+            wakeup.is_none_or(|at| at > now),
+            "wants to be woken at {wakeup:?}, and it is {now:?}"
+        );
     }
 
     // --- Before something begins ---------------------------------------------------------------------
@@ -133,23 +139,44 @@ impl Laws {
         let t = world.t;
         let person = &world.people[who];
         let (id, token) = (&person.id, world.tokens[expected as usize - 1]);
-        law!(world, expected >= person.reached, "{id}: token {expected} again, and {} reached us", person.reached);
+        law!(
+            world,
+            expected >= person.reached,
+            "{id}: token {expected} again, and {} reached us",
+            person.reached
+        );
         if let Some(entry) = person.entry.filter(|entry| entry.old == expected) {
             law!(world, entry.result.is_none(), "{id}: a refresh while its new token is unsaved");
             let settles = person.kind.renewal == Renewal::Keeps || !entry.told_in_doubt;
             law!(world, settles, "{id}: an unknown outcome is repeated instead of settled");
         }
-        law!(world, person.dead.is_none_or(|(dead, _)| dead != expected), "{id}: a dead token is tried again");
+        law!(
+            world,
+            person.dead.is_none_or(|(dead, _)| dead != expected),
+            "{id}: a dead token is tried again"
+        );
         Self::keeps_away(world, who, expected);
         Self::may_spend(world, who);
         let margin = world.laws.policy.spread_fraction + world.laws.policy.danger_fraction;
-        let earliest = token.issued_at + (token.life() as f64 * (0.599 - world.laws.policy.spread_fraction)) as i64;
-        let last_chance = token.grant_ends_at.map_or(NEVER, |end| end - (token.life() as f64 * margin) as i64);
-        law!(world, why != "due" || t >= earliest.min(last_chance), "{id}: refreshed {} s after it was issued", t - token.issued_at);
+        let earliest = token.issued_at
+            + (token.life() as f64 * (0.599 - world.laws.policy.spread_fraction)) as i64;
+        let last_chance =
+            token.grant_ends_at.map_or(NEVER, |end| end - (token.life() as f64 * margin) as i64);
+        law!(
+            world,
+            why != "due" || t >= earliest.min(last_chance),
+            "{id}: refreshed {} s after it was issued",
+            t - token.issued_at
+        );
         law!(world, why != "ended" || t >= token.expires_at, "{id}: has not ended");
-        let is_current = person.row.is_some_and(|row| row.number == expected) && person.current == expected;
+        let is_current =
+            person.row.is_some_and(|row| row.number == expected) && person.current == expected;
         let refused = person.access_dead || !person.alive || t >= token.expires_at;
-        law!(world, why != "access_refused" || !is_current || refused, "{id}: nobody refused its access token");
+        law!(
+            world,
+            why != "access_refused" || !is_current || refused,
+            "{id}: nobody refused its access token"
+        );
         world.laws.starts.push((t, who, token.expires_at));
     }
 
@@ -157,7 +184,12 @@ impl Laws {
         Self::begin(world, who);
         let person = &world.people[who];
         if let Some(entry) = person.entry.filter(|entry| entry.result.is_none()) {
-            law!(world, world.t >= entry.over_at, "{}: settled while the first request may be under way", person.id);
+            law!(
+                world,
+                world.t >= entry.over_at,
+                "{}: settled while the first request may be under way",
+                person.id
+            );
             Self::keeps_away(world, who, entry.old);
         }
         Self::may_spend(world, who);
@@ -180,7 +212,14 @@ impl Laws {
     fn keeps_away(world: &World, who: usize, number: u64) {
         let person = &world.people[who];
         if let Some((_, at, until)) = person.failed.filter(|(failed, ..)| *failed == number) {
-            law!(world, world.t >= until, "{}: {} s after a failure, and {} s are due", person.id, world.t - at, until - at);
+            law!(
+                world,
+                world.t >= until,
+                "{}: {} s after a failure, and {} s are due",
+                person.id,
+                world.t - at,
+                until - at
+            );
         }
     }
 
@@ -214,7 +253,8 @@ impl Laws {
                 person.trouble_at = t;
             }
             Finished::NotCommitted(evidence) => {
-                let asked = evidence.retry_after.unwrap_or(Duration::from_secs(first as u64));
+                let asked =
+                    evidence.retry_after.unwrap_or_else(|| Duration::from_secs(first as u64));
                 let away = if evidence.app_wide { 0 } else { asked.as_secs() as i64 };
                 person.failed = held.map(|number| (number, t, t + away));
                 person.trouble_at = t;
@@ -227,7 +267,9 @@ impl Laws {
                     entry.told_in_doubt = true;
                 }
             }
-            Finished::Blocked(_) | Finished::Gone | Finished::WrongAccount(_) => person.trouble_at = t,
+            Finished::Blocked(_) | Finished::Gone | Finished::WrongAccount(_) => {
+                person.trouble_at = t
+            }
         }
     }
 
@@ -244,84 +286,11 @@ impl Laws {
         person.torn &= memory.told.is_some();
         let (reached, id) = (person.reached, person.id.clone());
         let since = person.row.is_some();
-        law!(world, number >= reached || !since, "{id}: went back to token {number}, and {reached} reached us");
-    }
-
-    // --- Notices -------------------------------------------------------------------------------------
-
-    /// True when a crash between the outbox and the memory leads to the same notices once more.
-    pub(crate) fn will_be_told_again(_world: &World, notices: &[Notice]) -> bool {
-        notices.iter().all(|notice| {
-            notice.change == Change::Resolved && matches!(notice.subject, Subject::Account(_))
-        })
-    }
-
-    pub(crate) fn notice(world: &mut World, notice: &Notice) {
-        world.laws.notices += 1;
-        if std::env::var_os("TRACE").is_some() { println!("{} {:?} {:?} {:?}", world.t, notice.subject, notice.cause, notice.change); }
-        let key = (notice.subject.clone(), notice.cause);
-        let who = match &notice.subject {
-            Subject::Account(id) => Some(world.index[id]),
-            _ => None,
-        };
-        match notice.change {
-            Change::Firing => {
-                let number = match who {
-                    Some(who) => world.people[who].row.map_or(0, |row| row.number),
-                    None => world.t as u64,
-                };
-                let before = world.laws.incidents.insert(key, number);
-                // Of what all share nothing is remembered; the outbox swallows what it has.
-                let swallowed = before.filter(|_| who.is_none()).is_some_and(|told| told < world.laws.started_at as u64);
-                law!(world, before.is_none() || swallowed, "{}: told twice of {:?}", notice.subject, notice.cause);
-                if let Some(who) = who {
-                    Self::may_tell(world, who, notice);
-                }
-            }
-            Change::Resolved => {
-                let open = world.laws.incidents.remove(&key);
-                // The first proof after a start ends whatever the last run left open.
-                let excused = who.is_none_or(|who| world.people[who].torn);
-                law!(world, open.is_some() || excused, "{}: an end of {:?} without a beginning", notice.subject, notice.cause);
-                if let (Some(who), Some(number)) = (who, open) {
-                    let same = world.people[who].row.is_some_and(|row| row.number == number);
-                    let refined = notice.cause == Cause::RefreshTokenRejected;
-                    law!(world, !(notice.cause.needs_reconnect() && same) || refined, "{}: {:?} ended by itself", notice.subject, notice.cause);
-                }
-            }
-            Change::Withdrawn => {
-                world.laws.incidents.remove(&key);
-            }
-        }
-    }
-
-    fn may_tell(world: &World, who: usize, notice: &Notice) {
-        let cause = notice.cause;
-        let person = &world.people[who];
-        let id = &person.id;
-        let t = world.t;
-        match cause {
-            Cause::AppCredentialsRejected | Cause::StoreUnreachable | Cause::ClockDrift => {
-                law!(world, false, "{id}: its owner is told of {cause:?}");
-            }
-            Cause::UnsavedToken => {
-                law!(world, person.entry.is_some_and(|entry| entry.result.is_some()), "{id}: nothing is unsaved");
-            }
-            _ if cause.actor() == Actor::Nobody || cause == Cause::Unknown => {
-                // Of the token that the fleet knows; the store may have a newer one that no pass has found.
-                let end = notice.expires_at.map_or(NEVER, Timestamp::as_unix);
-                let danger = end - (person.kind.life as f64 * world.laws.policy.danger_fraction) as i64;
-                law!(world, t >= danger, "{id}: {cause:?} is told {} s before the danger margin", danger - t);
-                // What a crash or a pass made stale is not judged.
-                let real = !Self::trouble_free_since(world, who, end.saturating_sub(person.kind.life));
-                law!(world, real, "{id}: {cause:?} is told, and nothing happened");
-            }
-            _ => {
-                let fresh = t - person.trouble_at > 600 && t - world.laws.shared_trouble_at > 600;
-                let kept = person.can_be_kept(t);
-                law!(world, !(fresh && kept), "{id}: is well, and its owner is told of {cause:?}");
-            }
-        }
+        law!(
+            world,
+            number >= reached || !since,
+            "{id}: went back to token {number}, and {reached} reached us"
+        );
     }
 
     // --- Now and then, and in the end ----------------------------------------------------------------
@@ -329,12 +298,20 @@ impl Laws {
     pub(crate) fn app_mended(world: &World, app: usize) {
         let (refused, allowed) = (world.laws.app_refusals[app], world.laws.app_tries_allowed[app]);
         let name = KINDS[app].name;
-        law!(world, refused <= allowed, "{name}: {refused} requests for a refused app, {allowed} at most");
+        law!(
+            world,
+            refused <= allowed,
+            "{name}: {refused} requests for a refused app, {allowed} at most"
+        );
         let key = (Subject::App(name.into()), Cause::AppCredentialsRejected);
         let told = world.laws.incidents.contains_key(&key);
         // A restart shortly before the end learns it anew.
         let restarted = world.t - world.laws.started_at < 3_600;
-        law!(world, told || refused < 5 || restarted, "{name}: refused {refused} times, and nobody was told");
+        law!(
+            world,
+            told || refused < 5 || restarted,
+            "{name}: refused {refused} times, and nobody was told"
+        );
     }
 
     pub(crate) fn pass_ended(world: &mut World, left_before: i64) {
@@ -355,11 +332,19 @@ impl Laws {
         let now = Timestamp::from_unix(world.believed());
         let Some(fleet) = &world.fleet else { return };
         let snapshot = fleet.snapshot(now);
-        law!(world, snapshot.in_flight == world.laws.calls.len(), "{} are said to be under way", snapshot.in_flight);
+        law!(
+            world,
+            snapshot.in_flight == world.laws.calls.len(),
+            "{} are said to be under way",
+            snapshot.in_flight
+        );
         let t = world.t;
         let since_shared = t - world.laws.shared_trouble_at.max(world.laws.started_at);
         for (app, mended_at) in world.app_refused_until.iter().enumerate() {
-            let frozen = snapshot.apps.iter().any(|view| *view.name == *KINDS[app].name && view.frozen.is_some());
+            let frozen = snapshot
+                .apps
+                .iter()
+                .any(|view| *view.name == *KINDS[app].name && view.frozen.is_some());
             let over = t - mended_at > WELL_WITHIN && since_shared > WELL_WITHIN;
             // Only a request shows that it is accepted again.
             let asked = world.laws.starts.iter().rev().take(200).any(|(at, who, _)| {
@@ -367,29 +352,71 @@ impl Laws {
             });
             law!(world, !(frozen && over && asked), "{}: still frozen", KINDS[app].name);
         }
+        let mut dues = BTreeMap::new();
         for account in snapshot.accounts.iter() {
             let person = &world.people[world.index[&account.id]];
             let calm = (t - person.trouble_at).min(since_shared);
             if let Some(entry) = person.entry.filter(|entry| entry.result.is_some()) {
                 let waits = calm.min(t - entry.since);
-                law!(world, waits <= SAVED_WITHIN, "{}: its new token is unsaved for {waits} s", person.id);
+                law!(
+                    world,
+                    waits <= SAVED_WITHIN,
+                    "{}: its new token is unsaved for {waits} s",
+                    person.id
+                );
             }
             let (Some(ours), Some(theirs)) = (person.ours(), account.token) else { continue };
+            let share = world.plan.policy.due_fraction.to_bits();
+            let due = (theirs.token.as_hash(), share, account.due_at);
+            let (id, same) = (
+                &person.id,
+                world.laws.dues.get(&account.id).filter(|old| (old.0, old.1) == (due.0, due.1)),
+            );
+            law!(
+                world,
+                same.is_none_or(|old| old.2 == due.2),
+                "{id}: was due at {same:?}, and is at {due:?}"
+            );
+            dues.insert(account.id.clone(), due);
             if person.row.is_none() || !person.can_be_kept(t) {
                 continue;
             }
-            let never_troubled = Self::trouble_free_since(world, world.index[&account.id], ours.issued_at);
+            let never_troubled =
+                Self::trouble_free_since(world, world.index[&account.id], ours.issued_at);
             let lives = t < ours.expires_at;
-            law!(world, lives || !never_troubled, "{}: a healthy account reached its end", person.id);
+            law!(
+                world,
+                lives || !never_troubled,
+                "{}: a healthy account reached its end",
+                person.id
+            );
             if calm > WELL_WITHIN {
                 law!(world, lives, "{}: ended, and its trouble is over for {calm} s", person.id);
                 let cause = account.cause;
-                law!(world, cause.is_none(), "{}: {cause:?}, and its trouble is over for {calm} s\n{account:?}\n{:?} {:?}", person.id, person.entry, person.row);
+                law!(
+                    world,
+                    cause.is_none(),
+                    "{}: {cause:?}, and its trouble is over for {calm} s\n{account:?}\n{:?} {:?}",
+                    person.id,
+                    person.entry,
+                    person.row
+                );
                 let shown = theirs.token.as_hash();
                 let idle = person.entry.is_none();
-                law!(world, shown == ours.number || !idle, "{}: shows token {shown}, has {}\n{account:?}\n{:?} {:?} reached {} trouble {}", person.id, ours.number, person.entry, person.row, person.reached, person.trouble_at);
+                law!(
+                    world,
+                    shown == ours.number || !idle,
+                    "{}: shows token {shown}, has {}\n{account:?}\n{:?} {:?} reached {} trouble {}",
+                    person.id,
+                    ours.number,
+                    person.entry,
+                    person.row,
+                    person.reached,
+                    person.trouble_at
+                );
             }
         }
+        world.laws.dues = dues;
     }
 
     /// Nothing has gone wrong for days: everybody knows what is so.
@@ -398,11 +425,21 @@ impl Laws {
         let now = Timestamp::from_unix(world.believed());
         let Some(fleet) = &world.fleet else { return law!(world, false, "the process is dead") };
         let snapshot = fleet.snapshot(now);
-        law!(world, snapshot.unsaved == 0 && snapshot.store_up && snapshot.state_up, "not all is well");
+        law!(
+            world,
+            snapshot.unsaved == 0 && snapshot.store_up && snapshot.state_up,
+            "not all is well"
+        );
         let t = world.t;
         for person in &world.people {
             let id = &person.id;
-            let open: Vec<Cause> = world.laws.incidents.keys().filter(|(subject, _)| *subject == Subject::Account(id.clone())).map(|(_, cause)| *cause).collect();
+            let open: Vec<Cause> = world
+                .laws
+                .incidents
+                .keys()
+                .filter(|(subject, _)| *subject == Subject::Account(id.clone()))
+                .map(|(_, cause)| *cause)
+                .collect();
             let Some(account) = snapshot.accounts.find(id) else {
                 law!(world, person.row.is_none(), "{id}: is not shown");
                 law!(world, open.is_empty(), "{id}: has left, and {open:?} is open");
@@ -411,11 +448,27 @@ impl Laws {
             let told: Vec<Cause> = account.cause.into_iter().collect();
             law!(world, open == told, "{id}: is {:?}, and open is {open:?}", account.cause);
             let needs = account.cause.is_some_and(Cause::needs_reconnect);
-            law!(world, person.connected != needs, "{id}: is {:?}, and its status says connected: {}", account.cause, person.connected);
+            law!(
+                world,
+                person.connected != needs,
+                "{id}: is {:?}, and its status says connected: {}",
+                account.cause,
+                person.connected
+            );
             let expected = if person.can_be_kept(t) { vec![None] } else { person.true_causes(t) };
-            law!(world, expected.contains(&account.cause), "{id}: is {:?}, and the truth is {expected:?}", account.cause);
+            law!(
+                world,
+                expected.contains(&account.cause),
+                "{id}: is {:?}, and the truth is {expected:?}",
+                account.cause
+            );
         }
-        let shared: Vec<_> = world.laws.incidents.keys().filter(|(subject, _)| !matches!(subject, Subject::Account(_))).collect();
+        let shared: Vec<_> = world
+            .laws
+            .incidents
+            .keys()
+            .filter(|(subject, _)| !matches!(subject, Subject::Account(_)))
+            .collect();
         law!(world, shared.is_empty(), "still open: {shared:?}");
     }
 
