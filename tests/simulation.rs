@@ -1,4 +1,22 @@
 //! The pure core lives through months of trouble in seconds.
+//!
+//! A shell that keeps the contract of `src/refresh.rs` carries out what the fleet asks for, in a world
+//! where providers, store, state, publisher, owners and the wall clock all misbehave (`simulation/`). What
+//! must hold is in `simulation/laws.rs`; each failure names the seed and the account.
+//!
+//! `SEED=7` plays one seed again, `SEEDS=1000` plays many; `-- --nocapture` shows what was played.
+//!
+//! A law that was never seen to fail proves nothing. Each of these faults was planted in `src/core`, seen
+//! to fail here, and taken out again: the busy mark forgotten; no back-off; `Retry-After` ignored;
+//! `not_before` ignored; `<` for `<=` at the due instant; the spread drawn from now; a dead token tried
+//! again; a doubtful outcome repeated instead of settled; stale rows of a pass adopted; `told` not
+//! recalled, or not written to memory; a failure not written to memory; a refused app never frozen, or
+//! asked without a pause; transient trouble told before the danger margin; the unsaved flag dropped on
+//! load; the ready queue without order; either cap forgotten; spending while the store is down; time that
+//! follows the wall clock; accounts that left kept; a 401 checked each time; incidents never resolved.
+//!
+//! Not played: a start while the wall clock is wrong, several replicas, a state that loses what it
+//! confirmed, a process that ends in good order.
 
 #[path = "simulation/cast.rs"]
 mod cast;

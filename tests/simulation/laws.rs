@@ -5,11 +5,7 @@ use crate::{
     world::World,
 };
 use oauth_keepalive::core::{
-    Cause, Memory, Timestamp,
-    cause::Actor,
-    fleet::Finished,
-    notices::{Change, Notice, Subject},
-    schedule::Policy,
+    AccountId, Cause, Memory, Timestamp, fleet::Finished, notices::Subject, schedule::Policy,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,6 +25,9 @@ macro_rules! law {
     };
 }
 
+#[path = "telling.rs"]
+mod telling;
+
 /// What was seen so far, as far as later events are judged by it.
 pub(crate) struct Laws {
     pub(crate) seed: u64,
@@ -47,6 +46,8 @@ pub(crate) struct Laws {
     started_at: i64,
     /// Every refresh that was begun: when, whose, and when the old token would have ended.
     pub(crate) starts: Vec<(i64, usize, i64)>,
+    /// When each account was due, for which token, under which setting: asked twice, the answer is the same.
+    dues: BTreeMap<AccountId, (u64, u64, Option<Timestamp>)>,
     pub(crate) notices: u64,
     pub(crate) restarts: u64,
 }
@@ -66,6 +67,7 @@ impl Laws {
             pass_began: 0,
             started_at: 0,
             starts: Vec::new(),
+            dues: BTreeMap::new(),
             notices: 0,
             restarts: 0,
         }
@@ -251,7 +253,8 @@ impl Laws {
                 person.trouble_at = t;
             }
             Finished::NotCommitted(evidence) => {
-                let asked = evidence.retry_after.unwrap_or(Duration::from_secs(first as u64));
+                let asked =
+                    evidence.retry_after.unwrap_or_else(|| Duration::from_secs(first as u64));
                 let away = if evidence.app_wide { 0 } else { asked.as_secs() as i64 };
                 person.failed = held.map(|number| (number, t, t + away));
                 person.trouble_at = t;
@@ -264,10 +267,9 @@ impl Laws {
                     entry.told_in_doubt = true;
                 }
             }
-            Finished::Blocked(_)
-            | Finished::Gone
-            | Finished::NoToken
-            | Finished::WrongAccount(_) => person.trouble_at = t,
+            Finished::Blocked(_) | Finished::Gone | Finished::WrongAccount(_) => {
+                person.trouble_at = t
+            }
         }
     }
 
@@ -289,116 +291,6 @@ impl Laws {
             number >= reached || !since,
             "{id}: went back to token {number}, and {reached} reached us"
         );
-    }
-
-    // --- Notices -------------------------------------------------------------------------------------
-
-    /// True when a crash between the outbox and the memory leads to the same notices once more.
-    pub(crate) fn will_be_told_again(_world: &World, notices: &[Notice]) -> bool {
-        notices.iter().all(|notice| {
-            notice.change == Change::Resolved && matches!(notice.subject, Subject::Account(_))
-        })
-    }
-
-    pub(crate) fn notice(world: &mut World, notice: &Notice) {
-        world.laws.notices += 1;
-        if std::env::var_os("TRACE").is_some() {
-            println!("{} {:?} {:?} {:?}", world.t, notice.subject, notice.cause, notice.change);
-        }
-        let key = (notice.subject.clone(), notice.cause);
-        let who = match &notice.subject {
-            Subject::Account(id) => Some(world.index[id]),
-            _ => None,
-        };
-        match notice.change {
-            Change::Firing => {
-                let number = match who {
-                    Some(who) => world.people[who].row.map_or(0, |row| row.number),
-                    None => world.t as u64,
-                };
-                let before = world.laws.incidents.insert(key, number);
-                // Of what all share nothing is remembered; the outbox swallows what it has.
-                let swallowed = before
-                    .filter(|_| who.is_none())
-                    .is_some_and(|told| told < world.laws.started_at as u64);
-                law!(
-                    world,
-                    before.is_none() || swallowed,
-                    "{}: told twice of {:?}",
-                    notice.subject,
-                    notice.cause
-                );
-                if let Some(who) = who {
-                    Self::may_tell(world, who, notice);
-                }
-            }
-            Change::Resolved => {
-                let open = world.laws.incidents.remove(&key);
-                // The first proof after a start ends whatever the last run left open.
-                let excused = who.is_none_or(|who| world.people[who].torn);
-                law!(
-                    world,
-                    open.is_some() || excused,
-                    "{}: an end of {:?} without a beginning",
-                    notice.subject,
-                    notice.cause
-                );
-                if let (Some(who), Some(number)) = (who, open) {
-                    let same = world.people[who].row.is_some_and(|row| row.number == number);
-                    let refined = notice.cause == Cause::RefreshTokenRejected;
-                    law!(
-                        world,
-                        !(notice.cause.needs_reconnect() && same) || refined,
-                        "{}: {:?} ended by itself",
-                        notice.subject,
-                        notice.cause
-                    );
-                }
-            }
-            Change::Withdrawn => {
-                world.laws.incidents.remove(&key);
-            }
-        }
-    }
-
-    fn may_tell(world: &World, who: usize, notice: &Notice) {
-        let cause = notice.cause;
-        let person = &world.people[who];
-        let id = &person.id;
-        let t = world.t;
-        match cause {
-            Cause::AppCredentialsRejected | Cause::StoreUnreachable | Cause::ClockDrift => {
-                law!(world, false, "{id}: its owner is told of {cause:?}");
-            }
-            Cause::UnsavedToken => {
-                law!(
-                    world,
-                    person.entry.is_some_and(|entry| entry.result.is_some()),
-                    "{id}: nothing is unsaved"
-                );
-            }
-            _ if cause.actor() == Actor::Nobody || cause == Cause::Unknown => {
-                // Of the token that the fleet knows; the store may have a newer one that no pass has found.
-                let end = notice.expires_at.map_or(NEVER, Timestamp::as_unix);
-                let danger =
-                    end - (person.kind.life as f64 * world.laws.policy.danger_fraction) as i64;
-                law!(
-                    world,
-                    t >= danger,
-                    "{id}: {cause:?} is told {} s before the danger margin",
-                    danger - t
-                );
-                // What a crash or a pass made stale is not judged.
-                let real =
-                    !Self::trouble_free_since(world, who, end.saturating_sub(person.kind.life));
-                law!(world, real, "{id}: {cause:?} is told, and nothing happened");
-            }
-            _ => {
-                let fresh = t - person.trouble_at > 600 && t - world.laws.shared_trouble_at > 600;
-                let kept = person.can_be_kept(t);
-                law!(world, !(fresh && kept), "{id}: is well, and its owner is told of {cause:?}");
-            }
-        }
     }
 
     // --- Now and then, and in the end ----------------------------------------------------------------
@@ -460,6 +352,7 @@ impl Laws {
             });
             law!(world, !(frozen && over && asked), "{}: still frozen", KINDS[app].name);
         }
+        let mut dues = BTreeMap::new();
         for account in snapshot.accounts.iter() {
             let person = &world.people[world.index[&account.id]];
             let calm = (t - person.trouble_at).min(since_shared);
@@ -473,6 +366,18 @@ impl Laws {
                 );
             }
             let (Some(ours), Some(theirs)) = (person.ours(), account.token) else { continue };
+            let share = world.plan.policy.due_fraction.to_bits();
+            let due = (theirs.token.as_hash(), share, account.due_at);
+            let (id, same) = (
+                &person.id,
+                world.laws.dues.get(&account.id).filter(|old| (old.0, old.1) == (due.0, due.1)),
+            );
+            law!(
+                world,
+                same.is_none_or(|old| old.2 == due.2),
+                "{id}: was due at {same:?}, and is at {due:?}"
+            );
+            dues.insert(account.id.clone(), due);
             if person.row.is_none() || !person.can_be_kept(t) {
                 continue;
             }
@@ -511,6 +416,7 @@ impl Laws {
                 );
             }
         }
+        world.laws.dues = dues;
     }
 
     /// Nothing has gone wrong for days: everybody knows what is so.
