@@ -64,15 +64,32 @@ pub struct Running {
     inner: Vec<JoinHandle<()>>,
     /// Mailer and servers.
     surface: Vec<JoinHandle<()>>,
+    /// How long a call may be on the wire.
+    call_deadline: Duration,
+    /// The name of a part that failed inside.
+    failed: watch::Receiver<Option<&'static str>>,
 }
 
 impl Running {
+    /// Returns with its name when a part has failed inside. What is left would show numbers that stand still
+    /// and keep nothing alive: the program must end, and be started again.
+    pub async fn failed(&mut self) -> &'static str {
+        match self.failed.wait_for(Option::is_some).await {
+            Ok(name) => name.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Asks everything to end: no refresh is begun, calls in flight are answered and saved, then the
     /// listeners close. Returns when that is done.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.inner {
             let _ = task.await;
+        }
+        if self.failed.borrow().is_some() {
+            // Calls outlive a keeper that failed, and nobody else waits for their tokens.
+            tokio::time::sleep(self.call_deadline + AFTER_CALLS).await;
         }
         self.stop_surface.send_replace(true);
         for task in self.surface {
@@ -237,10 +254,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let (rounds, clerk) = keeper::start_clerk(clerk);
     let keeper = Keeper::new(fleet, Arc::clone(&refresher), inbox, rounds, Arc::clone(&snapshot));
     let loading = loader::run(Arc::clone(&refresher), inputs.clone(), load_again, stopped.clone());
+    let (fails, failed) = watch::channel(None);
     let inner = vec![
-        tokio::spawn(keeper.run(stopped.clone())),
+        spawn_watched("keeper", &fails, keeper.run(stopped.clone())),
         clerk,
-        tokio::spawn(loading),
+        spawn_watched("loader", &fails, loading),
         tokio::spawn(measure(state.clone(), Arc::clone(&gauges), stopped.clone())),
         tokio::spawn(reloader.run(reload_asked, stopped)),
     ];
@@ -298,6 +316,22 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         stop_surface,
         inner,
         surface,
+        call_deadline: refresher.call_deadline,
+        failed,
+    })
+}
+
+/// A part without which the rest is an empty shell.
+fn spawn_watched(
+    name: &'static str,
+    fails: &watch::Sender<Option<&'static str>>,
+    part: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let fails = fails.clone();
+    tokio::spawn(async move {
+        if tokio::spawn(part).await.is_err() {
+            fails.send_replace(Some(name));
+        }
     })
 }
 
@@ -496,6 +530,9 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
+
+/// What journalling and saving may take after the last answer.
+const AFTER_CALLS: Duration = Duration::from_secs(5);
 
 /// Inputs that may wait for the keeper before those who bring more wait too.
 const INPUTS_WAITING_MAX: usize = 1_024;

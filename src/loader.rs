@@ -64,7 +64,8 @@ pub async fn run<S: TokenStore, T: Transport>(
     }
 }
 
-/// One pass over the store. False when it could not be read.
+/// One pass over the store. False when it could not be read: what was seen until then counts, and nobody is
+/// taken for gone.
 async fn pass<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
     keeper: &mpsc::Sender<Input>,
@@ -75,33 +76,41 @@ async fn pass<S: TokenStore, T: Transport>(
     let mut homeless = Vec::new();
     let mut damaged = Vec::new();
     let mut batch = Vec::with_capacity(BATCH_ACCOUNTS_MAX);
-    let mut batches = Vec::new();
-    let each = |stored: crate::stores::StoredAccount| {
-        if !stored.enabled {
-            return;
-        }
-        let Some(app) = app_of(&apps, &stored) else {
-            homeless.push(stored.id);
-            return;
+    // The store hands accounts over without waiting, so what a slow keeper has not taken is kept here:
+    // fingerprints, a hundred bytes an account, and never more than the store has accounts.
+    let (full, mut filled) = mpsc::unbounded_channel();
+    let reading = async {
+        let each = |stored: crate::stores::StoredAccount| {
+            if !stored.enabled {
+                return;
+            }
+            let Some(app) = app_of(&apps, &stored) else {
+                homeless.push(stored.id);
+                return;
+            };
+            let token = stored.token.as_ref().map(|token| refresher.facts(app, token));
+            batch.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
+            if batch.len() >= BATCH_ACCOUNTS_MAX {
+                let next = Vec::with_capacity(BATCH_ACCOUNTS_MAX);
+                let _ = full.send(std::mem::replace(&mut batch, next));
+            }
         };
-        let token = stored.token.as_ref().map(|token| refresher.facts(app, token));
-        batch.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
-        if batch.len() >= BATCH_ACCOUNTS_MAX {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ACCOUNTS_MAX));
-            // The store hands accounts over without waiting; what the keeper has not taken yet is kept
-            // as fingerprints, a hundred bytes each.
-            batches.push(full);
+        let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
+        let _ = full.send(batch);
+        drop(full);
+        loaded
+    };
+    let passing_on = async {
+        while let Some(batch) = filled.recv().await {
+            let _ = keeper.send(Input::Seen(batch)).await;
         }
     };
-    let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
-    batches.push(batch);
+    // Together, so that a million accounts are not all in memory before the first is looked at.
+    let (loaded, ()) = tokio::join!(reading, passing_on);
     if let Err(error) = loaded {
         tracing::warn!("the token store was not read: {error}");
         let _ = keeper.send(Input::Store { up: false }).await;
         return false;
-    }
-    for batch in batches {
-        let _ = keeper.send(Input::Seen(batch)).await;
     }
     damaged.extend(homeless.iter().map(no_app));
     name_new(refresher, &damaged, named);

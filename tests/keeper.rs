@@ -31,7 +31,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::{Call, PlayedStore, Trick};
 use tempfile::TempDir;
@@ -135,6 +135,15 @@ enum Writer {
 
 impl Bench {
     async fn new(accounts: &[(&str, Duration)], writer: Writer, inputs_max: usize) -> Self {
+        Self::whose_passes(accounts, writer, inputs_max, []).await
+    }
+
+    async fn whose_passes<const N: usize>(
+        accounts: &[(&str, Duration)],
+        writer: Writer,
+        inputs_max: usize,
+        tricks: [Trick; N],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = state::Settings { directory: folder.path().join("state"), key_file: None };
         let state = State::open(&settings).await.unwrap();
@@ -142,6 +151,7 @@ impl Bench {
         for (name, age) in accounts {
             store.put(&id(name), Some(first_token(name, *age)));
         }
+        store.play(Call::Load, tricks);
         let provider = providers::find("tiktok").unwrap();
         let app = App {
             name: "main".into(),
@@ -235,7 +245,8 @@ impl Bench {
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        for _ in 0..YIELDS_MAX {
+        let began = Instant::now();
+        while began.elapsed() < REST_WITHIN {
             if is_so(self) {
                 return;
             }
@@ -399,6 +410,24 @@ async fn a_keeper_that_is_dropped_does_not_take_the_calls_with_it() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_breaks_off_counts_for_what_it_saw_and_takes_nobody_for_gone() {
+    by_hand(async {
+        let accounts = [("a", Duration::ZERO), ("b", Duration::ZERO)];
+        let bench = Bench::whose_passes(&accounts, Writer::Clerk, 64, [Trick::Fails]).await;
+        bench.until("it breaks off", |bench| !bench.snapshot.load().store_up).await;
+        let seen = bench.snapshot.load_full();
+        assert_eq!((seen.loaded, seen.accounts.len()), (false, 2));
+        for _ in 0..6 {
+            bench.pass(Duration::from_secs(1)).await;
+        }
+        bench.until("it is whole", |bench| bench.snapshot.load().loaded).await;
+        assert_eq!(bench.snapshot.load().accounts.len(), 2);
+        bench.ends().await;
+    })
+    .await;
+}
+
 /// A publisher that reports as fast as it can, and waits where it must.
 fn flood(bench: &Bench) -> JoinHandle<u32> {
     let inputs = bench.inputs.clone();
@@ -418,11 +447,11 @@ async fn a_writer_that_takes_nothing_stops_neither_refreshing_nor_ending() {
     by_hand(async {
         let bench = Bench::new(&[("a", Duration::ZERO), ("b", HOUR / 2)], Writer::Nobody, 4).await;
         let flood = flood(&bench);
-        for _ in 0..6 * 60 {
+        for _ in 0..3 * 60 {
             bench.pass(Duration::from_secs(60)).await;
         }
         bench.nothing_is_lost();
-        assert!(bench.rotations() >= 16, "{} in six hours", bench.rotations());
+        assert!(bench.rotations() >= 8, "{} in three hours", bench.rotations());
         let counted =
             bench.snapshot.load().accounts.find(&id("a")).unwrap().responses.iter().next();
         assert!(counted.unwrap().1 > 1_000, "{counted:?} of the reports");
@@ -479,6 +508,5 @@ async fn a_state_that_takes_no_memories_stops_neither_landing_nor_ending() {
     .await;
 }
 
-/// Turns of the runtime before something counts as never happening: many, since our state's thread works in
-/// real time.
-const YIELDS_MAX: usize = 20_000_000;
+/// In real time, which our state's thread works in, before something counts as never happening.
+const REST_WITHIN: Duration = Duration::from_secs(20);

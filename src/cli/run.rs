@@ -9,7 +9,7 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Err(exit) = load(config) {
         return exit;
     }
-    let running = match crate::app::start(config).await {
+    let mut running = match crate::app::start(config).await {
         Ok(running) => running,
         Err(problem) => {
             complain(problem);
@@ -20,8 +20,15 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Some(reports) = running.reports {
         tracing::info!("reports of the publisher at http://{reports}/v1/responses");
     }
-    ended().await;
+    let failed = tokio::select! {
+        () = ended() => None,
+        part = running.failed() => Some(part),
+    };
     running.stop().await;
+    if let Some(part) = failed {
+        tracing::error!("ended, because the {part} failed inside; start it again");
+        return Exit::Failed;
+    }
     tracing::info!("ended; every call was answered and every token saved");
     Exit::Done
 }

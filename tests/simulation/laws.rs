@@ -118,15 +118,25 @@ impl Laws {
 
     // --- Before something begins ---------------------------------------------------------------------
 
+    /// Saving asks nothing of the provider, so no app's room bounds it.
+    pub(crate) fn begin_save(world: &mut World, who: usize) {
+        Self::begin_for(world, who, "the store");
+    }
+
     pub(crate) fn begin(world: &mut World, who: usize) {
-        let person = &world.people[who];
-        let app = person.kind.name;
+        let app = world.people[who].kind.name;
+        Self::begin_for(world, who, app);
+        let of_app = world.laws.calls.values().filter(|one| **one == app).count();
+        let most = world.laws.policy.in_flight_per_app_max;
+        law!(world, of_app <= most, "{of_app} under way for {app}");
+    }
+
+    fn begin_for(world: &mut World, who: usize, app: &'static str) {
         let before = world.laws.calls.insert(who, app);
+        let person = &world.people[who];
         law!(world, before.is_none(), "{}: two things under way at once", person.id);
         let (all, policy) = (world.laws.calls.len(), &world.laws.policy);
         law!(world, all <= policy.in_flight_max, "{all} under way");
-        let of_app = world.laws.calls.values().filter(|one| **one == app).count();
-        law!(world, of_app <= policy.in_flight_per_app_max, "{of_app} under way for {app}");
     }
 
     pub(crate) fn end(world: &mut World, who: usize) {
@@ -267,9 +277,10 @@ impl Laws {
                     entry.told_in_doubt = true;
                 }
             }
-            Finished::Blocked(_) | Finished::Gone | Finished::WrongAccount(_) => {
-                person.trouble_at = t
-            }
+            Finished::Blocked(_)
+            | Finished::Gone
+            | Finished::NoToken
+            | Finished::WrongAccount(_) => person.trouble_at = t,
         }
     }
 

@@ -334,7 +334,7 @@ impl World {
                 }
                 Effect::Save { id } => {
                     let who = self.index[&id];
-                    Laws::begin(self, who);
+                    Laws::begin_save(self, who);
                     self.go(who, Job::Settle);
                 }
                 Effect::Probe { id } => {
