@@ -2,7 +2,6 @@
 
 use crate::{
     http,
-    mail_server::PASSWORD,
     process::{command, stderr, stdout},
     until_or,
     world::{OPERATOR, REPORTS_SECRET, SCOPES, World, owner},
@@ -27,9 +26,11 @@ type Haystack = (String, Vec<u8>);
 fn finds(haystacks: &[Haystack], needles: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for (name, content) in haystacks {
+        // Needles are ASCII; what is none cannot hide them.
+        let content = String::from_utf8_lossy(content);
         for (number, needle) in needles.iter().enumerate() {
-            assert!(needle.len() >= 12, "needle {number} would be found by accident");
-            if content.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+            assert!(needle.is_ascii() && needle.len() >= 12, "needle {number} proves nothing");
+            if content.contains(needle.as_str()) {
                 found.push(format!("{name}: needle {number}"));
             }
         }
@@ -236,7 +237,6 @@ async fn a_run_with_every_kind_of_trouble_shows_no_token_no_secret_and_no_addres
         CLIENT_SECRET,
         NEW_CLIENT_SECRET,
         REPORTS_SECRET,
-        PASSWORD,
         IN_THE_CONFIGURATION,
         SENT_BY_MISTAKE,
         IN_A_ROW,

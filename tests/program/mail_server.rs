@@ -133,4 +133,4 @@ fn make_certificates(directory: &Path) {
     }
 }
 
-pub(crate) const PASSWORD: &str = "invented-password";
+const PASSWORD: &str = "invented-password";

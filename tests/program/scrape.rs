@@ -12,11 +12,6 @@ impl Scrape {
         found.first().copied()
     }
 
-    /// The sum over all series with this name and these labels.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.lines(name, labels).map(value_of).sum()
-    }
-
     /// What is wrong with an account by `oauth_keepalive_cause`; `none` when it is healthy.
     pub(crate) fn cause(&self, account: &str) -> Option<String> {
         let labels = [("account", account)];
