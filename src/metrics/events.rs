@@ -105,7 +105,7 @@ impl Metrics {
             config_reloads: listed(
                 &mut list,
                 "config_reloads",
-                "Times the configuration was read again",
+                "Times the configuration was read; the start is one of them",
                 Counter::default(),
             ),
             config_reload_failures: listed(
