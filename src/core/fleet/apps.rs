@@ -71,6 +71,10 @@ impl Apps {
         self.by_name.get(name)?.frozen.map(|(cause, _)| cause)
     }
 
+    pub(super) fn is_refused(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|state| state.refusals > 0)
+    }
+
     pub(super) fn blocked_until(&self, name: &str) -> Option<Timestamp> {
         let state = self.by_name.get(name)?;
         state.next_try_at.filter(|_| state.refusals > 0)
@@ -149,15 +153,20 @@ impl Apps {
         }
     }
 
-    /// When the next refused app that somebody waits for may be tried.
-    pub(super) fn next_try(&self, is_waited_for: impl Fn(&Arc<str>) -> bool) -> Option<Timestamp> {
+    /// When the next refused app may be tried.
+    pub(super) fn next_try(&self) -> Option<Timestamp> {
+        let idle = self.by_name.values().filter(|state| state.refusals > 0 && state.in_flight == 0);
+        idle.filter_map(|state| state.next_try_at).min()
+    }
+
+    /// The refused apps that may be tried now.
+    pub(super) fn to_be_tried(&self, now: Timestamp) -> Vec<Arc<str>> {
         self.by_name
-            .iter()
-            .filter(|(name, state)| {
-                state.refusals > 0 && state.in_flight == 0 && is_waited_for(name)
-            })
-            .filter_map(|(_, state)| state.next_try_at)
-            .min()
+            .values()
+            .filter(|state| state.refusals > 0 && state.in_flight == 0)
+            .filter(|state| state.next_try_at.is_none_or(|at| at.has_come(now)))
+            .map(|state| Arc::clone(&state.app.name))
+            .collect()
     }
 
     pub(super) fn refused(&self) -> impl Iterator<Item = Arc<str>> + '_ {

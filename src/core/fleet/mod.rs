@@ -138,6 +138,7 @@ impl Fleet {
             }
         }
         self.look_at_due(now);
+        self.release_unwaited(now);
         self.dispatch(now);
         self.tell_standing(now);
     }
@@ -153,7 +154,7 @@ impl Fleet {
         // While nothing may begin, the end of what stands in the way is an input, and no app's next try
         // is worth waking for.
         let has_room = self.may_spend() && self.flying.len() < self.policy.in_flight_max;
-        let app = has_room.then(|| self.apps.next_try(|app| self.ready.holds_any(app))).flatten();
+        let app = has_room.then(|| self.apps.next_try()).flatten();
         let standing = [&self.store, &self.state, &self.wall_clock];
         let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
         self.table.next_recheck().into_iter().chain(app).chain(telling).min()
@@ -291,6 +292,22 @@ impl Fleet {
             }
         });
         Some((decision, urgency))
+    }
+
+    /// An app that nobody waits for when it may be tried again is nobody's trouble: the next account that
+    /// is due finds out. Otherwise an app with tokens of sixty days could stay frozen for weeks after the
+    /// one account that was refused has left.
+    fn release_unwaited(&mut self, now: Timestamp) {
+        for app in self.apps.to_be_tried(now) {
+            if self.ready.holds_any(&app) {
+                continue;
+            }
+            if let Some((cause, since)) = self.apps.accepted(&app) {
+                self.report(Event::AppThawed { app: Arc::clone(&app) });
+                self.tell_app_is_well(now, &app, cause, since);
+            }
+            self.look_at_app(now, &app);
+        }
     }
 
     /// Starts what is ready, the earliest end first, as long as there is room.

@@ -182,7 +182,7 @@ impl Fleet {
         if !self.apps.is_proof(&app, id) {
             return;
         }
-        let was_refused = self.apps.blocked_until(&app).is_some();
+        let was_refused = self.apps.is_refused(&app);
         let first = self.apps.prove(&app);
         if let Some((cause, since)) = self.apps.accepted(&app) {
             self.report(Event::AppThawed { app: Arc::clone(&app) });

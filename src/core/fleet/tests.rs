@@ -640,3 +640,18 @@ fn a_success_that_was_sent_before_the_refusal_does_not_thaw_the_app() {
     bench.finish("a", Finished::Renewed(new));
     assert!(bench.fleet.apps.frozen("main").is_none());
 }
+
+#[test]
+fn an_app_for_which_nobody_waits_does_not_stay_frozen() {
+    let mut bench = Bench::with_policy(Policy { app_refusals_max: 1, ..Policy::default() });
+    let (a, b) = (bench.token(1, 0.9), bench.token(2, 0.1));
+    bench.load(&[("a", a), ("b", b)]);
+    let mut refusal = bench.evidence(Cause::AppCredentialsRejected);
+    refusal.app_wide = true;
+    bench.finish("a", Finished::NotCommitted(refusal));
+    assert_eq!(bench.account("b").cause, Some(Cause::AppCredentialsRejected));
+    // The one account that was refused leaves; the other is due in an hour.
+    bench.load(&[("b", b)]);
+    bench.pass(60);
+    assert_eq!(bench.account("b").cause, None);
+}
