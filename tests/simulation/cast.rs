@@ -209,10 +209,8 @@ impl Player {
             causes.push(Some(Cause::RefreshTokenExpired));
         }
         if let Some((_, cause)) = self.dead.filter(|(number, _)| *number == token.number) {
-            // The provider's word counts; where the grant's end has passed that is the finer word.
-            if causes.is_empty() || cause != Cause::RefreshTokenRejected {
-                causes.push(Some(cause));
-            }
+            // Rejected before the grant's end stays rejected when that end passes; after it, it ended.
+            causes.push(Some(cause));
             return causes;
         }
         if token.scope_missing {
