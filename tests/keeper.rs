@@ -373,6 +373,27 @@ async fn a_token_that_neither_journal_nor_store_takes_keeps_it_from_ending() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_lost_its_place_while_held_goes_to_the_journal_by_itself() {
+    by_hand(async {
+        let bench = Bench::new(&[("a", HOUR)], Writer::Clerk, 64).await;
+        *bench.provider().takes.lock().unwrap() = Duration::from_secs(5);
+        bench.until("it is on the wire", |bench| bench.flying() == 1).await;
+        bench.sql("CREATE TRIGGER told BEFORE UPDATE OF result ON journal BEGIN SELECT RAISE(FAIL, 'as told'); END");
+        // Its owner reconnects it meanwhile, with a consent that lasts.
+        bench.refresher.store.put(&id("a"), Some(first_token("another", Duration::ZERO)));
+        bench.pass(Duration::from_secs(5)).await;
+        bench.until("it is held", |bench| bench.refresher.held.len() == 1).await;
+        bench.pass(Duration::from_secs(3)).await;
+        assert_eq!(bench.refresher.held.len(), 1);
+        bench.sql("DROP TRIGGER told");
+        bench.pass(Duration::from_secs(3)).await;
+        bench.until("the journal has it", |bench| bench.refresher.held.is_empty()).await;
+        bench.ends().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_fails_inside_does_not_keep_its_account_for_ever() {
     by_hand(async {
         let bench = Bench::new(&[("a", HOUR)], Writer::Clerk, 64).await;
