@@ -169,7 +169,7 @@ impl Bench {
             transport: Arc::new(Played::default()),
             reporter: Reporter::new(Metrics::new(["tiktok"], clock.now())),
             clock: clock.clone(),
-            apps: Arc::new(ArcSwap::from_pointee([(app.name.clone(), Arc::new(app))].into())),
+            apps: Arc::new(ArcSwap::from_pointee([(Arc::clone(&app.name), Arc::new(app))].into())),
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
             clock_offsets: Mutex::default(),

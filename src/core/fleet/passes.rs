@@ -187,10 +187,10 @@ fn recall(account: &mut Account, memory: Memory) {
     account.verdict = memory.cause.filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
-    if memory.failed_in_a_row > 0 {
-        if let (Some(cause), Some(since)) = (memory.cause, memory.cause_since) {
-            account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
-        }
+    if memory.failed_in_a_row > 0
+        && let (Some(cause), Some(since)) = (memory.cause, memory.cause_since)
+    {
+        account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
     }
 }
 
