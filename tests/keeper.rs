@@ -169,7 +169,7 @@ impl Bench {
             transport: Arc::new(Played::default()),
             reporter: Reporter::new(Metrics::new(["tiktok"], clock.now())),
             clock: clock.clone(),
-            apps: Arc::new(ArcSwap::from_pointee([(app.name.clone(), Arc::new(app))].into())),
+            apps: Arc::new(ArcSwap::from_pointee([(Arc::clone(&app.name), Arc::new(app))].into())),
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
             clock_offsets: Mutex::default(),
@@ -368,6 +368,27 @@ async fn a_token_that_neither_journal_nor_store_takes_keeps_it_from_ending() {
         bench.until("it ends", |bench| bench.keeper.is_finished()).await;
         let open = bench.refresher.state.open_entries().await.unwrap();
         assert!(open[0].result.is_some(), "the journal has it, and the next start saves it");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_lost_its_place_while_held_goes_to_the_journal_by_itself() {
+    by_hand(async {
+        let bench = Bench::new(&[("a", HOUR)], Writer::Clerk, 64).await;
+        *bench.provider().takes.lock().unwrap() = Duration::from_secs(5);
+        bench.until("it is on the wire", |bench| bench.flying() == 1).await;
+        bench.sql("CREATE TRIGGER told BEFORE UPDATE OF result ON journal BEGIN SELECT RAISE(FAIL, 'as told'); END");
+        // Its owner reconnects it meanwhile, with a consent that lasts.
+        bench.refresher.store.put(&id("a"), Some(first_token("another", Duration::ZERO)));
+        bench.pass(Duration::from_secs(5)).await;
+        bench.until("it is held", |bench| bench.refresher.held.len() == 1).await;
+        bench.pass(Duration::from_secs(3)).await;
+        assert_eq!(bench.refresher.held.len(), 1);
+        bench.sql("DROP TRIGGER told");
+        bench.pass(Duration::from_secs(3)).await;
+        bench.until("the journal has it", |bench| bench.refresher.held.is_empty()).await;
+        bench.ends().await;
     })
     .await;
 }

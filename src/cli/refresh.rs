@@ -11,7 +11,7 @@ use crate::{
     refresh::app_of,
     stores::TokenStore,
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// What a refresh must be told.
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,15 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
         complain(format!("{id} has nothing that could renew it; its owner must reconnect it"));
         return Exit::Failed;
     }
-    let finished = refresher.refresh(&id, facts.token, "asked").await;
+    let mut finished = refresher.refresh(&id, facts.token, "asked").await;
+    while !refresher.held.is_empty() {
+        // The only copy there is would end with this process.
+        complain(format!(
+            "{id}: neither state nor store takes the new token; make one of them writable and do not end this command"
+        ));
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        finished = refresher.settle(&id).await;
+    }
     let now = refresher.clock.now();
     if let Finished::Renewed(token) = &finished {
         let memory = healthy(&id, *token, now);
@@ -144,3 +152,6 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
     }
     exit
 }
+
+/// Between two attempts to put a token that is held in memory only somewhere.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
