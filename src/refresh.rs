@@ -274,7 +274,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
         }
-        self.note_whether_the_old_token_lives(&attempt).await;
+        // In an outage the probe would end in the dark as well, and a healthy account would be given up.
+        if self.is_silent(&attempt).await {
+            return Finished::Blocked(Blocked::ProviderSilent);
+        }
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
@@ -458,16 +461,19 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// Evidence that costs nothing: a refused old access token says that the rotation took place. It
-    /// changes no decision, since a living one proves nothing.
-    async fn note_whether_the_old_token_lives(&self, attempt: &Attempt<'_>) {
+    /// Whether the provider's free check does not answer. Where there is none, nobody can tell. What it
+    /// says of the old access token changes nothing: a refused one says that the rotation took place, a
+    /// living one proves nothing.
+    async fn is_silent(&self, attempt: &Attempt<'_>) -> bool {
         let liveness = self.liveness(&attempt.app, &attempt.old).await;
         let word = match liveness {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
-            Some(Liveness::Unknown(_)) | None => "unknown",
+            Some(Liveness::Unknown(_)) => return true,
+            None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
+        false
     }
 
     async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {

@@ -130,6 +130,11 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "lease_held",
             "another process is refreshing this account right now".to_owned(),
         ),
+        Finished::Blocked(Blocked::ProviderSilent) => (
+            Exit::Failed,
+            "provider_silent",
+            "an earlier request's outcome is unknown and the provider does not answer; its one probe is kept until it does".to_owned(),
+        ),
         Finished::Blocked(Blocked::NoCredentials) => (
             Exit::Usage,
             "no_credentials",

@@ -122,6 +122,29 @@ async fn a_probe_that_was_not_looked_at_may_be_sent_later() {
     bench.ends("later", &finished, expected).await;
 }
 
+/// An hour of 503s would otherwise cost every account that was due in it: the first answer leaves a doubt,
+/// and the second one a verdict.
+#[tokio::test(start_paused = true)]
+async fn while_the_provider_answers_nothing_the_one_probe_is_kept() {
+    let mut bench = Bench::new().await;
+    bench.answers(503, "<html>");
+    bench.refresh().await;
+    let mut sent = "0".to_owned();
+    for _ in 0..60 {
+        bench.wait(Duration::from_secs(60)).await;
+        bench.answers(503, "<html>");
+        let finished = bench.settle().await;
+        sent.push_str(" check");
+        let expected = format!("provider silent; sent [{sent}]; store 0; journal intent");
+        bench.ends("in the outage", &finished, &expected).await;
+    }
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    let expected = format!("renewed; sent [{sent} check 0]; store 1; journal empty");
+    bench.ends("after the outage", &finished, &expected).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn there_is_never_a_second_probe() {
     // The process dies while the probe is on the wire.

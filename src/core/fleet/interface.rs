@@ -153,6 +153,9 @@ pub enum Blocked {
     StateDown,
     /// The app's secret cannot be read.
     NoCredentials,
+    /// An outcome is unknown, and the provider's free check does not answer: the one probe is kept until
+    /// it does.
+    ProviderSilent,
 }
 
 /// What the free check said.

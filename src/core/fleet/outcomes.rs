@@ -198,7 +198,7 @@ impl Fleet {
 
     fn block(&mut self, now: Timestamp, id: &AccountId, blocked: Blocked) {
         match blocked {
-            Blocked::LeaseHeld => {}
+            Blocked::LeaseHeld | Blocked::ProviderSilent => {}
             Blocked::StoreDown => self.note_store(now, false),
             Blocked::StateDown => self.note_state(now, false),
             Blocked::NoCredentials => {
@@ -209,7 +209,12 @@ impl Fleet {
                 return;
             }
         }
-        let until = now.plus(self.policy.backoff_first);
+        let pause = match blocked {
+            // It has not answered for a while already: every account in doubt asks it.
+            Blocked::ProviderSilent => schedule::backoff(id, SILENT_LIKE_FAILURES, &self.policy),
+            _ => self.policy.backoff_first,
+        };
+        let until = now.plus(pause);
         self.table.change(id, |account| account.not_before = Some(until));
         self.look_at(now, id);
     }
@@ -325,6 +330,9 @@ fn count_failure(account: &mut Account, cause: Cause) {
     let count = &mut Arc::make_mut(counts)[cause.index()];
     *count = count.saturating_add(1);
 }
+
+/// A provider that is silent is asked again after the pause that so many failures in a row have.
+const SILENT_LIKE_FAILURES: u16 = 4;
 
 /// Longest pause between two attempts to save a token: it is the most urgent thing there is.
 const SAVE_AGAIN_MAX: Duration = Duration::from_secs(30);
