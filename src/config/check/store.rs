@@ -7,7 +7,7 @@ use crate::{
         file::{self, Span, StoreKind},
         problem::KeyPath,
     },
-    stores::{Settings, file as file_store, sqlite},
+    stores::{Settings, file as file_store, redis, sqlite},
 };
 use std::{
     path::{Path, PathBuf},
@@ -242,6 +242,7 @@ fn identifier(check: &mut Check<'_>, key: KeyPath, name: &str) {
 pub(super) fn knows_apps(store: &Settings) -> bool {
     match store {
         Settings::File(_) => true,
+        Settings::Redis(settings) => settings.fields.app.is_some(),
         Settings::Sqlite(settings) => settings.columns.app.is_some(),
     }
 }
@@ -250,6 +251,10 @@ pub(super) fn knows_apps(store: &Settings) -> bool {
 pub(super) fn path_of(store: &Settings) -> &Path {
     match store {
         Settings::File(settings) => &settings.path,
+        Settings::Redis(settings) => match &settings.address {
+            redis::Address::Unix(path) => path,
+            redis::Address::Tcp { .. } => Path::new(""),
+        },
         Settings::Sqlite(settings) => &settings.path,
     }
 }
