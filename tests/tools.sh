@@ -30,6 +30,7 @@ amtool prometheus-alertmanager
 chromium chromium
 curl curl
 openssl openssl
+redis-server redis-server
 python3 python3
 cc build-essential
 PACKAGES
