@@ -47,7 +47,7 @@ impl Server {
             .spawn();
         let process = self.process.insert(process.unwrap());
         let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(self.directory.join("server.sock")).is_err() {
+        while !is_ready(&self.directory.join("server.sock")) {
             assert!(process.try_wait().unwrap().is_none(), "there is no redis-server to test with");
             assert!(Instant::now() < deadline, "redis-server does not answer");
             thread::sleep(Duration::from_millis(5));
@@ -106,6 +106,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Answers, and has read what it keeps on disk.
+fn is_ready(socket: &Path) -> bool {
+    let mut answer = [0; 64];
+    let asked = UnixStream::connect(socket).and_then(|mut server| {
+        server.write_all(b"PING\r\n")?;
+        server.read(&mut answer)
+    });
+    asked.is_ok() && !answer.starts_with(b"-LOADING")
 }
 
 /// Settings for a server on this socket, in our own layout.

@@ -93,7 +93,7 @@ impl Link {
             Ok(Err(error)) if is_answer(&error) => Err(Trouble::Refused(error)),
             Ok(Err(_)) => {
                 self.close(number).await;
-                Err(Trouble::Lost(self.unavailable("the connection was lost; is the server up?")))
+                Err(Trouble::Lost(self.unavailable(LOST)))
             }
             Err(_) => {
                 self.close(number).await;
@@ -389,6 +389,10 @@ pub(super) fn code(error: &RedisError) -> Option<&'static str> {
         return Some(known);
     }
     let inner = error.detail().and_then(|detail| {
+        // Redis 7.0 says so without a code when a command within a script is not allowed.
+        if detail.contains("user executing the script") {
+            return Some("NOPERM");
+        }
         KNOWN.iter().map(|(known, _)| *known).find(|known| detail.contains(&format!("-{known} ")))
     });
     Some(inner.unwrap_or("ERR"))
@@ -432,6 +436,7 @@ const KNOWN: [(&str, &str); 18] = [
     ("NOPROTO", "it is too old for notifications; switch them off"),
     ("UNBLOCKED", "it broke the command off"),
 ];
+const LOST: &str = "the connection was lost; is the server up, and does it want TLS?";
 const BUSY: &str = "all commands under way are still waiting for an answer";
 /// Commands under way at once.
 const COMMANDS_MAX: usize = 32;
