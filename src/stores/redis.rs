@@ -13,6 +13,7 @@ mod fields;
 mod key;
 mod link;
 mod news;
+mod scripts;
 mod server;
 
 pub use fields::Fields;
@@ -252,7 +253,7 @@ impl RedisStore {
     ) -> Result<Wrote, Trouble> {
         let fields = &self.settings.fields;
         let name = |slot: usize| fields.name(slot).unwrap_or_default();
-        let script = Script::new(COMPARE_AND_SET);
+        let script = Script::new(scripts::COMPARE_AND_SET);
         let mut call = script.key(key);
         let compared = [fields::ACCESS, fields::REFRESH];
         let compared = compared.iter().filter(|slot| fields.name(**slot).is_some());
@@ -274,7 +275,7 @@ impl RedisStore {
         }
         let (said, before): (String, Vec<Option<Vec<u8>>>) = self.link.send(&call).await?;
         Ok(match &*said {
-            "written" => Wrote::Yes { before: Raw::of(fields, before) },
+            "written" => Wrote::Yes { before: Box::new(Raw::of(fields, before)) },
             "gone" => Wrote::Gone,
             _ => Wrote::Other,
         })
@@ -339,7 +340,7 @@ impl Found {
 /// What the script of a save did.
 enum Wrote {
     /// It wrote; so it stood before.
-    Yes { before: Raw },
+    Yes { before: Box<Raw> },
     /// There is no such key any more.
     Gone,
     /// The token fields are not what they were when they were read.
@@ -404,7 +405,7 @@ impl TokenStore for RedisStore {
             let written = fingerprint_once_saved(&self.fingerprinter, old, token);
             match self.compare_and_set(&key, &raw, &changes).await {
                 Ok(Wrote::Yes { before }) => {
-                    let after = before.clone().with(&changes);
+                    let after = Raw::clone(&before).with(&changes);
                     self.news.wrote(key.as_bytes(), Some(&before), &after);
                     self.read_back(id, &key, written).await?;
                     return Ok(Saved::Written);
@@ -432,7 +433,7 @@ impl TokenStore for RedisStore {
             Status::Connected => &field.connected,
             Status::NeedsReconnect => &field.needs_reconnect,
         };
-        let script = Script::new(MARK);
+        let script = Script::new(scripts::MARK);
         let mut call = script.key(&*key);
         call.arg(&*field.name).arg(&**value);
         // Twice does the same as once.
@@ -446,7 +447,7 @@ impl TokenStore for RedisStore {
                 reason: "the keys of this store are for accounts of another provider".to_owned(),
             });
         };
-        let script = Script::new(ADD);
+        let script = Script::new(scripts::ADD);
         let mut call = script.key(&*key);
         for (name, value) in fields::of_new(&self.settings.fields, account) {
             call.arg(name).arg(&**value);
@@ -484,40 +485,6 @@ pub(super) async fn create(settings: &Settings) -> Result<(), Error> {
     RedisStore::open(quiet, Fingerprinter::new(&[])).await.map(drop)
 }
 
-/// What is compared, then what is read, then what is set, each behind its number, then what is deleted.
-/// All fields are set by one command, so a server whose memory is full refuses all or none.
-const COMPARE_AND_SET: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', {}} end
-local at = 2
-for _ = 1, tonumber(ARGV[1]) do
-    local held = redis.call('HGET', KEYS[1], ARGV[at])
-    if ARGV[at + 1] == '0' then
-        if held then return {'other', {}} end
-    elseif held ~= ARGV[at + 2] then
-        return {'other', {}}
-    end
-    at = at + 3
-end
-local reads = tonumber(ARGV[at])
-local before = redis.call('HMGET', KEYS[1], unpack(ARGV, at + 1, at + reads))
-at = at + reads + 1
-local sets = 2 * tonumber(ARGV[at])
-if sets > 0 then redis.call('HSET', KEYS[1], unpack(ARGV, at + 1, at + sets)) end
-at = at + sets + 1
-if at <= #ARGV then redis.call('HDEL', KEYS[1], unpack(ARGV, at, #ARGV)) end
-return {'written', before}
-";
-const MARK: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1
-";
-const ADD: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return 1
-";
 /// Attempts of one save, against somebody who keeps writing or a connection that keeps breaking.
 const SAVES_MAX: u32 = 3;
 /// How many slots of its table the server looks at per `SCAN`, and about how many keys it names.

@@ -8,6 +8,7 @@
 mod contract;
 mod file;
 mod kinds;
+mod redis_access;
 mod redis_kind;
 mod redis_store;
 mod sqlite;

@@ -2,42 +2,28 @@
 
 use crate::{
     contract::shows_no_value,
-    kinds::{POLL_NEVER, fingerprinter, id, load, secret, token},
+    kinds::{fingerprinter, id, load, secret, token},
     redis_kind::{PATIENCE, Server, open, settings},
 };
 use oauth_keepalive::{
     core::{AccountId, Timestamp},
     oauth::Token,
-    secrets::SecretRef,
-    stores::{
-        AnyStore, Error, Saved, Settings, StoredAccount, TokenStore,
-        redis::{Address, Settings as Redis, Tls},
-    },
+    stores::{AnyStore, Error, Saved, StoredAccount, TokenStore, redis::Settings as Redis},
 };
 use std::{
     collections::BTreeSet,
     fs,
-    net::TcpListener,
-    path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-fn server(arguments: &[&str]) -> (TempDir, Server) {
+pub(crate) fn server(arguments: &[&str]) -> (TempDir, Server) {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), arguments);
     (directory, server)
 }
 
-async fn refused(settings: &Redis) -> Error {
-    match AnyStore::open(&Settings::Redis(settings.clone()), fingerprinter()).await {
-        Ok(_) => panic!("it was opened"),
-        Err(error) => error,
-    }
-}
-
-fn account(name: &str, text: &str) -> StoredAccount {
+pub(crate) fn account(name: &str, text: &str) -> StoredAccount {
     account_of(id(name), text)
 }
 
@@ -46,11 +32,11 @@ fn account_of(id: AccountId, text: &str) -> StoredAccount {
     StoredAccount { id, app: None, owner: None, token: Some(token), enabled: true }
 }
 
-fn new(text: &str) -> Token {
+pub(crate) fn new(text: &str) -> Token {
     account("any", text).token.unwrap()
 }
 
-async fn access(store: &AnyStore, id: &AccountId) -> String {
+pub(crate) async fn access(store: &AnyStore, id: &AccountId) -> String {
     let token = store.get(id).await.unwrap().expect("it is there").token.expect("with a token");
     token.access.expose().to_owned()
 }
@@ -121,68 +107,6 @@ async fn a_hundred_saves_at_once_write_exactly_one_token() {
     let winners: Vec<_> = saved.iter().filter(|(_, saved)| *saved == Saved::Written).collect();
     let [(winner, _)] = winners[..] else { panic!("{saved:?}") };
     assert_eq!(access(&stores[0], &id("brand")).await, format!("act.invented-of-{winner}"));
-}
-
-#[tokio::test]
-async fn a_refused_password_is_said_clearly_and_never_shown() {
-    let (directory, server) = server(&["--requirepass", "invented-password"]);
-    let _server = server.logs_in_with("invented-password");
-    let file = directory.path().join("password");
-    let login = |username: Option<&str>| Redis {
-        username: username.map(str::to_owned),
-        password: Some(SecretRef::File(file.clone())),
-        ..settings(directory.path().join("server.sock"))
-    };
-    fs::write(&file, "invented-other\n").unwrap();
-    for username in [None, Some("default"), Some("nobody")] {
-        let error = refused(&login(username)).await;
-        assert!(error.to_string().contains("refuses the user name or password"), "{error}");
-        shows_no_value(&error);
-    }
-    let error = refused(&settings(directory.path().join("server.sock"))).await;
-    assert!(error.to_string().contains("password"), "{error}");
-    fs::write(&file, "invented-password\n").unwrap();
-    open(&login(None)).await.probe().await.unwrap();
-    assert!(!format!("{:?}", login(None)).contains("invented"));
-}
-
-#[tokio::test]
-async fn a_user_with_the_permissions_that_the_manual_names_can_do_everything() {
-    let (directory, server) = server(&[]);
-    let commands = "+select +scan +hmget +hget +exists +hset +hdel +eval +evalsha +script|load +info +ping +psubscribe";
-    let mut rule = vec![
-        "ACL",
-        "SETUSER",
-        "keepalive",
-        "on",
-        ">invented-password",
-        "resetkeys",
-        "~oauth:*",
-        "resetchannels",
-        "&__keyspace@0__:oauth:*",
-        "-@all",
-    ];
-    rule.extend(commands.split(' '));
-    server.run(&rule);
-    let file = directory.path().join("password");
-    fs::write(&file, "invented-password").unwrap();
-    let login = Redis {
-        username: Some("keepalive".to_owned()),
-        password: Some(SecretRef::File(file)),
-        ..settings(server.socket())
-    };
-    let store = open(&login).await;
-    store.add(&account("brand", "1")).await.unwrap();
-    store.probe().await.unwrap();
-    let expected = fingerprinter().of_token(&new("1"));
-    assert_eq!(store.save(&id("brand"), &new("2"), expected).await.unwrap(), Saved::Written);
-    assert_eq!(load(&store).await.0.len(), 1);
-    assert!(store.warnings().await.is_ok(), "what may not be asked is no error");
-    server.run(&["ACL", "SETUSER", "keepalive", "-hset"]);
-    let error = store.save(&id("brand"), &new("3"), fingerprinter().of_token(&new("2"))).await;
-    let error = error.unwrap_err();
-    assert!(error.to_string().contains("lacks a permission"), "{error}");
-    shows_no_value(&error);
 }
 
 #[tokio::test]
@@ -441,153 +365,4 @@ async fn fields_that_are_not_mapped_and_the_life_of_a_key_survive_a_save() {
     let left: i64 = redis::cmd("TTL").arg(key).query(&mut server.connection()).unwrap();
     assert!(left > 9_000, "{left}");
     assert_eq!(server.field(key, "expires_at"), None, "an end that nobody declared is no field");
-}
-
-#[tokio::test]
-async fn a_server_with_a_certificate_of_its_own_authority_is_verified() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name);
-    for authority in ["ca", "other"] {
-        make_authority(directory.path(), authority);
-    }
-    make_certificate(directory.path());
-    let port = free_port();
-    let path = |name: &str| at(name).display().to_string();
-    let _server = Server::start(
-        directory.path(),
-        &[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-cert-file",
-            &path("server.pem"),
-            "--tls-key-file",
-            &path("server.key"),
-            "--tls-auth-clients",
-            "no",
-        ],
-    );
-    let with = |host: &str, tls: Option<Tls>| Redis {
-        address: Address::Tcp { host: host.to_owned(), port, tls },
-        connect_timeout: Duration::from_secs(2),
-        ..settings(Default::default())
-    };
-    let ca = |name: &str| Some(Tls { ca_file: Some(at(name)) });
-    let store = open(&with("localhost", ca("ca.pem"))).await;
-    store.add(&account("brand", "1")).await.unwrap();
-    assert_eq!(access(&store, &id("brand")).await, "act.invented-1");
-    for (settings, word) in [
-        (with("localhost", ca("other.pem")), "authority that is not trusted"),
-        (with("localhost", Some(Tls { ca_file: None })), "authority that is not trusted"),
-        // The certificate names localhost only.
-        (with("127.0.0.1", ca("ca.pem")), "not valid for this host"),
-        (with("localhost", ca("server.key")), "no certificate"),
-        (with("localhost", ca("absent.pem")), "no readable PEM"),
-        (with("localhost", None), "want TLS"),
-    ] {
-        let error = refused(&settings).await;
-        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-        assert!(error.to_string().contains(word), "{word}: {error}");
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_is_not_there_is_unavailable_in_time() {
-    let nowhere = Redis {
-        address: Address::Tcp { host: "127.0.0.1".to_owned(), port: free_port(), tls: None },
-        poll_every: POLL_NEVER,
-        ..settings(Default::default())
-    };
-    let error = refused(&nowhere).await;
-    assert!(error.to_string().contains("cannot connect"), "{error}");
-    // It takes the connection and never says a word.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = Redis {
-        address: Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: silent.local_addr().unwrap().port(),
-            tls: None,
-        },
-        connect_timeout: Duration::from_millis(200),
-        command_timeout: Duration::from_millis(200),
-        ..settings(Default::default())
-    };
-    let began = Instant::now();
-    assert!(matches!(refused(&silent).await, Error::Unavailable { .. }));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let (_directory, server) = server(&["--databases", "1"]);
-    let error = refused(&Redis { database: 7, ..settings(server.socket()) }).await;
-    assert!(error.to_string().contains("database 7"), "{error}");
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn make_authority(directory: &Path, name: &str) {
-    openssl(
-        directory,
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            &format!("/CN=invented {name}"),
-            "-keyout",
-            &format!("{name}.key"),
-            "-out",
-            &format!("{name}.pem"),
-        ],
-    );
-}
-
-fn make_certificate(directory: &Path) {
-    fs::write(directory.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
-    openssl(
-        directory,
-        &[
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ],
-    );
-    openssl(
-        directory,
-        &[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-days",
-            "2",
-            "-extfile",
-            "names",
-            "-out",
-            "server.pem",
-        ],
-    );
-}
-
-fn openssl(directory: &Path, arguments: &[&str]) {
-    let done = Command::new("openssl").args(arguments).current_dir(directory).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
