@@ -258,6 +258,9 @@ async fn what_was_written_while_the_notifications_were_lost_is_noticed() {
     let store = open(&settings(server.socket())).await;
     store.add(&account("brand", "1")).await.unwrap();
     load(&store).await;
+    // What was told of our own write is looked at before.
+    let quiet = tokio::time::timeout(Duration::from_secs(1), store.changed()).await;
+    assert!(quiet.is_err(), "our own account was news");
     // The subscription is gone when the write comes, and nobody is told.
     server.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     server.run(&["HSET", "oauth:tiktok:brand", "access_token", "act.invented-theirs"]);
