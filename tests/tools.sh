@@ -29,6 +29,7 @@ prometheus prometheus
 promtool prometheus
 curl curl
 openssl openssl
+redis-server redis-server
 python3 python3
 cc build-essential
 PACKAGES

@@ -54,7 +54,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let settings = loaded.settings;
     let apps = app::apps_of(&settings);
     findings.extend(secrets(&apps));
-    findings.push(finding("store", store(&settings, &apps).await));
+    findings.extend(store(&settings, &apps).await);
     findings
         .push(finding("state", State::examine(&settings.state).map_err(|error| error.to_string())));
     findings.push(mail(&settings).await);
@@ -80,9 +80,23 @@ fn secrets(apps: &Apps) -> Vec<Finding> {
     apps.values().map(of_app).collect()
 }
 
-async fn store(settings: &Settings, apps: &Apps) -> Result<String, String> {
+async fn store(settings: &Settings, apps: &Apps) -> Vec<Finding> {
+    let store = match AnyStore::open(&settings.store, Fingerprinter::new(b"check")).await {
+        Ok(store) => store,
+        Err(error) => return vec![finding("store", Err(error.to_string()))],
+    };
+    let mut findings = vec![finding("store", accounts(&store, settings, apps).await)];
+    let warnings = store.warnings().await.unwrap_or_default();
+    findings.extend(warnings.into_iter().map(|says| Finding {
+        what: "store".to_owned(),
+        verdict: Verdict::Warning,
+        says,
+    }));
+    findings
+}
+
+async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<String, String> {
     let say = |error: stores::Error| error.to_string();
-    let store = AnyStore::open(&settings.store, Fingerprinter::new(b"check")).await.map_err(say)?;
     store.probe().await.map_err(say)?;
     let (mut accounts, mut homeless) = (0_usize, 0_usize);
     let mut damaged = Vec::new();

@@ -35,12 +35,14 @@ pub(super) struct Store {
     pub(super) busy_timeout: Option<Span>,
     pub(super) table: Option<String>,
     pub(super) columns: Option<Columns>,
+    pub(super) redis: Option<Redis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum StoreKind {
     File,
+    Redis,
     Sqlite,
 }
 
@@ -51,6 +53,51 @@ pub(super) struct Columns {
     pub(super) account: Option<String>,
     pub(super) provider: Option<String>,
     pub(super) provider_name: Option<String>,
+    pub(super) access_token: Option<String>,
+    pub(super) refresh_token: Option<String>,
+    pub(super) expires_at: Option<TimeColumn>,
+    pub(super) refresh_expires_at: Option<TimeColumn>,
+    pub(super) issued_at: Option<TimeColumn>,
+    pub(super) scopes: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) app: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) enabled: Option<String>,
+    pub(super) status: Option<Status>,
+}
+
+/// `store.redis`, where the kind is `redis`.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Redis {
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) database: u16,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) tls: RedisTls,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) connect_timeout: Span,
+    pub(super) command_timeout: Span,
+    pub(super) notifications: bool,
+    pub(super) key: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) fields: Option<RedisFields>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RedisTls {
+    Require,
+    Off,
+}
+
+/// What is absent here is absent from the hashes.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RedisFields {
     pub(super) access_token: Option<String>,
     pub(super) refresh_token: Option<String>,
     pub(super) expires_at: Option<TimeColumn>,
@@ -221,6 +268,7 @@ impl Default for Store {
             busy_timeout: None,
             table: None,
             columns: None,
+            redis: None,
         }
     }
 }
@@ -230,6 +278,28 @@ pub(super) const BUSY_TIMEOUT: Span = Span::seconds(5);
 
 /// `store.table`, where the kind is `sqlite`.
 pub(super) const TABLE: &str = "accounts";
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 6379,
+            socket: None,
+            database: 0,
+            username: None,
+            password_file: None,
+            password_env: None,
+            tls: RedisTls::Require,
+            ca_file: None,
+            connect_timeout: Span::seconds(4),
+            command_timeout: Span::seconds(4),
+            notifications: true,
+            key: None,
+            provider_name: None,
+            fields: None,
+        }
+    }
+}
 
 impl Default for Refresh {
     fn default() -> Self {

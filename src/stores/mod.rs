@@ -4,6 +4,7 @@
 //! nothing of refreshing; it hands out tokens and takes them back if nobody else was faster.
 
 pub mod file;
+pub mod redis;
 pub mod sqlite;
 
 mod blocking;
@@ -164,20 +165,25 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// What describes a store. `config` fills it.
-#[expect(clippy::large_enum_variant, reason = "there is one in the whole program")]
+#[allow(clippy::large_enum_variant, reason = "there is one in the whole program")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     /// One YAML or JSON file, by its extension.
     File(file::Settings),
+    /// Hashes in a Redis server.
+    Redis(redis::Settings),
     /// A table in a SQLite database.
     Sqlite(sqlite::Settings),
 }
 
 /// Every kind of store, chosen once at start. A `match` and no boxes: a new kind is a compile error in
 /// this one place until it is complete.
+#[allow(clippy::large_enum_variant, reason = "there is one in the whole program")]
 pub enum AnyStore {
     /// See [`mod@file`].
     File(file::FileStore),
+    /// See [`mod@redis`].
+    Redis(redis::RedisStore),
     /// See [`sqlite`].
     Sqlite(sqlite::SqliteStore),
 }
@@ -192,6 +198,9 @@ impl AnyStore {
             Settings::File(settings) => {
                 Self::File(file::FileStore::open(settings.clone(), fingerprinter).await?)
             }
+            Settings::Redis(settings) => {
+                Self::Redis(redis::RedisStore::open(settings.clone(), fingerprinter).await?)
+            }
             Settings::Sqlite(settings) => {
                 Self::Sqlite(sqlite::SqliteStore::open(settings.clone(), fingerprinter).await?)
             }
@@ -199,10 +208,24 @@ impl AnyStore {
     }
 }
 
+impl AnyStore {
+    /// What works and is dangerous all the same, for `check`: the store would lose what it was given.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn warnings(&self) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Redis(store) => store.warnings().await,
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
 impl fmt::Debug for AnyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File(_) => "AnyStore::File",
+            Self::Redis(_) => "AnyStore::Redis",
             Self::Sqlite(_) => "AnyStore::Sqlite",
         })
     }
@@ -216,6 +239,7 @@ impl TokenStore for AnyStore {
     ) -> Result<(), Error> {
         match self {
             Self::File(store) => store.load(each, damaged).await,
+            Self::Redis(store) => store.load(each, damaged).await,
             Self::Sqlite(store) => store.load(each, damaged).await,
         }
     }
@@ -223,6 +247,7 @@ impl TokenStore for AnyStore {
     async fn get(&self, id: &AccountId) -> Result<Option<StoredAccount>, Error> {
         match self {
             Self::File(store) => store.get(id).await,
+            Self::Redis(store) => store.get(id).await,
             Self::Sqlite(store) => store.get(id).await,
         }
     }
@@ -235,6 +260,7 @@ impl TokenStore for AnyStore {
     ) -> Result<Saved, Error> {
         match self {
             Self::File(store) => store.save(id, token, expected).await,
+            Self::Redis(store) => store.save(id, token, expected).await,
             Self::Sqlite(store) => store.save(id, token, expected).await,
         }
     }
@@ -242,6 +268,7 @@ impl TokenStore for AnyStore {
     async fn mark(&self, id: &AccountId, status: Status) -> Result<(), Error> {
         match self {
             Self::File(store) => store.mark(id, status).await,
+            Self::Redis(store) => store.mark(id, status).await,
             Self::Sqlite(store) => store.mark(id, status).await,
         }
     }
@@ -249,6 +276,7 @@ impl TokenStore for AnyStore {
     async fn add(&self, account: &StoredAccount) -> Result<Saved, Error> {
         match self {
             Self::File(store) => store.add(account).await,
+            Self::Redis(store) => store.add(account).await,
             Self::Sqlite(store) => store.add(account).await,
         }
     }
@@ -256,6 +284,7 @@ impl TokenStore for AnyStore {
     async fn probe(&self) -> Result<(), Error> {
         match self {
             Self::File(store) => store.probe().await,
+            Self::Redis(store) => store.probe().await,
             Self::Sqlite(store) => store.probe().await,
         }
     }
@@ -263,6 +292,7 @@ impl TokenStore for AnyStore {
     async fn changed(&self) {
         match self {
             Self::File(store) => store.changed().await,
+            Self::Redis(store) => store.changed().await,
             Self::Sqlite(store) => store.changed().await,
         }
     }
@@ -276,6 +306,7 @@ impl TokenStore for AnyStore {
 pub async fn create(settings: &Settings) -> Result<(), Error> {
     match settings.clone() {
         Settings::File(settings) => blocking::run(move || file::create(&settings)).await,
+        Settings::Redis(settings) => redis::create(&settings).await,
         Settings::Sqlite(settings) => blocking::run(move || sqlite::create(&settings)).await,
     }
 }
@@ -285,6 +316,7 @@ pub async fn create(settings: &Settings) -> Result<(), Error> {
 pub fn place_of(settings: &Settings) -> PathBuf {
     match settings {
         Settings::File(settings) => settings.path.clone(),
+        Settings::Redis(settings) => settings.place().into(),
         Settings::Sqlite(settings) => settings.path.clone(),
     }
 }

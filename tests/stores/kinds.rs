@@ -1,5 +1,6 @@
 //! The kinds of stores, seen from the publisher: how it writes behind our back.
 
+pub(crate) use crate::redis_kind::{RedisMapped, RedisSimple};
 use oauth_keepalive::{
     core::{AccountId, Secret, Timestamp},
     oauth::{Fingerprinter, Token},

@@ -8,6 +8,9 @@
 mod contract;
 mod file;
 mod kinds;
+mod redis_access;
+mod redis_kind;
+mod redis_store;
 mod sqlite;
 
 /// Runs each case over one kind of store, as tests of their own.
@@ -54,3 +57,5 @@ contract!(json_file, JsonFile);
 contract!(sqlite_simple, SqliteSimple);
 contract!(sqlite_millis, SqliteMillis);
 contract!(sqlite_camel, SqliteCamel);
+contract!(redis_simple, RedisSimple);
+contract!(redis_mapped, RedisMapped);

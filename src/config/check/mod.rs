@@ -7,6 +7,7 @@
 mod apps;
 mod dangers;
 mod mail;
+mod redis_store;
 mod service;
 mod store;
 

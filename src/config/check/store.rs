@@ -1,13 +1,13 @@
 //! `store`: where the publisher keeps its tokens.
 
-use super::{Check, add};
+use super::{Check, add, redis_store};
 use crate::{
     config::{
         explain,
         file::{self, Span, StoreKind},
         problem::KeyPath,
     },
-    stores::{Settings, file as file_store, sqlite},
+    stores::{Settings, file as file_store, redis, sqlite},
 };
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,17 @@ pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&st
     check.within("store.poll_every", store.poll_every, POLL_LEAST..=POLL_MOST);
     if store.kind.is_none() {
         let key = KeyPath::from("store.kind");
-        check.problem(key.clone(), "missing, expected file or sqlite", add(&key));
+        check.problem(key.clone(), "missing, expected file, redis or sqlite", add(&key));
+    }
+    if store.kind == Some(StoreKind::Redis) {
+        return redis_store::check(check, store, providers);
+    }
+    if store.redis.is_some() && store.kind.is_some() {
+        check.problem(
+            "store.redis",
+            "`redis` belongs to the kind redis, found another kind",
+            "remove it, or write `kind: redis`",
+        );
     }
     let path = store_path(check, store);
     match store.kind {
@@ -27,7 +37,9 @@ pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&st
             refuse_sqlite_keys(check, store);
             Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
         }
-        None => Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 }),
+        Some(StoreKind::Redis) | None => {
+            Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
+        }
     }
 }
 
@@ -175,6 +187,16 @@ pub(super) fn known_provider(check: &mut Check<'_>, key: KeyPath, name: &str, pr
 fn status_column(check: &mut Check<'_>, status: &file::Status) -> sqlite::StatusColumn {
     let at = KeyPath::from("store.columns.status");
     let name = required(check, at.key("name"), status.name.as_deref());
+    status_values(check, &at, name, status)
+}
+
+/// The two values beside the name of a status.
+pub(super) fn status_values(
+    check: &mut Check<'_>,
+    at: &KeyPath,
+    name: String,
+    status: &file::Status,
+) -> sqlite::StatusColumn {
     let connected = check.text(
         at.key("connected"),
         status.connected.as_deref(),
@@ -214,12 +236,17 @@ fn time(
 ) -> Option<sqlite::TimeColumn> {
     let column = column?;
     identifier(check, key, &column.name);
+    Some(time_column(column))
+}
+
+/// The same in the words of the stores.
+pub(super) fn time_column(column: &file::TimeColumn) -> sqlite::TimeColumn {
     let unit = match column.unit {
         file::TimeUnit::UnixSeconds => sqlite::TimeUnit::UnixSeconds,
         file::TimeUnit::UnixMillis => sqlite::TimeUnit::UnixMillis,
         file::TimeUnit::Text => sqlite::TimeUnit::Text,
     };
-    Some(sqlite::TimeColumn { name: column.name.clone(), unit })
+    sqlite::TimeColumn { name: column.name.clone(), unit }
 }
 
 /// Names of tables and columns become part of a statement, where nothing can be bound to them.
@@ -242,6 +269,7 @@ fn identifier(check: &mut Check<'_>, key: KeyPath, name: &str) {
 pub(super) fn knows_apps(store: &Settings) -> bool {
     match store {
         Settings::File(_) => true,
+        Settings::Redis(settings) => settings.fields.app.is_some(),
         Settings::Sqlite(settings) => settings.columns.app.is_some(),
     }
 }
@@ -250,6 +278,10 @@ pub(super) fn knows_apps(store: &Settings) -> bool {
 pub(super) fn path_of(store: &Settings) -> &Path {
     match store {
         Settings::File(settings) => &settings.path,
+        Settings::Redis(settings) => match &settings.address {
+            redis::Address::Unix(path) => path,
+            redis::Address::Tcp { .. } => Path::new(""),
+        },
         Settings::Sqlite(settings) => &settings.path,
     }
 }
