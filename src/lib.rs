@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod loader;
 pub mod metrics;
 pub mod oauth;
+pub mod postgres_tls;
 pub mod providers;
 pub mod refresh;
 pub mod report;

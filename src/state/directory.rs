@@ -19,6 +19,21 @@ pub(super) struct Opening {
     _lock: File,
 }
 
+/// Held for as long as a state is open.
+pub(super) struct Presence {
+    _lock: File,
+}
+
+/// Tells whether any other process has this directory's state open, and stays there for others to see.
+/// To be asked while [`Opening`] is held.
+pub(super) fn arrive(directory: &Path) -> io::Result<(Presence, bool)> {
+    let file = directory.join(PRESENCE_FILE);
+    let lock = private_file(&file)?;
+    let is_alone = lock.try_lock().is_ok();
+    lock.lock_shared()?;
+    Ok((Presence { _lock: lock }, is_alone))
+}
+
 /// The database inside the directory.
 pub(super) fn database(settings: &Settings) -> PathBuf {
     settings.directory.join(DATABASE_FILE)
@@ -94,6 +109,15 @@ pub(super) fn examine(settings: &Settings) -> Result<String, Error> {
         read_key(&directory.join(KEY_FILE))?;
     }
     Ok(format!("{place} is writable"))
+}
+
+/// The key as it is; `None` when there is none yet.
+pub(super) fn known_key(settings: &Settings) -> Result<Option<Key>, Error> {
+    let file = settings.key_file.clone().unwrap_or_else(|| settings.directory.join(KEY_FILE));
+    if settings.key_file.is_none() && !file.exists() {
+        return Ok(None);
+    }
+    read_key(&file).map(Some)
 }
 
 /// Opens or creates a file that only its owner may read.
@@ -204,6 +228,7 @@ fn damaged(place: &Path, reason: String) -> Error {
 
 const DATABASE_FILE: &str = "state.db";
 const KEY_FILE: &str = "key";
+const PRESENCE_FILE: &str = "open";
 const PROBE_FILE: &str = "probe";
 
 /// Most that is read of a key file: the key as base64 is 44 bytes.

@@ -1,11 +1,11 @@
-//! The one thread that owns the connection, and the queue in front of it.
+//! SQLite: the one thread that owns the connection, and the queue in front of it.
 //!
 //! A durable commit costs one fsync, whatever is in it. So whatever arrives while a commit is in flight
 //! goes into the next one, each job in a savepoint of its own, and nobody is answered before the commit.
 //! Absent on purpose: retries in general. A job that failed is the caller's to repeat; only a result, which
 //! exists nowhere else in the world, gets a second try with the reserved room.
 
-use super::{Error, room::Room};
+use super::{Error, directory::Presence, room::Room};
 use crate::core::AccountId;
 use rusqlite::{Connection, ErrorCode};
 use std::{
@@ -38,6 +38,8 @@ pub(super) struct Desk {
     pub(super) room: Room,
     /// Who we are among the processes on this state.
     pub(super) holder: [u8; 16],
+    /// Lets other processes see that we are here.
+    pub(super) _presence: Presence,
 }
 
 /// What a job asks of its commit.
@@ -344,7 +346,8 @@ fn ruins(refusal: &Refusal) -> bool {
     )
 }
 
-fn ended(place: &str) -> Error {
+/// The other side of the queue is gone.
+pub(super) fn ended(place: &str) -> Error {
     Error::Unavailable { place: place.to_owned(), reason: "its thread has ended".to_owned() }
 }
 

@@ -206,7 +206,7 @@ pub(super) fn state(
         }
         resolved
     });
-    state::Settings { directory, key_file }
+    state::Settings { directory, key_file, postgres: None }
 }
 
 /// Earlier refreshes more than it keeps alive; later leaves no time to try again.
