@@ -392,7 +392,8 @@ impl State {
         sealed.into_iter().map(|mail| self.open_mail(mail)).collect()
     }
 
-    /// When the next mail may be tried, and how many are owed.
+    /// When the next mail may be tried by us, if that can be told, and how many are owed. A mail that
+    /// another process has claimed comes back to all when its claim ends: ask now and then.
     pub async fn outbox(&self) -> Result<(Option<Timestamp>, usize), Error> {
         self.0.backend.outlook().await
     }

@@ -96,10 +96,6 @@ impl Postgres {
         admin().await.batch_execute(&sql).await.unwrap();
     }
 
-    pub(crate) fn schema(&self) -> &str {
-        &self.schema
-    }
-
     /// How to open the schema in a server.
     pub(crate) fn settings_in(&self, address: &Address) -> Settings {
         postgres_settings(self.folder(), address, &self.schema)

@@ -12,7 +12,7 @@ mod only_sqlite;
 mod opening;
 mod outbox;
 
-use kinds::{Backend, Postgres, Sqlite};
+use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
         AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
@@ -96,6 +96,8 @@ macro_rules! contract {
                 crash::a_probe_that_returned_is_there_after_kill_9,
                 crash::a_result_that_returned_is_there_after_kill_9,
                 crash::a_closing_and_an_incident_that_returned_are_there_after_kill_9,
+                crash::two_processes_never_hold_the_same_account,
+                crash::a_process_that_was_stopped_beyond_its_lease_can_do_nothing_but_hand_in_its_result,
                 journal::an_account_with_an_open_entry_gets_no_second_one,
                 journal::the_one_probe_is_spent_once_over_all_processes,
                 journal::an_entry_with_a_result_needs_no_probe_and_gets_none,

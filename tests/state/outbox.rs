@@ -235,7 +235,7 @@ pub(crate) async fn a_mail_whose_claimant_is_not_heard_of_goes_to_another<B: Bac
     let mail = one.owed(at(1_000), 10).await.unwrap().remove(0);
     world.pass(100).await;
     assert!(two.owed(at(1_100), 10).await.unwrap().is_empty());
-    assert!(two.outbox().await.unwrap().0.unwrap() > at(1_000));
+    assert!(two.outbox().await.unwrap().0.is_none_or(|next| next > at(1_000)));
     world.pass(20).await;
     let taken = two.owed(at(1_120), 10).await.unwrap().remove(0);
     assert_eq!((taken.row, taken.message_key), (mail.row, mail.message_key));

@@ -176,9 +176,10 @@ WITH due AS (
 )
 SELECT * FROM claimed ORDER BY mail";
 
+/// What others have claimed has no instant on our clock; we come by in any case.
 const OUTLOOK: &str = "
-SELECT min(CASE WHEN claimed_by IS NULL OR claimed_by = $1 THEN due_at
-           ELSE greatest(due_at, extract(epoch FROM claimed_until)::bigint) END),
+SELECT min(due_at) FILTER (
+           WHERE claimed_by IS NULL OR claimed_by = $1 OR claimed_until <= clock_timestamp()),
        count(*)
 FROM outbox WHERE stage = 'owed'";
 
