@@ -52,9 +52,7 @@ impl Backend {
                 let id = id.clone();
                 writer.run(Kind::Write, move |desk| leases::take(desk, &id, now, life)).await
             }
-            Postgres(writer) => {
-                writer.run(postgres::take_lease(writer.holder(), id, life)).await
-            }
+            Postgres(writer) => writer.run(postgres::take_lease(writer.holder(), id, life)).await,
         }
     }
 
@@ -115,9 +113,8 @@ impl Backend {
         match self {
             Sqlite(writer) => {
                 let id = id.clone();
-                let work = move |desk: &mut _| {
-                    journal::record_result(desk, entry, &id, result, &sealed)
-                };
+                let work =
+                    move |desk: &mut _| journal::record_result(desk, entry, &id, result, &sealed);
                 writer.run(Kind::Result, work).await
             }
             Postgres(writer) => {
@@ -131,9 +128,7 @@ impl Backend {
             Sqlite(writer) => {
                 writer.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
             }
-            Postgres(writer) => {
-                writer.run(postgres::close(writer.holder(), entry, closing)).await
-            }
+            Postgres(writer) => writer.run(postgres::close(writer.holder(), entry, closing)).await,
         }
     }
 
@@ -243,9 +238,7 @@ impl Backend {
             Sqlite(writer) => {
                 writer.run(Kind::Write, move |desk| outbox::settle(desk, mail, attempt)).await
             }
-            Postgres(writer) => {
-                writer.run(postgres::settle(writer.holder(), mail, attempt)).await
-            }
+            Postgres(writer) => writer.run(postgres::settle(writer.holder(), mail, attempt)).await,
         }
     }
 

@@ -120,9 +120,9 @@ pub(super) fn owed(desk: &Desk, now: Timestamp, at_most: usize) -> Result<Vec<Se
     while let Some(row) = rows.next()? {
         mails.push(read(row)?);
     }
-    let mut claim = desk.connection.prepare_cached(
-        "UPDATE outbox SET claimed_by = ?2, claimed_until = ?3 WHERE mail = ?1",
-    )?;
+    let mut claim = desk
+        .connection
+        .prepare_cached("UPDATE outbox SET claimed_by = ?2, claimed_until = ?3 WHERE mail = ?1")?;
     for mail in &mails {
         claim.execute(params![mail.row, &desk.holder[..], now.plus(CLAIM_LIFE).as_unix()])?;
     }

@@ -51,8 +51,10 @@ fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Ref
         for step in MIGRATIONS.iter().skip(usize::try_from(version - 1).unwrap_or_default()) {
             transaction.execute_batch(step)?;
         }
-        transaction
-            .execute("UPDATE meta SET value = ?1 WHERE name = 'schema_version'", [SCHEMA_VERSION])?;
+        transaction.execute(
+            "UPDATE meta SET value = ?1 WHERE name = 'schema_version'",
+            [SCHEMA_VERSION],
+        )?;
         transaction.commit()?;
     }
     Ok(())

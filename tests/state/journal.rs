@@ -192,7 +192,9 @@ pub(crate) async fn a_holder_whose_account_was_taken_over_can_end_nothing<B: Bac
     }
 }
 
-pub(crate) async fn a_holder_who_was_late_and_whom_nobody_replaced_may_end_his_attempt<B: Backend>() {
+pub(crate) async fn a_holder_who_was_late_and_whom_nobody_replaced_may_end_his_attempt<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     let entry = intended(&state, &ann()).await;

@@ -221,7 +221,9 @@ fn read_address(answers: &mut impl BufRead) -> Address {
     answers.read_line(&mut line).unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     let ["ready", directory, port] = words[..] else {
-        panic!("no PostgreSQL server could be started; see the messages of tests/servers/postgres.sh")
+        panic!(
+            "no PostgreSQL server could be started; see the messages of tests/servers/postgres.sh"
+        )
     };
     Address { directory: directory.into(), port: port.parse().unwrap() }
 }

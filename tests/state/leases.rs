@@ -45,7 +45,9 @@ pub(crate) async fn taking_our_own_lease_again_makes_the_first_one_worthless<B: 
     assert!(matches!(state.intend(&first, &intent()).await, Err(Error::LeaseLost { .. })));
 }
 
-pub(crate) async fn an_epoch_cannot_be_borrowed_for_another_account_or_by_another_holder<B: Backend>() {
+pub(crate) async fn an_epoch_cannot_be_borrowed_for_another_account_or_by_another_holder<
+    B: Backend,
+>() {
     let world = B::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     let lease = lease(&one, &ann()).await;
@@ -54,7 +56,9 @@ pub(crate) async fn an_epoch_cannot_be_borrowed_for_another_account_or_by_anothe
     assert!(matches!(two.intend(&lease, &intent()).await, Err(Error::LeaseLost { .. })));
 }
 
-pub(crate) async fn a_lease_that_is_given_back_is_free_and_its_epoch_is_never_used_again<B: Backend>() {
+pub(crate) async fn a_lease_that_is_given_back_is_free_and_its_epoch_is_never_used_again<
+    B: Backend,
+>() {
     let world = B::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     let old = lease(&one, &ann()).await;

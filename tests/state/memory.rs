@@ -46,7 +46,9 @@ pub(crate) async fn what_is_remembered_comes_back_sorted_and_unchanged<B: Backen
     assert_eq!(state.memories().await.unwrap(), [bare("a"), full("b")]);
 }
 
-pub(crate) async fn the_last_word_on_an_account_replaces_every_part_of_the_one_before<B: Backend>() {
+pub(crate) async fn the_last_word_on_an_account_replaces_every_part_of_the_one_before<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     state.remember(vec![full("a"), bare("b")]).await.unwrap();

@@ -123,9 +123,8 @@ async fn a_connection_is_encrypted_and_the_server_proves_who_it_is() {
         postgres.tls = tls;
         settings
     };
-    let trusting = |name: &str| postgres::Tls::Required {
-        ca_file: Some(address.directory.join(name)),
-    };
+    let trusting =
+        |name: &str| postgres::Tls::Required { ca_file: Some(address.directory.join(name)) };
     let state = State::open(&with("localhost", trusting("ca.pem"))).await.unwrap();
     state.probe().await.unwrap();
     state.shut().await;
@@ -243,9 +242,8 @@ async fn a_server_that_became_read_only_is_told_and_works_when_it_is_back() {
     let state = State::open(&world.settings_in(&server.address)).await.unwrap();
     let admin = kinds::admin_of(&server.address).await;
     // As on a server that is being made a standby.
-    let read_only = |word: &str| {
-        format!("ALTER SYSTEM SET default_transaction_read_only TO {word}")
-    };
+    let read_only =
+        |word: &str| format!("ALTER SYSTEM SET default_transaction_read_only TO {word}");
     for (word, works) in [("on", false), ("off", true)] {
         admin.batch_execute(&read_only(word)).await.unwrap();
         admin
@@ -261,7 +259,12 @@ async fn a_server_that_became_read_only_is_told_and_works_when_it_is_back() {
             assert!(tokio::time::Instant::now() < deadline, "{word}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        state.open_entries().await.map(drop).or_else(|error| if works { Err(error) } else { Ok(()) }).unwrap();
+        state
+            .open_entries()
+            .await
+            .map(drop)
+            .or_else(|error| if works { Err(error) } else { Ok(()) })
+            .unwrap();
     }
 }
 

@@ -104,7 +104,9 @@ pub(crate) async fn a_mail_that_never_left_is_withdrawn_with_its_end<B: Backend>
     assert_eq!(left[0].to, one.to);
 }
 
-pub(crate) async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end<B: Backend>() {
+pub(crate) async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end<
+    B: Backend,
+>() {
     for (name, certain) in [("sent", true), ("perhaps", false)] {
         let world = B::make().await;
         let state = open(&world).await;
@@ -125,7 +127,9 @@ pub(crate) async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed
     }
 }
 
-pub(crate) async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is<B: Backend>() {
+pub(crate) async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
@@ -139,7 +143,9 @@ pub(crate) async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but
     assert_eq!(left[0].notice.change, Change::Resolved);
 }
 
-pub(crate) async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more<B: Backend>() {
+pub(crate) async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
@@ -164,7 +170,9 @@ pub(crate) async fn a_mail_that_was_given_up_is_owed_no_end<B: Backend>() {
     assert_eq!(state.outbox().await.unwrap(), (None, 0));
 }
 
-pub(crate) async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key<B: Backend>() {
+pub(crate) async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();

@@ -8,6 +8,7 @@ mod apps;
 mod dangers;
 mod mail;
 mod service;
+mod state;
 mod store;
 
 use super::{
@@ -44,7 +45,7 @@ pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loade
         delivery: mail::check(&mut check, &file.mail),
         server: service::server(&mut check, &file.server, &file.reports),
         metrics: super::Metrics { per_account: file.metrics.per_account },
-        state: service::state(&mut check, &file.state, &store),
+        state: state::check(&mut check, &file.state, &store),
         store,
         apps,
     };

@@ -48,11 +48,7 @@ pub(in super::super) fn release(holder: [u8; 16], lease: &Lease) -> Work<()> {
 }
 
 /// Writes the intent, with room for its result, if the lease allows it.
-pub(in super::super) fn intend(
-    holder: [u8; 16],
-    lease: &Lease,
-    intent: &Intent,
-) -> Work<EntryId> {
+pub(in super::super) fn intend(holder: [u8; 16], lease: &Lease, intent: &Intent) -> Work<EntryId> {
     // Of our clock only the length of the call is used, never an instant.
     let call = intent.over_at.since(intent.requested_at).as_secs_f64();
     let of_intent = || {
@@ -144,8 +140,7 @@ pub(in super::super) fn record_result(
         number(result),
         sealed.clone(),
     );
-    let keep =
-        step!(KEEP_ORPHAN, provider.clone(), account.clone(), number(result), sealed);
+    let keep = step!(KEEP_ORPHAN, provider.clone(), account.clone(), number(result), sealed);
     let steps = vec![record, keep, step!(TRIM_ORPHANS, provider, account, ORPHANS_PER_ACCOUNT_MAX)];
     Work::new(Kind::Result, Some(id), steps, |_| Ok(()))
 }

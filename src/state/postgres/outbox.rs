@@ -5,7 +5,9 @@
 
 use super::{
     super::{
-        outbox::{Attempt, CLAIM_LIFE, Sealed, WITHDRAWN_KEPT_FOR, notice_text, read_notice, subject_text},
+        outbox::{
+            Attempt, CLAIM_LIFE, Sealed, WITHDRAWN_KEPT_FOR, notice_text, read_notice, subject_text,
+        },
         writer::Kind,
     },
     journal::done,
@@ -128,8 +130,7 @@ WITH opened AS (
 )
 SELECT incident FROM opened";
 
-const LOCK_INCIDENT: &str =
-    "SELECT FROM incident WHERE subject = $1 AND cause = $2 FOR UPDATE";
+const LOCK_INCIDENT: &str = "SELECT FROM incident WHERE subject = $1 AND cause = $2 FOR UPDATE";
 
 const LOCK_MAILS: &str = "
 SELECT FROM outbox o JOIN incident i USING (incident)

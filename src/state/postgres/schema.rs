@@ -1,9 +1,6 @@
 //! The tables, made once by whoever comes first.
 
-use super::super::{
-    seal::KeyId,
-    writer::Refusal,
-};
+use super::super::{seal::KeyId, writer::Refusal};
 use super::session::{said, unavailable};
 use tokio_postgres::{Client, Error, GenericClient};
 
@@ -27,11 +24,7 @@ pub(super) async fn create_or_check(
 }
 
 /// Checks without making anything; false when there is nothing yet.
-pub(super) async fn examine(
-    client: &Client,
-    schema: &str,
-    key_id: KeyId,
-) -> Result<bool, Refusal> {
+pub(super) async fn examine(client: &Client, schema: &str, key_id: KeyId) -> Result<bool, Refusal> {
     if !has_tables(client, schema).await.map_err(unavailable)? {
         return Ok(false);
     }
@@ -57,9 +50,10 @@ async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), 
         return transaction.commit().await;
     }
     let exists: bool = transaction
-        .query_one("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)", &[
-            &schema,
-        ])
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)",
+            &[&schema],
+        )
         .await?
         .try_get(0)?;
     if !exists {

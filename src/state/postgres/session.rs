@@ -173,7 +173,10 @@ impl Session {
 
     /// Carries the requests out in one transaction. `Ok` means committed; an error with an SQLSTATE means
     /// that nothing was done; after any other error nobody knows.
-    pub(super) async fn transact(&mut self, requests: &[Request<'_>]) -> Result<Vec<Answers>, Error> {
+    pub(super) async fn transact(
+        &mut self,
+        requests: &[Request<'_>],
+    ) -> Result<Vec<Answers>, Error> {
         for step in requests.iter().flat_map(|request| request.steps) {
             if !self.statements.contains_key(step.sql) {
                 let statement = self.client.prepare(step.sql).await?;
