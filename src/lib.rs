@@ -83,6 +83,7 @@
 pub mod core;
 
 pub mod oauth;
+pub mod postgres_tls;
 pub mod providers;
 pub mod stores;
 

@@ -6,9 +6,11 @@
 
 mod apps;
 mod held;
+mod unspent;
 
 pub use apps::{App, Apps, app_of};
 pub use held::Held;
+pub use unspent::Unspent;
 
 use crate::{
     clock::Clock,
@@ -63,6 +65,8 @@ pub struct Refresher<S, T> {
     /// Tokens that were received and could not be journalled: the last copy there is, kept until the
     /// store or the journal takes it.
     pub held: Held,
+    /// Probes that our state may count as sent and that were not.
+    pub unspent: Unspent,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
@@ -212,12 +216,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
-            // Somebody else is at it, or was a moment ago: look again a little later.
-            Err(state::Error::LeaseLost { .. } | state::Error::EntryOpen { .. }) => {
-                return Finished::Blocked(Blocked::LeaseHeld);
-            }
             Err(error) => return blocked_by_state(&error),
         };
+        self.unspent.forget(id);
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
         let attempt =
             Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
@@ -259,8 +260,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return Finished::Ambiguous { evidence, over_at };
         }
         if probed {
-            // It was sent before and nobody knows how it ended: never a second.
-            return self.bury(&attempt, Evidence::of(Cause::RotationLost, now)).await;
+            if !self.unspent.is_that_of(id, entry, over_at) {
+                // It was sent before and nobody knows how it ended: never a second.
+                return self.bury(&attempt, Evidence::of(Cause::RotationLost, now)).await;
+            }
+            if let Err(error) = self.state.return_probe(entry).await {
+                return blocked_by_state(&error);
+            }
         }
         let Ok(credentials) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
@@ -268,8 +274,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let endpoints = &attempt.app.endpoints;
         let provider = attempt.app.provider;
         let Some(request) = provider.refresh_request(endpoints, &credentials, &attempt.old) else {
-            self.close(entry, Closing::Void).await;
-            return Finished::Dead(Evidence::of(Cause::RotationLost, now));
+            return self.give_up(&attempt, Evidence::of(Cause::RotationLost, now)).await;
         };
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
@@ -281,11 +286,14 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
-            Ok(true) => {}
+            Ok(true) => self.unspent.forget(id),
             // A holder that was late has brought its answer in a moment ago: look again.
             Ok(false) => return Finished::Blocked(Blocked::LeaseHeld),
-            Err(state::Error::LeaseLost { .. }) => return Finished::Blocked(Blocked::LeaseHeld),
-            Err(error) => return blocked_by_state(&error),
+            Err(error) => {
+                // Perhaps it is written and only the answer was lost; it is not sent in any case.
+                self.unspent.keep_after(&error, id, entry, attempt.over_at);
+                return blocked_by_state(&error);
+            }
         }
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why: "in_doubt" });
         self.exchange(attempt, request).await
@@ -314,8 +322,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Outcome::Dead(evidence) => self.bury(&attempt, evidence).await,
             Outcome::NotCommitted(evidence) if attempt.is_probe => {
                 // It was refused before it was looked at, so the probe is still ours.
-                if self.state.return_probe(attempt.entry).await.is_err() {
-                    tracing::debug!(account = %attempt.id, "the probe counts as spent");
+                if let Err(error) = self.state.return_probe(attempt.entry).await {
+                    self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
                 }
                 Finished::NotCommitted(evidence)
             }
@@ -408,10 +416,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let finished = match self.look_again(attempt.id).await {
             Ok(Some(StoredAccount { enabled: true, token: Some(token), .. })) => {
                 if maker.of_token(&token) == maker.of_token(&attempt.old) {
-                    Finished::Dead(evidence)
-                } else {
-                    Finished::Adopted(self.facts(&attempt.app, &token))
+                    return self.give_up(attempt, evidence).await;
                 }
+                Finished::Adopted(self.facts(&attempt.app, &token))
             }
             Ok(Some(StoredAccount { enabled: true, token: None, .. })) => Finished::NoToken,
             // Disconnected meanwhile, which is why it was refused: no news to anybody.
@@ -421,6 +428,29 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         // Not simply removed: a holder that was late may have brought its answer in meanwhile.
         self.close(attempt.entry, Closing::Orphan).await;
         finished
+    }
+
+    /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
+    async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
+        match self.state.close(attempt.entry, Closing::Void).await {
+            Ok(()) => return Finished::Dead(evidence),
+            Err(state::Error::EntryOpen { .. }) => {}
+            // The verdict is for whoever has the account now.
+            Err(error @ state::Error::LeaseLost { .. }) => return blocked_by_state(&error),
+            Err(error) => {
+                stays_open(&error);
+                return Finished::Dead(evidence);
+            }
+        }
+        match self.state.open_entry(attempt.id).await {
+            Ok(Some(OpenEntry { entry, intent, result: Some(token), .. }))
+                if entry == attempt.entry =>
+            {
+                self.save(attempt, token, intent.old).await
+            }
+            Ok(_) => Finished::Blocked(Blocked::LeaseHeld),
+            Err(error) => blocked_by_state(&error),
+        }
     }
 
     /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
@@ -456,8 +486,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     async fn close(&self, entry: EntryId, closing: Closing) {
         if let Err(error) = self.state.close(entry, closing).await {
-            // The entry stays open and is brought to its end again: saving twice is harmless.
-            tracing::warn!("a journal entry stays open: {error}");
+            stays_open(&error);
         }
     }
 
@@ -503,7 +532,16 @@ pub fn is_anothers(new: &Token, stored: &Token) -> bool {
     }
 }
 
+/// It is brought to its end again: saving twice is harmless.
+fn stays_open(error: &state::Error) {
+    tracing::warn!("a journal entry stays open: {error}");
+}
+
 fn blocked_by_state(error: &state::Error) -> Finished {
+    if let state::Error::LeaseLost { .. } | state::Error::EntryOpen { .. } = error {
+        // Somebody else is at it, or was a moment ago: look again a little later.
+        return Finished::Blocked(Blocked::LeaseHeld);
+    }
     tracing::warn!("nothing is refreshed: {error}");
     Finished::Blocked(Blocked::StateDown)
 }

@@ -10,6 +10,7 @@ use oauth_keepalive::{
     core::Secret,
     providers::Endpoints,
     secrets::SecretRef,
+    state::postgres::Tls,
     stores::{self, sqlite},
 };
 use std::{
@@ -196,6 +197,34 @@ state: {directory: /var/lib/keepalive, key_file: key}
     assert!(!settings.metrics.per_account);
     assert_eq!(settings.state.key_file, Some(directory.path().join("key")));
     assert!(!format!("{settings:?}").contains("@example.com"), "Debug shows no address");
+}
+
+#[test]
+fn state_in_postgres_becomes_what_it_says() {
+    let directory = folder(&[("secret", "invented\n"), ("key", "x"), ("ca.pem", "x")]);
+    let with = |text: &str| {
+        let text = format!(
+            "{MINIMAL}state: {{kind: postgres, key_file: key, database: d, user: u, {text}}}\n"
+        );
+        load(&directory, &text).unwrap().settings.state.postgres.unwrap()
+    };
+    let least = with("host: db.example.com");
+    let default_tls = Tls::Required { ca_file: None };
+    assert_eq!((&*least.host, least.port, least.tls), ("db.example.com", 5432, default_tls));
+    assert_eq!((&*least.schema, least.password), ("oauth_keepalive", None));
+    assert_eq!(least.statement_timeout, Duration::from_secs(5));
+    let full = with(
+        "host: '::1', port: 5433, password_file: secret, ca_file: ca.pem, schema: s_1, \
+         statement_timeout: 2s, connect_timeout: 500ms",
+    );
+    assert_eq!(full.tls, Tls::Required { ca_file: Some(directory.path().join("ca.pem")) });
+    assert_eq!(full.password, Some(SecretRef::File(directory.path().join("secret"))));
+    assert_eq!((&*full.host, full.port, &*full.schema), ("::1", 5433, "s_1"));
+    assert_eq!(full.connect_timeout, Duration::from_millis(500));
+    let socket = with("socket: run");
+    assert_eq!(Path::new(&socket.host), directory.path().join("run"));
+    assert!(socket.is_socket());
+    assert_eq!(with("host: 127.0.0.1, tls: off").tls, Tls::None);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Body, Exchange, Request, Token},
     providers::{self, Endpoints},
-    refresh::{App, Held, Refresher, Transport},
+    refresh::{App, Held, Refresher, Transport, Unspent},
     report::Reporter,
     state::{self, State},
 };
@@ -145,7 +145,7 @@ impl Bench {
         tricks: [Trick; N],
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = state::Settings { directory: folder.path().join("state"), key_file: None };
+        let settings = state::Settings::in_directory(folder.path().join("state"));
         let state = State::open(&settings).await.unwrap();
         let store = Arc::new(PlayedStore::new(state.fingerprinter()));
         for (name, age) in accounts {
@@ -172,6 +172,7 @@ impl Bench {
             apps: Arc::new(ArcSwap::from_pointee([(Arc::clone(&app.name), Arc::new(app))].into())),
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
+            unspent: Unspent::default(),
             clock_offsets: Mutex::default(),
         });
         let policy = Policy::default();

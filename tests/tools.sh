@@ -33,6 +33,8 @@ redis-server redis-server
 python3 python3
 cc build-essential
 PACKAGES
+    # Debian keeps the server's programs out of the path.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
     # Without this module `python3 -m venv` exists and fails half-way.
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     if ((${#missing[@]} == 0)); then

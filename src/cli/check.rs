@@ -55,8 +55,8 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let apps = app::apps_of(&settings);
     findings.extend(secrets(&apps));
     findings.extend(store(&settings, &apps).await);
-    findings
-        .push(finding("state", State::examine(&settings.state).map_err(|error| error.to_string())));
+    let state = State::examine(&settings.state).await;
+    findings.push(finding("state", state.map_err(|error| error.to_string())));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
     print(&findings, output);

@@ -249,8 +249,35 @@ pub(super) struct Metrics {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct State {
+    pub(super) kind: StateKind,
     pub(super) directory: PathBuf,
     pub(super) key_file: Option<PathBuf>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) database: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) tls: Option<StateTls>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) schema: Option<String>,
+    pub(super) statement_timeout: Option<Span>,
+    pub(super) connect_timeout: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StateKind {
+    Sqlite,
+    Postgres,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StateTls {
+    Require,
+    Off,
 }
 
 /// A duration as people write it: `500ms`, `30s`, `15m`, `1h`, `7d`.
@@ -368,9 +395,31 @@ impl Default for Metrics {
 
 impl Default for State {
     fn default() -> Self {
-        Self { directory: PathBuf::from("./state"), key_file: None }
+        Self {
+            kind: StateKind::Sqlite,
+            directory: PathBuf::from("./state"),
+            key_file: None,
+            host: None,
+            port: None,
+            socket: None,
+            database: None,
+            user: None,
+            password_file: None,
+            password_env: None,
+            tls: None,
+            ca_file: None,
+            schema: None,
+            statement_timeout: None,
+            connect_timeout: None,
+        }
     }
 }
+
+/// `state.port`, `schema`, `statement_timeout` and `connect_timeout`, where the kind is `postgres`.
+pub(super) const STATE_PORT: u16 = 5432;
+pub(super) const STATE_SCHEMA: &str = "oauth_keepalive";
+pub(super) const STATE_STATEMENT_TIMEOUT: Span = Span::seconds(5);
+pub(super) const STATE_CONNECT_TIMEOUT: Span = Span::seconds(5);
 
 impl Span {
     pub(super) const fn seconds(seconds: u64) -> Self {

@@ -96,6 +96,15 @@ pub(super) fn examine(settings: &Settings) -> Result<String, Error> {
     Ok(format!("{place} is writable"))
 }
 
+/// The key as it is; `None` when there is none yet.
+pub(super) fn known_key(settings: &Settings) -> Result<Option<Key>, Error> {
+    let file = settings.key_file.clone().unwrap_or_else(|| settings.directory.join(KEY_FILE));
+    if settings.key_file.is_none() && !file.exists() {
+        return Ok(None);
+    }
+    read_key(&file).map(Some)
+}
+
 /// Opens or creates a file that only its owner may read.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)

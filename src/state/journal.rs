@@ -1,4 +1,4 @@
-//! Attempts to spend a refresh token, from the intent to the saved token.
+//! Attempts to spend a refresh token, from the intent to the saved token, on SQLite.
 //!
 //! An account has at most one open entry. Nothing here forgets a token: a result is taken whatever happened
 //! to its entry in the meantime, and what cannot be an entry's result is kept as an orphan.
@@ -21,15 +21,16 @@ pub(super) struct Sealed {
 
 /// Writes the intent, with room for its result, if the lease allows it.
 pub(super) fn intend(desk: &mut Desk, lease: &Lease, intent: &Intent) -> Result<EntryId, Refusal> {
-    leases::check(desk, lease, Some(intent.requested_at))?;
+    leases::check(desk, lease, intent.over_at)?;
     let AccountId { provider, account } = &lease.id;
-    if open_entry_exists(&desk.connection, &lease.id)? {
-        return Err(Refusal::EntryOpen(lease.id.clone()));
+    if let Some(same) = open_entry_of(&desk.connection, lease, intent)? {
+        // The same call again, because the answer to the first was lost: nothing has been sent yet.
+        return same.ok_or_else(|| Refusal::EntryOpen(lease.id.clone()));
     }
     desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
     desk.connection.execute(
-        "INSERT INTO journal (provider, account, old, spending, requested_at, over_at, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, zeroblob(?7))",
+        "INSERT INTO journal (provider, account, old, spending, requested_at, over_at, sealed, epoch)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, zeroblob(?7), ?8)",
         params![
             &**provider,
             &**account,
@@ -37,7 +38,8 @@ pub(super) fn intend(desk: &mut Desk, lease: &Lease, intent: &Intent) -> Result<
             number(intent.spending),
             intent.requested_at.as_unix(),
             intent.over_at.as_unix(),
-            RESULT_RESERVED_BYTES,
+            RESULT_RESERVED_BYTES as i64,
+            lease.epoch.cast_signed(),
         ],
     )?;
     Ok(EntryId(desk.connection.last_insert_rowid()))
@@ -50,7 +52,7 @@ pub(super) fn intend_probe(
     entry: EntryId,
     over_at: Timestamp,
 ) -> Result<bool, Refusal> {
-    leases::check(desk, lease, None)?;
+    leases::check(desk, lease, over_at)?;
     desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
     let changed = desk.connection.execute(
         "UPDATE journal SET probed = 1, over_at = ?4
@@ -63,6 +65,9 @@ pub(super) fn intend_probe(
 
 /// Gives the one probe back: the provider refused it before it looked at the refresh token.
 pub(super) fn return_probe(desk: &Desk, entry: EntryId) -> Result<(), Refusal> {
+    if let Some((id, _)) = open_account(desk, entry)? {
+        leases::check_last(desk, &id)?;
+    }
     desk.connection.execute(
         "UPDATE journal SET probed = 0 WHERE entry = ?1 AND orphan = 0 AND result IS NULL",
         [entry.0],
@@ -103,29 +108,21 @@ pub(super) fn record_result(
     }
 }
 
-/// Ends an entry. One that is gone has been ended before.
+/// Ends an entry, unless somebody else has taken the account over. One that is gone has been ended before.
 pub(super) fn close(desk: &Desk, entry: EntryId, closing: Closing) -> Result<(), Refusal> {
-    if closing != Closing::Orphan {
-        desk.connection
-            .execute("DELETE FROM journal WHERE entry = ?1 AND orphan = 0", [entry.0])?;
-        return Ok(());
-    }
-    // Without a token there is nothing to keep.
-    desk.connection.execute(
-        "DELETE FROM journal WHERE entry = ?1 AND orphan = 0 AND result IS NULL",
-        [entry.0],
-    )?;
-    let account: Option<(String, String)> = desk
-        .connection
-        .prepare_cached(
-            "UPDATE journal SET orphan = 1 WHERE entry = ?1 AND orphan = 0
-             RETURNING provider, account",
-        )?
-        .query_map([entry.0], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .next()
-        .transpose()?;
-    if let Some((provider, account)) = account {
-        trim_orphans(&desk.connection, &AccountId::new(provider, account))?;
+    let Some((id, has_result)) = open_account(desk, entry)? else { return Ok(()) };
+    leases::check_last(desk, &id)?;
+    match (closing, has_result) {
+        // A result that came in the meantime is a token, and is not voided.
+        (Closing::Void, true) => return Err(Refusal::EntryOpen(id)),
+        (Closing::Orphan, true) => {
+            desk.connection.execute("UPDATE journal SET orphan = 1 WHERE entry = ?1", [entry.0])?;
+            trim_orphans(&desk.connection, &id)?;
+        }
+        // An orphan without a token is nothing to keep.
+        (Closing::Done, _) | (Closing::Void | Closing::Orphan, false) => {
+            desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
+        }
     }
     Ok(())
 }
@@ -159,12 +156,45 @@ pub(super) fn lengths(desk: &Desk) -> Result<(usize, usize), Refusal> {
     Ok((super::count(open), super::count(orphans)))
 }
 
-fn open_entry_exists(connection: &Connection, id: &AccountId) -> Result<bool, Refusal> {
+/// `None` when the account has no open entry; `Some(None)` when it has another than this very intent.
+fn open_entry_of(
+    connection: &Connection,
+    lease: &Lease,
+    intent: &Intent,
+) -> Result<Option<Option<EntryId>>, Refusal> {
     Ok(connection
         .prepare_cached(
-            "SELECT 1 FROM journal WHERE provider = ?1 AND account = ?2 AND orphan = 0",
+            "SELECT entry, epoch = ?3 AND old = ?4 AND spending = ?5 AND requested_at = ?6
+                           AND over_at = ?7 AND probed = 0 AND result IS NULL
+             FROM journal WHERE provider = ?1 AND account = ?2 AND orphan = 0",
         )?
-        .exists((&*id.provider, &*id.account))?)
+        .query_row(
+            params![
+                &*lease.id.provider,
+                &*lease.id.account,
+                lease.epoch.cast_signed(),
+                number(intent.old),
+                number(intent.spending),
+                intent.requested_at.as_unix(),
+                intent.over_at.as_unix(),
+            ],
+            |row| Ok(row.get::<_, bool>(1)?.then_some(EntryId(row.get(0)?))),
+        )
+        .optional()?)
+}
+
+/// The account of an entry that is open, and whether it has a result.
+fn open_account(desk: &Desk, entry: EntryId) -> Result<Option<(AccountId, bool)>, Refusal> {
+    Ok(desk
+        .connection
+        .prepare_cached(
+            "SELECT provider, account, result IS NOT NULL FROM journal
+             WHERE entry = ?1 AND orphan = 0",
+        )?
+        .query_row([entry.0], |row| {
+            Ok((AccountId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get(2)?))
+        })
+        .optional()?)
 }
 
 fn insert_orphan(
@@ -229,7 +259,7 @@ pub(super) const fn fingerprint(number: i64) -> Fingerprint {
 }
 
 /// Room kept in the row from the intent on: most sealed tokens fit, the others have the reserve.
-const RESULT_RESERVED_BYTES: i64 = 1_024;
+pub(super) const RESULT_RESERVED_BYTES: usize = 1_024;
 
 /// Tokens without a place that are kept per account.
-const ORPHANS_PER_ACCOUNT_MAX: i64 = 4;
+pub(super) const ORPHANS_PER_ACCOUNT_MAX: i64 = 4;

@@ -1,7 +1,8 @@
-//! Who may refresh an account, until when.
+//! Who may refresh an account, until when, on SQLite.
 //!
 //! A lease is a row with an epoch. Epochs come from one sequence and are never used twice, so whoever holds
-//! an old one is found out inside the transaction that would have trusted it.
+//! an old one is found out inside the transaction that would have trusted it. The row stays when the lease
+//! is given back: it says who had the account last, and only the last one may end an attempt at it.
 
 use super::{
     Lease,
@@ -54,19 +55,21 @@ pub(super) fn take(
 /// Gives the lease back. One that was lost is nobody's to give back, and that is no error.
 pub(super) fn release(desk: &Desk, lease: &Lease) -> Result<(), Refusal> {
     desk.connection.execute(
-        "DELETE FROM lease WHERE epoch = ?1 AND holder = ?2 AND provider = ?3 AND account = ?4",
+        "UPDATE lease SET expires_at = ?5
+         WHERE epoch = ?1 AND holder = ?2 AND provider = ?3 AND account = ?4",
         params![
             lease.epoch.cast_signed(),
             &desk.holder[..],
             &*lease.id.provider,
-            &*lease.id.account
+            &*lease.id.account,
+            Timestamp::MIN.as_unix(),
         ],
     )?;
     Ok(())
 }
 
-/// Refuses unless the lease is the newest of its account, ours, and not over at `at`, if that is given.
-pub(super) fn check(desk: &Desk, lease: &Lease, at: Option<Timestamp>) -> Result<(), Refusal> {
+/// Refuses unless the lease is the newest of its account, ours, and lasts until `until`.
+pub(super) fn check(desk: &Desk, lease: &Lease, until: Timestamp) -> Result<(), Refusal> {
     let expires_at: Option<i64> = desk
         .connection
         .prepare_cached(
@@ -84,9 +87,20 @@ pub(super) fn check(desk: &Desk, lease: &Lease, at: Option<Timestamp>) -> Result
         )
         .optional()?;
     match expires_at.map(Timestamp::from_unix) {
-        Some(end) if at.is_none_or(|at| at < end) => Ok(()),
+        Some(end) if until <= end => Ok(()),
         _ => Err(Refusal::LeaseLost(lease.id.clone())),
     }
+}
+
+/// Refuses when somebody else has taken the account over since, whether he still has it or not.
+pub(super) fn check_last(desk: &Desk, id: &AccountId) -> Result<(), Refusal> {
+    let is_anothers = desk
+        .connection
+        .prepare_cached(
+            "SELECT 1 FROM lease WHERE provider = ?1 AND account = ?2 AND holder <> ?3",
+        )?
+        .exists((&*id.provider, &*id.account, &desk.holder[..]))?;
+    if is_anothers { Err(Refusal::LeaseLost(id.clone())) } else { Ok(()) }
 }
 
 /// A lease that ends later than any lease can was written by a clock that was ahead; obeying it would
@@ -96,4 +110,4 @@ fn is_live(expires_at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Longest life of a lease.
-const LIFE_MAX: Duration = Duration::from_secs(3_600);
+pub(super) const LIFE_MAX: Duration = Duration::from_secs(3_600);

@@ -1,4 +1,4 @@
-//! What is remembered about each account from one start to the next.
+//! What is remembered about each account from one start to the next, on SQLite.
 
 use super::{
     journal::{fingerprint, number},
@@ -110,3 +110,6 @@ fn instant(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Refusal> {
 fn cause(row: &Row<'_>, column: usize) -> Result<Option<Cause>, Refusal> {
     row.get::<_, Option<String>>(column)?.map(|label| super::outbox::cause(&label)).transpose()
 }
+
+/// Rows that are read from a server at once: few enough for its time limit, many enough to be few pages.
+pub(super) const MEMORY_PAGE_ROWS: usize = 20_000;

@@ -1,18 +1,22 @@
 //! What we must remember ourselves: journal, leases, account memory, incidents, outbox.
 //!
-//! SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; whatever arrives while a
-//! commit is in flight goes into the next one, and everybody is answered after the commit. Tokens and mail
-//! addresses are sealed (XChaCha20-Poly1305) before they go to that thread and opened after they left it.
+//! SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL where replicas share the work. One thread owns
+//! the connection; whatever arrives while a commit is in flight goes into the next one, and everybody is
+//! answered after the commit. Tokens and mail addresses are sealed (XChaCha20-Poly1305) before they go to
+//! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost. Several processes may open one state: `leases` keeps them apart. Absent on
-//! purpose: a clock. Whoever calls says what time it is.
+//! keep a token from being lost, `postgres` for what is different there. Several processes may open one
+//! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
+//! PostgreSQL the database's clock says when leases and claims end.
 
+mod backend;
 mod directory;
 mod journal;
 mod leases;
 mod memory;
 mod outbox;
+pub mod postgres;
 mod presence;
 mod room;
 mod schema;
@@ -21,11 +25,12 @@ mod sealed_token;
 mod writer;
 
 use self::{
+    backend::Backend,
     outbox::Attempt,
     presence::Presence,
     room::{Limits, Room},
     seal::Sealer,
-    writer::{Desk, Kind, Refusal, Writer},
+    writer::{Desk, Refusal, Writer},
 };
 use crate::{
     core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
@@ -46,6 +51,17 @@ pub struct Settings {
     /// A file with the sealing key: 32 random bytes as base64, mode 0600. `None` makes and keeps one in
     /// the directory: better than none, but whoever steals the directory has both.
     pub key_file: Option<PathBuf>,
+    /// Where everything but the key lies instead: a database that several machines share. All of them need
+    /// the same key. `None` is a file in the directory.
+    pub postgres: Option<postgres::Settings>,
+}
+
+impl Settings {
+    /// Everything in one directory, its key too.
+    #[must_use]
+    pub const fn in_directory(directory: PathBuf) -> Self {
+        Self { directory, key_file: None, postgres: None }
+    }
 }
 
 /// The right to refresh one account until it expires; a newer epoch makes it worthless.
@@ -119,12 +135,13 @@ pub struct Owed {
 }
 
 /// Why state could not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Disk full, read-only, I/O error, locked: nothing may be spent until it works again.
+    /// Disk full, read-only, I/O error, locked, no connection: nothing may be spent until it works again.
+    /// Whether the call was carried out is not known when a connection was lost; it may be repeated.
     #[error("state {place}: {reason}")]
     Unavailable {
-        /// The file.
+        /// The file or the database.
         place: String,
         /// What went wrong.
         reason: String,
@@ -132,7 +149,7 @@ pub enum Error {
     /// The key does not open what is in there, or the file is of a newer version.
     #[error("state {place}: {reason}")]
     Damaged {
-        /// The file.
+        /// The file or the database.
         place: String,
         /// What was found, and what to do.
         reason: String,
@@ -158,7 +175,7 @@ pub enum Error {
 pub struct State(Arc<Shared>);
 
 struct Shared {
-    writer: Writer,
+    backend: Backend,
     sealer: Sealer,
     fingerprinter: Fingerprinter,
 }
@@ -173,11 +190,18 @@ impl State {
     }
 
     async fn open_within(settings: &Settings, limits: Limits) -> Result<Self, Error> {
-        let settings = settings.clone();
-        let file = directory::database(&settings);
-        let (writer, sealer) = Writer::start(file, move || open_files(&settings, limits)).await?;
+        let (backend, sealer) = match settings.postgres.clone() {
+            Some(postgres) => open_server(settings, postgres).await?,
+            None => {
+                let settings = settings.clone();
+                let file = directory::database(&settings);
+                let open = move || open_files(&settings, limits);
+                let (writer, sealer) = Writer::start(file, open).await?;
+                (Backend::Sqlite(writer), sealer)
+            }
+        };
         let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
-        Ok(Self(Arc::new(Shared { writer, sealer, fingerprinter })))
+        Ok(Self(Arc::new(Shared { backend, sealer, fingerprinter })))
     }
 
     /// Keyed by this installation's key.
@@ -188,27 +212,27 @@ impl State {
 
     /// Can it be written durably right now, with room for a result?
     pub async fn probe(&self) -> Result<(), Error> {
-        self.run(Kind::Write, |desk| {
-            desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
-            desk.connection
-                .execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'", [])?;
-            Ok(())
-        })
-        .await
+        self.0.backend.probe().await
     }
 
     /// Looks at what `settings` name and changes nothing: for `check`. Answers in a sentence.
     ///
     /// # Errors
     /// When the directory or the key could not be used.
-    pub fn examine(settings: &Settings) -> Result<String, Error> {
-        directory::examine(settings)
+    pub async fn examine(settings: &Settings) -> Result<String, Error> {
+        let says = directory::examine(settings)?;
+        let Some(postgres) = &settings.postgres else { return Ok(says) };
+        let Some(key) = directory::known_key(settings)? else { return Ok(says) };
+        let place = postgres.to_string();
+        let key_id = Sealer::new(&key).key_id();
+        let examined = postgres::examine(postgres, key_id).await;
+        examined.map(|found| format!("{says}; {found}")).map_err(|refusal| refusal.at(&place))
     }
 
     /// Commits since this handle was opened: far fewer than calls, when calls come together.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.0.writer.commits()
+        self.0.backend.commits()
     }
 
     /// Gives this handle up; if it was the last, returns when the file is closed.
@@ -217,45 +241,36 @@ impl State {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        kind: Kind,
-        work: impl FnMut(&mut Desk) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.0.writer.run(kind, work).await
-    }
-
     fn error(&self, refusal: &Refusal) -> Error {
-        refusal.at(self.0.writer.place())
+        self.0.backend.error(refusal)
     }
 }
 
 /// Leases and the journal.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless.
+    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless, and
+    /// hands an attempt that is open over to its taker. On PostgreSQL `now` is not looked at.
     pub async fn take_lease(
         &self,
         id: &AccountId,
         now: Timestamp,
         life: Duration,
     ) -> Result<Option<Lease>, Error> {
-        let id = id.clone();
-        self.run(Kind::Write, move |desk| leases::take(desk, &id, now, life)).await
+        self.0.backend.take_lease(id, now, life).await
     }
 
     /// Gives a lease back; one that was lost is left alone.
     pub async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        let lease = lease.clone();
-        self.run(Kind::Write, move |desk| leases::release(desk, &lease)).await
+        self.0.backend.release(lease).await
     }
 
     /// Must have returned before the first byte of the request leaves. Fails with `LeaseLost` when the
-    /// epoch is not ours any more or the lease has ended by `requested_at`, with `EntryOpen` when an
+    /// epoch is not ours any more or the lease does not last until `over_at`, with `EntryOpen` when an
     /// earlier attempt is not settled, and with `Unavailable` when there would be no room for the result.
+    /// The very same intent again, under the same lease, is the same entry.
     pub async fn intend(&self, lease: &Lease, intent: &Intent) -> Result<EntryId, Error> {
-        let (lease, intent) = (lease.clone(), intent.clone());
-        self.run(Kind::Write, move |desk| journal::intend(desk, &lease, &intent)).await
+        self.0.backend.intend(lease, intent).await
     }
 
     /// Spends the one probe of an ambiguous entry; false when it was spent before, or when the entry has
@@ -266,13 +281,13 @@ impl State {
         entry: EntryId,
         over_at: Timestamp,
     ) -> Result<bool, Error> {
-        let lease = lease.clone();
-        self.run(Kind::Write, move |desk| journal::intend_probe(desk, &lease, entry, over_at)).await
+        self.0.backend.intend_probe(lease, entry, over_at).await
     }
 
-    /// Gives the one probe back: the provider refused it before it looked at the refresh token.
+    /// Gives the one probe back: the provider refused it before it looked at the refresh token. Fails with
+    /// `LeaseLost` when somebody else has taken the account over.
     pub async fn return_probe(&self, entry: EntryId) -> Result<(), Error> {
-        self.run(Kind::Write, move |desk| journal::return_probe(desk, entry)).await
+        self.0.backend.return_probe(entry).await
     }
 
     /// Records the new token. Accepted whatever happened to the lease or the entry: the provider has
@@ -287,40 +302,36 @@ impl State {
         let result = self.0.fingerprinter.of_token(token);
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        let id = id.clone();
-        self.run(Kind::Result, move |desk| {
-            journal::record_result(desk, entry, &id, result, &sealed)
-        })
-        .await
+        self.0.backend.record_result(entry, id, result, sealed).await
     }
 
-    /// Ends an entry; one that has been ended before is left alone.
+    /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody
+    /// else has taken the account over: the entry is his to end. Fails with `EntryOpen` when it should be
+    /// voided and has a result by now: that is a token to be saved.
     pub async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
-        self.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
+        self.0.backend.close(entry, closing).await
     }
 
     /// Every attempt that must be brought to its end, oldest first; orphans are not among them.
     pub async fn open_entries(&self) -> Result<Vec<OpenEntry>, Error> {
-        let sealed = self.run(Kind::Read, |desk| journal::open_entries(desk, None)).await?;
+        let sealed = self.0.backend.open_entries(None).await?;
         sealed.into_iter().map(|entry| self.open_sealed(entry)).collect()
     }
 
     /// The attempt at one account that must be brought to its end.
     pub async fn open_entry(&self, id: &AccountId) -> Result<Option<OpenEntry>, Error> {
-        let id = id.clone();
-        let sealed =
-            self.run(Kind::Read, move |desk| journal::open_entries(desk, Some(&id))).await?;
+        let sealed = self.0.backend.open_entries(Some(id)).await?;
         sealed.into_iter().next().map(|entry| self.open_sealed(entry)).transpose()
     }
 
     /// How many entries are open.
     pub async fn journal_len(&self) -> Result<usize, Error> {
-        self.run(Kind::Read, |desk| Ok(journal::lengths(desk)?.0)).await
+        Ok(self.0.backend.lengths().await?.0)
     }
 
     /// How many tokens are kept that the store must not take.
     pub async fn orphans_len(&self) -> Result<usize, Error> {
-        self.run(Kind::Read, |desk| Ok(journal::lengths(desk)?.1)).await
+        Ok(self.0.backend.lengths().await?.1)
     }
 
     fn open_sealed(&self, sealed: journal::Sealed) -> Result<OpenEntry, Error> {
@@ -338,17 +349,17 @@ impl State {
 impl State {
     /// Adds or replaces, all or nothing.
     pub async fn remember(&self, memories: Vec<Memory>) -> Result<(), Error> {
-        self.run(Kind::Write, move |desk| memory::remember(desk, &memories)).await
+        self.0.backend.remember(memories).await
     }
 
     /// Forgets; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
-        self.run(Kind::Write, move |desk| memory::forget(desk, &ids)).await
+        self.0.backend.forget(ids).await
     }
 
     /// Everything that is remembered, sorted by account.
     pub async fn memories(&self) -> Result<Vec<Memory>, Error> {
-        self.run(Kind::Read, |desk| memory::memories(desk)).await
+        self.0.backend.memories().await
     }
 }
 
@@ -367,27 +378,27 @@ impl State {
                 );
             }
         }
-        let notice = notice.clone();
-        self.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &addresses)).await
+        self.0.backend.fire(notice, addresses).await
     }
 
     /// Closes the incident and owes a resolved mail to everybody whose firing mail was sent, or may have
     /// been; false when it is not open. A firing mail that was never sent is withdrawn together with its
     /// resolved mail. After [`crate::core::notices::Change::Withdrawn`] nobody is mailed at all.
     pub async fn resolve(&self, notice: &Notice) -> Result<bool, Error> {
-        let notice = notice.clone();
-        self.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
+        self.0.backend.resolve(notice).await
     }
 
-    /// Mails whose time has come, oldest first.
+    /// Mails whose time has come, oldest first. They are ours for a while: another process gets none of
+    /// them until they are settled, or until nothing has been heard of us for two minutes.
     pub async fn owed(&self, now: Timestamp, at_most: usize) -> Result<Vec<Owed>, Error> {
-        let sealed = self.run(Kind::Read, move |desk| outbox::owed(desk, now, at_most)).await?;
+        let sealed = self.0.backend.owed(now, at_most).await?;
         sealed.into_iter().map(|mail| self.open_mail(mail)).collect()
     }
 
-    /// When the next mail may be tried, and how many are owed.
+    /// When the next mail may be tried by us, if that can be told, and how many are owed. A mail that
+    /// another process has claimed comes back to all when its claim ends: ask now and then.
     pub async fn outbox(&self) -> Result<(Option<Timestamp>, usize), Error> {
-        self.run(Kind::Read, |desk| outbox::outlook(desk)).await
+        self.0.backend.outlook().await
     }
 
     /// The mail was handed over.
@@ -413,7 +424,7 @@ impl State {
     }
 
     async fn settle(&self, row: i64, attempt: Attempt) -> Result<(), Error> {
-        self.run(Kind::Write, move |desk| outbox::settle(desk, row, attempt)).await
+        self.0.backend.settle(row, attempt).await
     }
 
     fn open_mail(&self, sealed: outbox::Sealed) -> Result<Owed, Error> {
@@ -437,13 +448,33 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
     let _opening = directory::prepare(&settings.directory)?;
     let sealer = Sealer::new(&directory::key(settings)?);
     let file = directory::database(settings);
-    let mut holder = [0; 16];
-    seal::fill_random(&mut holder)
-        .map_err(|error| seal::no_randomness(error).at(&file.display().to_string()))?;
-    let presence = Presence::announce(&settings.directory, &holder)?;
-    open_database(settings, &file, limits, &sealer)
-        .map(|(connection, room)| (Desk { connection, room, holder, presence }, sealer))
-        .map_err(|refusal| refusal.at(&file.display().to_string()))
+    let at_file = |refusal: Refusal| refusal.at(&file.display().to_string());
+    let holder = new_holder().map_err(at_file)?;
+    let (presence, is_alone) = Presence::announce(&settings.directory, &holder)?;
+    let (connection, room) = open_database(settings, &file, limits, &sealer).map_err(at_file)?;
+    if is_alone {
+        // Fails where the disk is full; then the claims end by themselves.
+        let _ = outbox::unclaim_all(&connection);
+    }
+    Ok((Desk { connection, room, holder, presence }, sealer))
+}
+
+/// The directory is used for the key alone, and made all the same: it is where a person looks for it.
+async fn open_server(
+    settings: &Settings,
+    postgres: postgres::Settings,
+) -> Result<(Backend, Sealer), Error> {
+    let place = postgres.to_string();
+    let settings = settings.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let _opening = directory::prepare(&settings.directory)?;
+        directory::key(&settings)
+    });
+    let key = opening.await.unwrap_or_else(|_| Err(writer::ended(&place)))?;
+    let sealer = Sealer::new(&key);
+    let holder = new_holder().map_err(|refusal| refusal.at(&place))?;
+    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder).await?;
+    Ok((Backend::Postgres(writer), sealer))
 }
 
 fn open_database(
@@ -466,6 +497,13 @@ fn open_database(
         tracing::warn!(reason, "no token is spent until there is room for its successor");
     }
     Ok((connection, room))
+}
+
+/// Who we are among all processes that ever were on this state.
+fn new_holder() -> Result<[u8; 16], Refusal> {
+    let mut holder = [0; 16];
+    seal::fill_random(&mut holder).map_err(seal::no_randomness)?;
+    Ok(holder)
 }
 
 /// A count as SQL tells it.

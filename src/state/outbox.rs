@@ -1,4 +1,4 @@
-//! Open incidents and the mails they owe.
+//! Open incidents and the mails they owe, on SQLite.
 //!
 //! An incident and its mails are one transaction, so neither exists without the other. A row lives as long
 //! as it is of use: a firing mail that was sent stays until its incident is over, because it says who must
@@ -106,26 +106,45 @@ fn owe_resolved(connection: &Connection, incident: i64, notice: &Notice) -> Resu
     Ok(())
 }
 
-/// Mails that are due, oldest first.
+/// Claims mails that are due, oldest first. Ours are handed out to us again.
 pub(super) fn owed(desk: &Desk, now: Timestamp, at_most: usize) -> Result<Vec<Sealed>, Refusal> {
     let mut due = desk.connection.prepare_cached(
         "SELECT mail, incident, recipient, subject, resolved, address, notice, attempts
-         FROM outbox WHERE stage = 'owed' AND due_at <= ?1 ORDER BY mail LIMIT ?2",
+         FROM outbox WHERE stage = 'owed' AND due_at <= ?1
+           AND (claimed_by IS NULL OR claimed_by = ?3 OR claimed_until <= ?1)
+         ORDER BY mail LIMIT ?2",
     )?;
     let limit = i64::try_from(at_most).unwrap_or(i64::MAX);
-    let mut rows = due.query((now.as_unix(), limit))?;
+    let mut rows = due.query(params![now.as_unix(), limit, &desk.holder[..]])?;
     let mut mails = Vec::new();
     while let Some(row) = rows.next()? {
         mails.push(read(row)?);
     }
+    let mut claim = desk
+        .connection
+        .prepare_cached("UPDATE outbox SET claimed_by = ?2, claimed_until = ?3 WHERE mail = ?1")?;
+    for mail in &mails {
+        claim.execute(params![mail.row, &desk.holder[..], now.plus(CLAIM_LIFE).as_unix()])?;
+    }
     Ok(mails)
 }
 
-/// When the next mail is due, and how many are owed.
+/// Nobody but us is there: what is claimed was claimed by processes that have ended.
+pub(super) fn unclaim_all(connection: &Connection) -> Result<(), Refusal> {
+    connection.execute(
+        "UPDATE outbox SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by IS NOT NULL",
+        [],
+    )?;
+    Ok(())
+}
+
+/// When the next mail may be tried by us, and how many are owed.
 pub(super) fn outlook(desk: &Desk) -> Result<(Option<Timestamp>, usize), Refusal> {
     let (next, owed): (Option<i64>, i64) = desk.connection.query_row(
-        "SELECT min(due_at), count(*) FROM outbox WHERE stage = 'owed'",
-        [],
+        "SELECT min(iif(claimed_by IS NULL OR claimed_by = ?1, due_at, max(due_at, claimed_until))),
+                count(*)
+         FROM outbox WHERE stage = 'owed'",
+        [&desk.holder[..]],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     Ok((next.map(Timestamp::from_unix), super::count(owed)))
@@ -140,7 +159,7 @@ pub(super) fn settle(desk: &Desk, mail: i64, attempt: Attempt) -> Result<(), Ref
         .optional()?;
     let Some((stage, resolved)) = stage else { return Ok(()) };
     match stage.as_str() {
-        "owed" => settle_owed(&desk.connection, mail, resolved, attempt),
+        "owed" => settle_owed(&desk.connection, mail, resolved, attempt, &desk.holder),
         "withdrawn" => settle_withdrawn(&desk.connection, mail, attempt),
         _ => Ok(()),
     }
@@ -151,12 +170,14 @@ fn settle_owed(
     mail: i64,
     resolved: bool,
     attempt: Attempt,
+    holder: &[u8],
 ) -> Result<(), Refusal> {
     match attempt {
         Attempt::Again { until, in_doubt } => connection.execute(
-            "UPDATE outbox SET attempts = attempts + 1, due_at = ?2, in_doubt = max(in_doubt, ?3)
+            "UPDATE outbox SET attempts = attempts + 1, due_at = ?2, in_doubt = max(in_doubt, ?3),
+                 claimed_by = iif(claimed_by = ?4, NULL, claimed_by)
              WHERE mail = ?1",
-            params![mail, until.as_unix(), in_doubt],
+            params![mail, until.as_unix(), in_doubt, holder],
         )?,
         _ if resolved => connection.execute("DELETE FROM outbox WHERE mail = ?1", [mail])?,
         Attempt::Sent(at) => connection.execute(
@@ -292,11 +313,12 @@ fn stored_subject(subject: &Subject) -> StoredSubject {
 }
 
 /// The subject as one text: the key of its incidents.
-fn subject_text(subject: &Subject) -> String {
+pub(super) fn subject_text(subject: &Subject) -> String {
     serde_json::to_string(&stored_subject(subject)).expect("names and texts are always JSON")
 }
 
-fn notice_text(notice: &Notice) -> String {
+/// A notice as the tables hold it.
+pub(super) fn notice_text(notice: &Notice) -> String {
     let stored = StoredNotice {
         subject: stored_subject(&notice.subject),
         cause: notice.cause.as_label().to_owned(),
@@ -325,7 +347,8 @@ fn stored_evidence(evidence: &Evidence) -> StoredEvidence {
     }
 }
 
-fn read_notice(text: &str) -> Result<Notice, Refusal> {
+/// The way back from [`notice_text`].
+pub(super) fn read_notice(text: &str) -> Result<Notice, Refusal> {
     let stored: StoredNotice = serde_json::from_str(text).map_err(|_| {
         Refusal::Damaged("a notice in its outbox cannot be read; run the newer version".to_owned())
     })?;
@@ -364,7 +387,11 @@ fn read_evidence(stored: StoredEvidence) -> Result<Evidence, Refusal> {
 }
 
 /// How long a withdrawn mail waits for news of an attempt that was under way: longer than any attempt.
-const WITHDRAWN_KEPT_FOR: Duration = Duration::from_secs(3_600);
+pub(super) const WITHDRAWN_KEPT_FOR: Duration = Duration::from_secs(3_600);
+
+/// How long a mail that was handed out is kept from others: longer than sending one takes, and not so long
+/// that the mail of a process that was killed is late.
+pub(super) const CLAIM_LIFE: Duration = Duration::from_secs(120);
 
 /// Half a SHA-256: unique without being long.
 const MESSAGE_KEY_BYTES: usize = 16;

@@ -24,15 +24,16 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Says that `holder` is there, and removes what the dead left. Only while the directory is held for
-    /// opening: a file that is made and not locked yet looks like a dead one's.
-    pub(super) fn announce(directory: &Path, holder: &[u8]) -> Result<Self, Error> {
-        sweep(directory);
+    /// Says that `holder` is there, removes what the dead left, and tells whether nobody else is there. Only
+    /// while the directory is held for opening: a file that is made and not locked yet looks like a dead
+    /// one's.
+    pub(super) fn announce(directory: &Path, holder: &[u8]) -> Result<(Self, bool), Error> {
+        let is_alone = sweep(directory);
         let file = file_of(directory, holder);
         let locked = private_file(&file).and_then(|lock| Ok(lock.try_lock().map(|()| lock)?));
         let lock = locked
             .map_err(|error| unavailable(&file, format!("cannot make and lock it: {error}")))?;
-        Ok(Self { directory: directory.to_owned(), file, _lock: lock })
+        Ok((Self { directory: directory.to_owned(), file, _lock: lock }, is_alone))
     }
 
     /// True when `holder` has certainly ended.
@@ -48,13 +49,23 @@ impl Drop for Presence {
     }
 }
 
-fn sweep(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
+/// Removes what the dead left. True when nothing else was found; when in doubt, somebody is there.
+fn sweep(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return false };
     let names = entries.filter_map(Result::ok).map(|entry| entry.path());
     let holders = names.filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX));
-    for file in holders.take(SWEPT_MAX).filter(|file| is_left(file)) {
-        let _ = fs::remove_file(file);
+    let mut is_alone = true;
+    for (swept, file) in holders.enumerate() {
+        if swept == SWEPT_MAX {
+            return false;
+        }
+        if is_left(&file) {
+            let _ = fs::remove_file(file);
+        } else {
+            is_alone = false;
+        }
     }
+    is_alone
 }
 
 /// True when nobody holds the file locked, or it is not there. When in doubt, somebody does: then the

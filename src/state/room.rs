@@ -4,7 +4,11 @@
 //! the result takes its room; until the file can be made again, no token is spent. The database has a largest
 //! size as well, and the same rule holds for that.
 
-use super::{directory, seal::fill_random};
+use super::{
+    directory,
+    seal::fill_random,
+    writer::{Desk, Refusal},
+};
 use rusqlite::Connection;
 use std::{
     fs,
@@ -109,6 +113,13 @@ impl Room {
     }
 }
 
+/// Can a result be written durably right now?
+pub(super) fn probe(desk: &mut Desk) -> Result<(), Refusal> {
+    desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
+    desk.connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'", [])?;
+    Ok(())
+}
+
 /// Gives the reserve up before there is a connection.
 pub(super) fn remove_reserve(directory: &Path) {
     remove(&directory.join(RESERVE_FILE));
@@ -164,7 +175,7 @@ mod tests {
     }
 
     fn settings(folder: &tempfile::TempDir) -> Settings {
-        Settings { directory: folder.path().join("state"), key_file: None }
+        Settings::in_directory(folder.path().join("state"))
     }
 
     async fn intend(state: &State, name: &str) -> Result<EntryId, Error> {

@@ -1,6 +1,6 @@
-//! The tables, and how a connection to them is opened.
+//! SQLite: the tables, and how a connection to them is opened.
 //!
-//! Only what a PostgreSQL schema can say as well: the same tables will lie there.
+//! Only what a PostgreSQL schema can say as well: the same tables lie there.
 
 use super::{
     directory,
@@ -46,10 +46,22 @@ fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Ref
         )?;
         return Ok(transaction.commit()?);
     }
-    check(&transaction, key_id)
+    let version = check(&transaction, key_id)?;
+    if version < SCHEMA_VERSION {
+        for step in MIGRATIONS.iter().skip(usize::try_from(version - 1).unwrap_or_default()) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.execute(
+            "UPDATE meta SET value = ?1 WHERE name = 'schema_version'",
+            [SCHEMA_VERSION],
+        )?;
+        transaction.commit()?;
+    }
+    Ok(())
 }
 
-fn check(connection: &Connection, key_id: KeyId) -> Result<(), Refusal> {
+/// Answers the version that was found.
+fn check(connection: &Connection, key_id: KeyId) -> Result<i64, Refusal> {
     let damaged = |reason: String| Err(Refusal::Damaged(reason));
     let Some(version) = meta(connection, "schema_version") else {
         return damaged(format!("this is not our state; name another directory, or {RESTORE}"));
@@ -64,7 +76,7 @@ fn check(connection: &Connection, key_id: KeyId) -> Result<(), Refusal> {
             "it was sealed with another key than the key file holds now; bring that key back, or {RESTORE}"
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// `None` when there is no such row, or no such table.
@@ -81,7 +93,14 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+
+/// From each version to the next, beginning with 1.
+const MIGRATIONS: [&str; 1] = ["
+ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
+ALTER TABLE outbox ADD COLUMN claimed_until INTEGER;
+"];
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +112,7 @@ CREATE TABLE meta (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- One row per lease that was taken and not given back. An epoch is never used twice.
+-- One row per account, kept when the lease is given back. An epoch is never used twice.
 CREATE TABLE lease (
     epoch      INTEGER PRIMARY KEY AUTOINCREMENT,
     provider   TEXT NOT NULL,
@@ -115,7 +134,8 @@ CREATE TABLE journal (
     probed       INTEGER NOT NULL DEFAULT 0,
     orphan       INTEGER NOT NULL DEFAULT 0,
     result       INTEGER,
-    sealed       BLOB NOT NULL
+    sealed       BLOB NOT NULL,
+    epoch        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX journal_open ON journal (provider, account) WHERE orphan = 0;
 CREATE INDEX journal_orphans ON journal (provider, account) WHERE orphan = 1;
@@ -159,7 +179,9 @@ CREATE TABLE outbox (
     notice     TEXT NOT NULL,
     attempts   INTEGER NOT NULL DEFAULT 0,
     in_doubt   INTEGER NOT NULL DEFAULT 0,
-    due_at     INTEGER NOT NULL
+    due_at     INTEGER NOT NULL,
+    claimed_by    BLOB,
+    claimed_until INTEGER
 ) STRICT;
 CREATE INDEX outbox_incident ON outbox (incident);
 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
@@ -182,6 +204,34 @@ mod tests {
         let mode: String =
             connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let columns = |connection: &Connection| -> Vec<String> {
+            connection
+                .prepare("SELECT name FROM pragma_table_info('journal') UNION ALL SELECT name FROM pragma_table_info('outbox')")
+                .unwrap()
+                .query_map([], |row| row.get(0))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect()
+        };
+        let connection = open(&path, [1; 4]).unwrap();
+        let new = columns(&connection);
+        connection
+            .execute_batch(
+                "ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
+                 ALTER TABLE outbox DROP COLUMN claimed_until;
+                 UPDATE meta SET value = 1 WHERE name = 'schema_version'",
+            )
+            .unwrap();
+        drop(connection);
+        let connection = open(&path, [1; 4]).unwrap();
+        assert_eq!(columns(&connection), new);
+        assert_eq!(meta(&connection, "schema_version"), Some(SCHEMA_VERSION));
     }
 
     #[test]

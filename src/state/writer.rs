@@ -1,4 +1,4 @@
-//! The one thread that owns the connection, and the queue in front of it.
+//! SQLite: the one thread that owns the connection, and the queue in front of it.
 //!
 //! A durable commit costs one fsync, whatever is in it. So whatever arrives while a commit is in flight
 //! goes into the next one, each job in a savepoint of its own, and nobody is answered before the commit.
@@ -346,7 +346,8 @@ fn ruins(refusal: &Refusal) -> bool {
     )
 }
 
-fn ended(place: &str) -> Error {
+/// The other side of the queue is gone.
+pub(super) fn ended(place: &str) -> Error {
     Error::Unavailable { place: place.to_owned(), reason: "its thread has ended".to_owned() }
 }
 

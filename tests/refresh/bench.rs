@@ -11,7 +11,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Body, Exchange, Outcome, Request, Token, Trouble},
     providers::{self, Endpoints, Provider, Renewal},
-    refresh::{App, Apps, Held, Refresher, Transport},
+    refresh::{App, Apps, Held, Refresher, Transport, Unspent},
     report::Reporter,
     secrets::SecretRef,
     state::{self, State},
@@ -244,6 +244,12 @@ impl Bench {
         self.sql(&format!("DROP TRIGGER {what:?}"));
     }
 
+    /// As when a write was carried out and its answer was lost.
+    pub(crate) fn the_probe_is_noted(&self) {
+        let over_at = self.refresher.clock.now().plus(DEADLINE).as_unix();
+        self.sql(&format!("UPDATE journal SET probed = 1, over_at = {over_at}"));
+    }
+
     fn sql(&self, statement: &str) {
         let connection = rusqlite::Connection::open(database(self.folder.path())).unwrap();
         connection.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -383,12 +389,13 @@ fn refresher(
         apps: Arc::new(ArcSwap::from_pointee(apps)),
         call_deadline: DEADLINE,
         held: Held::default(),
+        unspent: Unspent::default(),
         clock_offsets: Mutex::default(),
     })
 }
 
 pub(crate) async fn open(folder: &Path) -> State {
-    let settings = state::Settings { directory: folder.join("state"), key_file: None };
+    let settings = state::Settings::in_directory(folder.join("state"));
     State::open(&settings).await.unwrap()
 }
 

@@ -158,6 +158,41 @@ async fn there_is_never_a_second_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_was_noted_unheard_and_not_sent_may_be_sent_later() {
+    let mut bench = in_doubt().await;
+    bench.state_refuses(Write::Probe);
+    let finished = bench.settle().await;
+    let expected = "state down; sent [0 check]; store 0; journal intent";
+    bench.ends("not heard of", &finished, expected).await;
+    bench.state_works_again(Write::Probe);
+    bench.the_probe_is_noted();
+    bench.wait(DEADLINE + Duration::from_secs(1)).await;
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    let expected = "renewed; sent [0 check check 0]; store 1; journal empty";
+    bench.ends("later", &finished, expected).await;
+}
+
+/// The process that sent the first request was stopped for a while, and has its answer after all.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_late_is_saved_although_the_probe_was_refused() {
+    let mut bench = in_doubt().await;
+    let state = bench.refresher.state.clone();
+    let entry = state.open_entry(&id()).await.unwrap().unwrap().entry;
+    bench.does(Box::new(move |_| {
+        let late = async move { state.record_result(entry, &id(), &token("1")).await };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        std::thread::spawn(move || runtime.block_on(late)).join().unwrap().unwrap();
+        answered(400, DEAD)
+    }));
+    bench.now_received("1");
+    let finished = bench.settle().await;
+    let expected = "renewed; sent [0 check 0]; store 1; journal empty";
+    bench.ends("late", &finished, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_probed_while_the_new_token_would_have_no_place() {
     type Setting = fn(&mut Bench);
     let rows: [(&str, Setting, &str); 3] = [

@@ -1,20 +1,26 @@
-//! What the state promises, each promise a sentence, on real files.
+//! What the state promises, each promise a sentence, over every kind of state, on real files and servers;
+//! then what only one kind can do wrong.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod crash;
 mod journal;
+mod kinds;
 mod leases;
 mod memory;
+mod only_postgres;
+mod only_sqlite;
 mod opening;
 mod outbox;
 
+use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
         AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
-    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State},
+    secrets::SecretRef,
+    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State, postgres},
 };
 use std::{
     fs,
@@ -37,16 +43,8 @@ fn ann() -> AccountId {
     AccountId::new("tiktok", "ann")
 }
 
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-fn settings(directory: &Path) -> Settings {
-    Settings { directory: directory.join("state"), key_file: None }
-}
-
-async fn open(directory: &TempDir) -> State {
-    State::open(&settings(directory.path())).await.unwrap()
+async fn open(world: &impl Backend) -> State {
+    State::open(&world.settings()).await.unwrap()
 }
 
 fn intent() -> Intent {
@@ -88,3 +86,84 @@ fn place_and_reason<T>(result: Result<T, Error>) -> (String, String) {
         Ok(_) => panic!("an error was expected"),
     }
 }
+
+/// Runs each case over one kind of state, as tests of their own.
+macro_rules! contract {
+    ($module:ident, $kind:ty) => {
+        mod $module {
+            contract!(@cases $kind:
+                crash::an_intent_that_returned_is_there_after_kill_9,
+                crash::a_probe_that_returned_is_there_after_kill_9,
+                crash::a_result_that_returned_is_there_after_kill_9,
+                crash::a_closing_and_an_incident_that_returned_are_there_after_kill_9,
+                crash::two_processes_never_hold_the_same_account,
+                crash::a_process_that_was_stopped_beyond_its_lease_can_do_nothing_but_hand_in_its_result,
+                journal::an_account_with_an_open_entry_gets_no_second_one,
+                journal::the_one_probe_is_spent_once_over_all_processes,
+                journal::an_entry_with_a_result_needs_no_probe_and_gets_none,
+                journal::a_result_is_taken_after_the_lease_was_lost,
+                journal::a_result_for_an_entry_that_somebody_closed_is_kept_as_an_orphan,
+                journal::a_second_result_of_one_entry_is_kept_beside_the_first,
+                journal::a_closed_entry_is_gone_and_closing_it_again_does_no_harm,
+                journal::an_orphan_survives_everything_but_four_newer_ones,
+                journal::entries_come_back_oldest_first_each_with_its_own_token,
+                journal::a_result_of_the_largest_answer_is_kept_too,
+                journal::no_token_and_no_address_lies_there_in_clear,
+                journal::an_intent_that_is_repeated_under_its_lease_is_the_same_entry,
+                journal::a_holder_whose_account_was_taken_over_can_end_nothing,
+                journal::a_holder_who_was_late_and_whom_nobody_replaced_may_end_his_attempt,
+                journal::an_entry_that_got_its_result_is_not_voided,
+                journal::a_probe_that_is_given_back_can_be_spent_again,
+                journal::accounts_with_any_name_are_kept_apart,
+                leases::of_two_states_on_one_directory_exactly_one_gets_the_lease,
+                leases::an_expired_lease_is_taken_over_and_its_old_holder_cannot_intend,
+                leases::an_expired_lease_that_nobody_took_cannot_intend_either,
+                leases::taking_our_own_lease_again_makes_the_first_one_worthless,
+                leases::an_epoch_cannot_be_borrowed_for_another_account_or_by_another_holder,
+                leases::a_lease_that_is_given_back_is_free_and_its_epoch_is_never_used_again,
+                leases::a_lease_from_a_clock_that_was_years_ahead_locks_nothing,
+                leases::an_intent_whose_call_would_outlast_the_lease_is_refused,
+                leases::a_lease_that_was_given_back_allows_nothing_any_more,
+                leases::each_taking_has_a_higher_epoch_whoever_takes_and_gives_back,
+                memory::what_is_remembered_comes_back_sorted_and_unchanged,
+                memory::the_last_word_on_an_account_replaces_every_part_of_the_one_before,
+                memory::a_forgotten_account_is_forgotten_and_the_others_are_not,
+                memory::a_thousand_calls_at_once_are_a_handful_of_commits,
+                memory::a_call_that_fails_does_not_harm_its_neighbours_in_the_commit,
+                memory::what_was_begun_is_done_although_the_caller_went_away,
+                memory::two_words_on_one_account_in_one_call_leave_the_last,
+                opening::a_state_that_was_closed_has_the_same_key_and_the_same_contents,
+                opening::several_that_open_a_new_state_at_once_share_one_key,
+                opening::a_named_key_file_is_used_and_nothing_else_is_made,
+                opening::a_key_file_that_is_missing_or_wrong_is_named_with_the_remedy,
+                opening::another_key_does_not_open_the_state,
+                opening::a_state_of_a_newer_program_is_left_alone,
+                opening::a_file_where_the_directory_should_be_is_named,
+                outbox::an_incident_fires_once_and_owes_one_mail_per_address,
+                outbox::another_cause_or_subject_is_another_incident,
+                outbox::everybody_who_was_told_hears_of_the_end_in_the_same_thread,
+                outbox::a_mail_that_never_left_is_withdrawn_with_its_end,
+                outbox::a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end,
+                outbox::a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is,
+                outbox::nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more,
+                outbox::a_mail_that_was_given_up_is_owed_no_end,
+                outbox::a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key,
+                outbox::no_two_mails_share_a_key_and_no_key_shows_an_address,
+                outbox::no_more_mails_are_handed_out_than_were_asked_for,
+                outbox::a_mail_that_was_handed_out_is_not_handed_to_another,
+                outbox::a_mail_whose_claimant_is_not_heard_of_goes_to_another,
+                outbox::many_who_ask_at_once_share_the_mails_and_none_gets_anothers,
+            );
+        }
+    };
+    (@cases $kind:ty: $($file:ident::$case:ident,)+) => {
+        $(#[tokio::test]
+        async fn $case() {
+            use crate::kinds::*;
+            crate::$file::$case::<$kind>().await;
+        })+
+    };
+}
+
+contract!(on_sqlite, Sqlite);
+contract!(on_postgres, Postgres);

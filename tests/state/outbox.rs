@@ -36,15 +36,14 @@ async fn owed(state: &State) -> Vec<Owed> {
     state.owed(at(1_000), 100).await.unwrap()
 }
 
-#[tokio::test]
-async fn an_incident_fires_once_and_owes_one_mail_per_address() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn an_incident_fires_once_and_owes_one_mail_per_address<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     assert!(state.fire(&firing(), owners()).await.unwrap());
     assert!(!state.fire(&firing(), owners()).await.unwrap());
     state.shut().await;
 
-    let state = open(&folder).await;
+    let state = open(&world).await;
     assert!(!state.fire(&firing(), owners()).await.unwrap());
     let mails = owed(&state).await;
     let to: Vec<_> = mails.iter().map(|mail| mail.to.expose()).collect();
@@ -53,10 +52,9 @@ async fn an_incident_fires_once_and_owes_one_mail_per_address() {
     assert_eq!(state.outbox().await.unwrap(), (Some(at(100)), 2));
 }
 
-#[tokio::test]
-async fn another_cause_or_subject_is_another_incident() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn another_cause_or_subject_is_another_incident<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     let bob = AccountId::new("tiktok", "bob");
     for notice in [
         firing(),
@@ -71,10 +69,9 @@ async fn another_cause_or_subject_is_another_incident() {
     }
 }
 
-#[tokio::test]
-async fn everybody_who_was_told_hears_of_the_end_in_the_same_thread() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn everybody_who_was_told_hears_of_the_end_in_the_same_thread<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     let first = owed(&state).await;
     for mail in &first {
@@ -94,10 +91,9 @@ async fn everybody_who_was_told_hears_of_the_end_in_the_same_thread() {
     assert_eq!(state.outbox().await.unwrap(), (None, 0));
 }
 
-#[tokio::test]
-async fn a_mail_that_never_left_is_withdrawn_with_its_end() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn a_mail_that_never_left_is_withdrawn_with_its_end<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
     state.sent(one.row, at(110)).await.unwrap();
@@ -108,11 +104,12 @@ async fn a_mail_that_never_left_is_withdrawn_with_its_end() {
     assert_eq!(left[0].to, one.to);
 }
 
-#[tokio::test]
-async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end() {
+pub(crate) async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end<
+    B: Backend,
+>() {
     for (name, certain) in [("sent", true), ("perhaps", false)] {
-        let folder = folder();
-        let state = open(&folder).await;
+        let world = B::make().await;
+        let state = open(&world).await;
         state.fire(&firing(), owners()).await.unwrap();
         let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
         state.resolve(&over(Change::Resolved)).await.unwrap();
@@ -130,10 +127,11 @@ async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed_by_the_end
     }
 }
 
-#[tokio::test]
-async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is<
+    B: Backend,
+>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
     let mail = owed(&state).await.remove(0);
     state.postpone_in_doubt(mail.row, at(120)).await.unwrap();
@@ -145,10 +143,11 @@ async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but_its_end_is
     assert_eq!(left[0].notice.change, Change::Resolved);
 }
 
-#[tokio::test]
-async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more<
+    B: Backend,
+>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
     state.sent(one.row, at(110)).await.unwrap();
@@ -159,10 +158,9 @@ async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more() {
     assert!(!state.resolve(&over(Change::Withdrawn)).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_mail_that_was_given_up_is_owed_no_end() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn a_mail_that_was_given_up_is_owed_no_end<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     for mail in owed(&state).await {
         state.give_up(mail.row, at(110)).await.unwrap();
@@ -172,10 +170,11 @@ async fn a_mail_that_was_given_up_is_owed_no_end() {
     assert_eq!(state.outbox().await.unwrap(), (None, 0));
 }
 
-#[tokio::test]
-async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key<
+    B: Backend,
+>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
     assert!(state.owed(at(99), 10).await.unwrap().is_empty());
     let first = state.owed(at(100), 10).await.unwrap().remove(0);
@@ -187,10 +186,9 @@ async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key() 
     assert_eq!(first.message_key, second.message_key);
 }
 
-#[tokio::test]
-async fn no_two_mails_share_a_key_and_no_key_shows_an_address() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn no_two_mails_share_a_key_and_no_key_shows_an_address<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     let mut keys = std::collections::BTreeSet::new();
     let mut mails = 0;
     for _ in 0..3 {
@@ -210,12 +208,68 @@ async fn no_two_mails_share_a_key_and_no_key_shows_an_address() {
     assert_eq!((mails, keys.len()), (12, 12));
 }
 
-#[tokio::test]
-async fn no_more_mails_are_handed_out_than_were_asked_for() {
-    let folder = folder();
-    let state = open(&folder).await;
+pub(crate) async fn no_more_mails_are_handed_out_than_were_asked_for<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     let mails = state.owed(at(1_000), 1).await.unwrap();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to.expose(), "one@example.org");
+}
+
+pub(crate) async fn a_mail_that_was_handed_out_is_not_handed_to_another<B: Backend>() {
+    let world = B::make().await;
+    let (one, two) = (open(&world).await, open(&world).await);
+    one.fire(&firing(), owners()).await.unwrap();
+    let mine = one.owed(at(1_000), 1).await.unwrap();
+    let his = two.owed(at(1_000), 10).await.unwrap();
+    assert_eq!((mine.len(), his.len()), (1, 1));
+    assert_ne!(mine[0].row, his[0].row);
+    // Who asks again gets his own again.
+    assert_eq!(one.owed(at(1_001), 10).await.unwrap()[0].row, mine[0].row);
+    // What another has claimed is counted, and looked at again when the claim ends.
+    let (next, owed) = one.outbox().await.unwrap();
+    assert_eq!((next, owed), (Some(at(100)), 2));
+    two.sent(his[0].row, at(1_002)).await.unwrap();
+    one.postpone(mine[0].row, at(1_010)).await.unwrap();
+    // Postponed, it is nobody's.
+    assert_eq!(two.owed(at(1_010), 10).await.unwrap()[0].row, mine[0].row);
+}
+
+pub(crate) async fn a_mail_whose_claimant_is_not_heard_of_goes_to_another<B: Backend>() {
+    let world = B::make().await;
+    let (one, two) = (open(&world).await, open(&world).await);
+    one.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
+    let mail = one.owed(at(1_000), 10).await.unwrap().remove(0);
+    world.pass(100).await;
+    assert!(two.owed(at(1_100), 10).await.unwrap().is_empty());
+    assert!(two.outbox().await.unwrap().0.is_none_or(|next| next > at(1_000)));
+    world.pass(20).await;
+    let taken = two.owed(at(1_120), 10).await.unwrap().remove(0);
+    assert_eq!((taken.row, taken.message_key), (mail.row, mail.message_key));
+    // The first one is alive after all; what he says changes nothing of the claim.
+    one.postpone(mail.row, at(1_121)).await.unwrap();
+    assert!(one.owed(at(1_121), 10).await.unwrap().is_empty());
+    assert_eq!(two.owed(at(1_121), 10).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn many_who_ask_at_once_share_the_mails_and_none_gets_anothers<B: Backend>() {
+    let world = B::make().await;
+    let states = [open(&world).await, open(&world).await, open(&world).await];
+    let to = (0..60).map(|n| Secret::new(format!("{n}@example.org"))).collect();
+    states[0].fire(&firing(), to).await.unwrap();
+    let asking: Vec<_> = (0..30)
+        .map(|nth| {
+            let state = states[nth % 3].clone();
+            tokio::spawn(async move { (nth % 3, state.owed(at(1_000), 7).await.unwrap()) })
+        })
+        .collect();
+    let mut of: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();
+    for asked in asking {
+        let (who, mails) = asked.await.unwrap();
+        for mail in mails {
+            assert_eq!(*of.entry(mail.row).or_insert(who), who, "mail {}", mail.row);
+        }
+    }
+    assert!(of.len() >= 7);
 }

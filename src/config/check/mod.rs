@@ -9,6 +9,7 @@ mod dangers;
 mod mail;
 mod redis_store;
 mod service;
+mod state;
 mod store;
 
 use super::{
@@ -45,7 +46,7 @@ pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loade
         delivery: mail::check(&mut check, &file.mail),
         server: service::server(&mut check, &file.server, &file.reports),
         metrics: super::Metrics { per_account: file.metrics.per_account },
-        state: service::state(&mut check, &file.state, &store),
+        state: state::check(&mut check, &file.state, &store),
         store,
         apps,
     };

@@ -1,20 +1,15 @@
-//! `refresh`, `http`, `server`, `reports` and `state`.
+//! `refresh`, `http`, `server` and `reports`.
 
-use super::{Check, store};
+use super::Check;
 use crate::{
     config::{
         Refresh, explain,
         file::{self, Span},
         problem::KeyPath,
     },
-    http_client, server, state, stores,
+    http_client, server,
 };
-use std::{
-    net::SocketAddr,
-    ops::RangeInclusive,
-    path::{Path, absolute},
-    time::Duration,
-};
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 pub(super) fn refresh(check: &mut Check<'_>, refresh: &file::Refresh) -> Refresh {
     check.within("refresh.due_after", refresh.due_after, DUE_AFTER);
@@ -167,51 +162,9 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || anywhere)
 }
 
-pub(super) fn state(
-    check: &mut Check<'_>,
-    state: &file::State,
-    store: &stores::Settings,
-) -> state::Settings {
-    let directory = check.resolved(&state.directory);
-    let is_other = directory.metadata().is_ok_and(|about| !about.is_dir());
-    if state.directory.as_os_str().is_empty() || is_other {
-        check.problem(
-            "state.directory",
-            format!("\"{}\" is not a directory", state.directory.display()),
-            "name a directory of our own; it is created when missing",
-        );
-    }
-    let ours = absolute(&directory).unwrap_or_else(|_| directory.clone());
-    let is_ours = |path: &Path| absolute(path).is_ok_and(|path| path.starts_with(&ours));
-    if is_ours(store::path_of(store)) {
-        check.problem(
-            "store.path",
-            "lies in state.directory, expected a file of the publisher's",
-            "move one of the two: what lies in state.directory is ours alone",
-        );
-    }
-    let remedy = "make one with `head -c 32 /dev/urandom | base64 > FILE`, and chmod 600 it";
-    let key_file = state.key_file.as_deref().map(|path| {
-        let before = check.problems.len();
-        let resolved = check.readable("state.key_file", path, remedy);
-        if check.problems.len() == before {
-            check.warn_if_open("state.key_file".into(), &resolved);
-        }
-        if is_ours(&resolved) {
-            check.warn(
-                "state.key_file",
-                "lies in state.directory: whoever takes that has the key to it too",
-                "keep the key elsewhere, for instance on a secrets mount",
-            );
-        }
-        resolved
-    });
-    state::Settings { directory, key_file }
-}
-
 /// Earlier refreshes more than it keeps alive; later leaves no time to try again.
 const DUE_AFTER: RangeInclusive<f64> = 0.1..=0.95;
-const BRIEF: Span = Span(Duration::from_millis(100));
+pub(super) const BRIEF: Span = Span(Duration::from_millis(100));
 const HOUR: Span = Span::seconds(60 * 60);
 const DAY: Span = Span::seconds(24 * 60 * 60);
 const LIFE_LEAST: Span = Span::seconds(10);

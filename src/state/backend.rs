@@ -1,0 +1,248 @@
+//! Which database carries a call. Both know sealed records only.
+
+use super::{
+    Closing, EntryId, Error, Intent, Lease, journal, leases, memory,
+    outbox::{self, Attempt},
+    postgres, room,
+    writer::{Kind, Refusal, Writer},
+};
+use crate::core::{AccountId, Fingerprint, Memory, Timestamp, notices::Notice};
+use std::time::Duration;
+
+/// The writer of either kind.
+pub(super) enum Backend {
+    /// One file, for processes of one machine.
+    Sqlite(Writer),
+    /// A server, for replicas on many.
+    Postgres(postgres::Writer),
+}
+
+use Backend::{Postgres, Sqlite};
+
+impl Backend {
+    pub(super) fn commits(&self) -> u64 {
+        match self {
+            Sqlite(writer) => writer.commits(),
+            Postgres(writer) => writer.commits(),
+        }
+    }
+
+    pub(super) fn place(&self) -> &str {
+        match self {
+            Sqlite(writer) => writer.place(),
+            Postgres(writer) => writer.place(),
+        }
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Write, room::probe).await,
+            Postgres(writer) => writer.run(postgres::probe()).await,
+        }
+    }
+
+    pub(super) async fn take_lease(
+        &self,
+        id: &AccountId,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<Option<Lease>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                writer.run(Kind::Write, move |desk| leases::take(desk, &id, now, life)).await
+            }
+            Postgres(writer) => writer.run(postgres::take_lease(writer.holder(), id, life)).await,
+        }
+    }
+
+    pub(super) async fn release(&self, lease: &Lease) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let lease = lease.clone();
+                writer.run(Kind::Write, move |desk| leases::release(desk, &lease)).await
+            }
+            Postgres(writer) => writer.run(postgres::release(writer.holder(), lease)).await,
+        }
+    }
+
+    pub(super) async fn intend(&self, lease: &Lease, intent: &Intent) -> Result<EntryId, Error> {
+        match self {
+            Sqlite(writer) => {
+                let (lease, intent) = (lease.clone(), intent.clone());
+                writer.run(Kind::Write, move |desk| journal::intend(desk, &lease, &intent)).await
+            }
+            Postgres(writer) => writer.run(postgres::intend(writer.holder(), lease, intent)).await,
+        }
+    }
+
+    pub(super) async fn intend_probe(
+        &self,
+        lease: &Lease,
+        entry: EntryId,
+        over_at: Timestamp,
+    ) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let lease = lease.clone();
+                let work = move |desk: &mut _| journal::intend_probe(desk, &lease, entry, over_at);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::intend_probe(writer.holder(), lease, entry, over_at)).await
+            }
+        }
+    }
+
+    pub(super) async fn return_probe(&self, entry: EntryId) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| journal::return_probe(desk, entry)).await
+            }
+            Postgres(writer) => writer.run(postgres::return_probe(writer.holder(), entry)).await,
+        }
+    }
+
+    pub(super) async fn record_result(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        result: Fingerprint,
+        sealed: Vec<u8>,
+    ) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                let work =
+                    move |desk: &mut _| journal::record_result(desk, entry, &id, result, &sealed);
+                writer.run(Kind::Result, work).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::record_result(entry, id, result, sealed)).await
+            }
+        }
+    }
+
+    pub(super) async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
+            }
+            Postgres(writer) => writer.run(postgres::close(writer.holder(), entry, closing)).await,
+        }
+    }
+
+    pub(super) async fn open_entries(
+        &self,
+        of: Option<&AccountId>,
+    ) -> Result<Vec<journal::Sealed>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let of = of.cloned();
+                let work = move |desk: &mut _| journal::open_entries(desk, of.as_ref());
+                writer.run(Kind::Read, work).await
+            }
+            Postgres(writer) => writer.run(postgres::open_entries(of)).await,
+        }
+    }
+
+    /// How many entries are open, and how many orphans are kept.
+    pub(super) async fn lengths(&self) -> Result<(usize, usize), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| journal::lengths(desk)).await,
+            Postgres(writer) => writer.run(postgres::lengths()).await,
+        }
+    }
+
+    pub(super) async fn remember(&self, memories: Vec<Memory>) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| memory::remember(desk, &memories)).await
+            }
+            Postgres(writer) => writer.run(postgres::remember(&memories)).await,
+        }
+    }
+
+    pub(super) async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Write, move |desk| memory::forget(desk, &ids)).await,
+            Postgres(writer) => writer.run(postgres::forget(&ids)).await,
+        }
+    }
+
+    pub(super) async fn memories(&self) -> Result<Vec<Memory>, Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| memory::memories(desk)).await,
+            Postgres(writer) => {
+                let mut all: Vec<Memory> = Vec::new();
+                loop {
+                    let after = all.last().map(|memory| &memory.id);
+                    let page = writer.run(postgres::page_of_memories(after)).await?;
+                    let is_last = page.len() < memory::MEMORY_PAGE_ROWS;
+                    all.extend(page);
+                    if is_last {
+                        return Ok(all);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn fire(
+        &self,
+        notice: &Notice,
+        addresses: Vec<Vec<u8>>,
+    ) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let notice = notice.clone();
+                let work = move |desk: &mut _| outbox::fire(desk, &notice, &addresses);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::fire(notice, addresses)).await,
+        }
+    }
+
+    pub(super) async fn resolve(&self, notice: &Notice) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let notice = notice.clone();
+                writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
+            }
+            Postgres(writer) => writer.run(postgres::resolve(notice)).await,
+        }
+    }
+
+    pub(super) async fn owed(
+        &self,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<outbox::Sealed>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| outbox::owed(desk, now, at_most)).await
+            }
+            Postgres(writer) => writer.run(postgres::owed(writer.holder(), now, at_most)).await,
+        }
+    }
+
+    pub(super) async fn outlook(&self) -> Result<(Option<Timestamp>, usize), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::outlook(desk)).await,
+            Postgres(writer) => writer.run(postgres::outlook(writer.holder())).await,
+        }
+    }
+
+    pub(super) async fn settle(&self, mail: i64, attempt: Attempt) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| outbox::settle(desk, mail, attempt)).await
+            }
+            Postgres(writer) => writer.run(postgres::settle(writer.holder(), mail, attempt)).await,
+        }
+    }
+
+    pub(super) fn error(&self, refusal: &Refusal) -> Error {
+        refusal.at(self.place())
+    }
+}

@@ -1,0 +1,156 @@
+//! What is remembered about each account from one start to the next.
+
+use super::{
+    super::{
+        journal::{fingerprint, number},
+        memory::MEMORY_PAGE_ROWS,
+        outbox::cause,
+        writer::{Kind, Refusal},
+    },
+    journal::{done, names},
+    session::unavailable,
+    text,
+    work::{Work, step},
+};
+use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio_postgres::{Row, types::FromSql};
+
+/// Adds or replaces, in one statement. Sorted, so that two replicas lock rows in the same order; and the
+/// last word on an account only, since one statement may write a row once.
+pub(in super::super) fn remember(memories: &[Memory]) -> Work<()> {
+    let last: BTreeMap<&AccountId, &Memory> =
+        memories.iter().map(|memory| (&memory.id, memory)).collect();
+    macro_rules! column {
+        (|$memory:ident| $value:expr) => {
+            last.values().map(|$memory| $value).collect::<Vec<_>>()
+        };
+    }
+    let step = step!(
+        REMEMBER,
+        column!(|memory| text::store(&memory.id.provider)),
+        column!(|memory| text::store(&memory.id.account)),
+        column!(|memory| memory.token.map(|token| number(token.token))),
+        column!(|memory| memory.token.and_then(|token| token.renewable_by).map(number)),
+        column!(|memory| memory.token.map(|token| token.issued_at.as_unix())),
+        column!(|memory| instant(memory.token.and_then(|token| token.expires_at))),
+        column!(|memory| instant(memory.token.and_then(|token| token.refresh_expires_at))),
+        column!(|memory| memory.token.map(|token| i64::from(token.missing_scopes))),
+        column!(|memory| instant(memory.told_since)),
+        column!(|memory| instant(memory.last_refresh_at)),
+        column!(|memory| memory.cause.map(Cause::as_label)),
+        column!(|memory| instant(memory.cause_since)),
+        column!(|memory| memory.told.map(Cause::as_label)),
+        column!(|memory| i32::from(memory.failed_in_a_row)),
+        column!(|memory| instant(memory.not_before)),
+    );
+    done(None, vec![step])
+}
+
+/// Forgets; what was not known is forgotten already.
+pub(in super::super) fn forget(ids: &[AccountId]) -> Work<()> {
+    let mut sorted: Vec<_> = ids.iter().map(names).collect();
+    sorted.sort_unstable();
+    let (providers, accounts): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
+    done(None, vec![step!(FORGET, providers, accounts)])
+}
+
+/// The next accounts after `after`, sorted; fewer than [`MEMORY_PAGE_ROWS`] are the last.
+pub(in super::super) fn page_of_memories(after: Option<&AccountId>) -> Work<Vec<Memory>> {
+    let rows = i64::try_from(MEMORY_PAGE_ROWS).expect("a page is small");
+    let step = match after.map(names) {
+        None => step!(FIRST_PAGE, rows),
+        Some((provider, account)) => step!(NEXT_PAGE, rows, provider, account),
+    };
+    Work::new(Kind::Read, None, vec![step], |answers| {
+        let mut memories: Vec<Memory> = Vec::with_capacity(answers[0].len());
+        for row in &answers[0] {
+            let provider = text::read(get(row, 0)?);
+            // Sorted by provider: a million accounts share a dozen names.
+            let provider = match memories.last() {
+                Some(last) if *last.id.provider == *provider => Arc::clone(&last.id.provider),
+                _ => provider.into(),
+            };
+            memories.push(read(row, provider)?);
+        }
+        Ok(memories)
+    })
+}
+
+fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
+    let failed: i32 = get(row, 13)?;
+    Ok(Memory {
+        id: AccountId::new(provider, text::read(get(row, 1)?)),
+        token: read_facts(row)?,
+        told_since: read_instant(row, 8)?,
+        last_refresh_at: read_instant(row, 9)?,
+        cause: read_cause(row, 10)?,
+        cause_since: read_instant(row, 11)?,
+        told: read_cause(row, 12)?,
+        failed_in_a_row: u16::try_from(failed).map_err(|_| never_written())?,
+        not_before: read_instant(row, 14)?,
+    })
+}
+
+fn read_facts(row: &Row) -> Result<Option<TokenFacts>, Refusal> {
+    let Some(token) = get(row, 2)? else { return Ok(None) };
+    let missing: i64 = get(row, 7)?;
+    Ok(Some(TokenFacts {
+        token: fingerprint(token),
+        renewable_by: get::<Option<i64>>(row, 3)?.map(fingerprint),
+        issued_at: Timestamp::from_unix(get(row, 4)?),
+        expires_at: read_instant(row, 5)?,
+        refresh_expires_at: read_instant(row, 6)?,
+        missing_scopes: u32::try_from(missing).map_err(|_| never_written())?,
+    }))
+}
+
+fn read_instant(row: &Row, column: usize) -> Result<Option<Timestamp>, Refusal> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_unix))
+}
+
+fn read_cause(row: &Row, column: usize) -> Result<Option<Cause>, Refusal> {
+    get::<Option<&str>>(row, column)?.map(cause).transpose()
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, Refusal> {
+    row.try_get(column).map_err(unavailable)
+}
+
+fn instant(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_unix)
+}
+
+fn never_written() -> Refusal {
+    Refusal::Damaged("a column holds something that was never written there".to_owned())
+}
+
+const REMEMBER: &str = "
+INSERT INTO memory
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[],
+    $14::integer[], $15::bigint[])
+ON CONFLICT (provider, account) DO UPDATE SET
+    token = excluded.token, renewable_by = excluded.renewable_by, issued_at = excluded.issued_at,
+    expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
+    missing_scopes = excluded.missing_scopes, told_since = excluded.told_since,
+    last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
+    cause_since = excluded.cause_since, told = excluded.told,
+    failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before";
+
+const FORGET: &str = "
+DELETE FROM memory USING unnest($1::text[], $2::text[]) AS gone (provider, account)
+WHERE memory.provider = gone.provider AND memory.account = gone.account";
+
+const FIRST_PAGE: &str = "
+SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
+       missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
+       not_before
+FROM memory ORDER BY provider, account LIMIT $1";
+
+const NEXT_PAGE: &str = "
+SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
+       missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
+       not_before
+FROM memory WHERE (provider, account) > ($2, $3) ORDER BY provider, account LIMIT $1";

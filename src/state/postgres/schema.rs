@@ -1,0 +1,199 @@
+//! The tables, made once by whoever comes first.
+
+use super::super::{seal::KeyId, writer::Refusal};
+use super::session::{said, unavailable};
+use tokio_postgres::{Client, Error, GenericClient};
+
+/// Makes the schema when it is missing, and checks that it is ours.
+pub(super) async fn create_or_check(
+    client: &mut Client,
+    schema: &str,
+    key_id: KeyId,
+) -> Result<(), Refusal> {
+    // Made only when looking has shown that it must be: a role that may not make tables is enough later.
+    if has_tables(client, schema).await.map_err(unavailable)? {
+        return check(client, schema, key_id).await;
+    }
+    create(client, schema, key_id).await.map_err(|error| {
+        let reason = said(&error);
+        Refusal::Unavailable(format!(
+            "the schema cannot be made: {reason}; make it for this role with CREATE SCHEMA {schema} AUTHORIZATION …"
+        ))
+    })?;
+    check(client, schema, key_id).await
+}
+
+/// Checks without making anything; false when there is nothing yet.
+pub(super) async fn examine(client: &Client, schema: &str, key_id: KeyId) -> Result<bool, Refusal> {
+    if !has_tables(client, schema).await.map_err(unavailable)? {
+        return Ok(false);
+    }
+    check(client, schema, key_id).await.map(|()| true)
+}
+
+async fn has_tables(client: &impl GenericClient, schema: &str) -> Result<bool, Error> {
+    let row = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+                ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r')",
+            &[&schema],
+        )
+        .await?;
+    row.try_get(0)
+}
+
+async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    // Two that come first at the same moment must not both make the tables.
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&CREATION_LOCK]).await?;
+    if has_tables(&transaction, schema).await? {
+        return transaction.commit().await;
+    }
+    let exists: bool = transaction
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)",
+            &[&schema],
+        )
+        .await?
+        .try_get(0)?;
+    if !exists {
+        // `config` lets letters, digits and underscores through, and nothing else.
+        transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await?;
+    }
+    transaction.batch_execute(TABLES).await?;
+    transaction
+        .execute(
+            "INSERT INTO meta VALUES ('schema_version', $1), ('key_id', $2), ('probe', 0)",
+            &[&SCHEMA_VERSION, &key_id_number(key_id)],
+        )
+        .await?;
+    transaction.commit().await
+}
+
+async fn check(client: &Client, schema: &str, key_id: KeyId) -> Result<(), Refusal> {
+    let damaged = |reason: String| Err(Refusal::Damaged(reason));
+    let Some(version) = meta(client, "schema_version").await? else {
+        return damaged(format!(
+            "the schema {schema} holds tables that are not ours; name another schema"
+        ));
+    };
+    if version > SCHEMA_VERSION {
+        return damaged(format!(
+            "its schema has version {version}, this program knows up to {SCHEMA_VERSION}; run the newer program on every replica"
+        ));
+    }
+    if meta(client, "key_id").await? != Some(key_id_number(key_id)) {
+        return damaged(
+            "it was sealed with another key than the key file holds now; give every replica the key that the first one had"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// `None` when there is no such row, or no such table.
+async fn meta(client: &Client, name: &str) -> Result<Option<i64>, Refusal> {
+    match client.query_opt("SELECT value FROM meta WHERE name = $1", &[&name]).await {
+        Ok(row) => row.map(|row| row.try_get(0)).transpose().map_err(unavailable),
+        // Refused by the server, and not lost on the way.
+        Err(error) if error.code().is_some() => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn key_id_number(key_id: KeyId) -> i64 {
+    i64::from(u32::from_be_bytes(key_id))
+}
+
+/// Rises with every change of [`TABLES`].
+const SCHEMA_VERSION: i64 = 1;
+
+/// Any number that nobody else is likely to lock: the first eight letters of our name.
+const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
+
+/// Instants are Unix seconds of the callers' clocks, except for `expires_at` and `claimed_until`, which are
+/// of the database's. Fingerprints are the bits of their hash, words the labels that metrics use too.
+const TABLES: &str = r#"
+CREATE TABLE meta (
+    name  text PRIMARY KEY,
+    value bigint NOT NULL
+);
+
+-- A row stays when its lease is given back: it says who had the account last, and only the last one may end
+-- an attempt at it.
+CREATE SEQUENCE epoch;
+CREATE TABLE lease (
+    provider   text COLLATE "C" NOT NULL,
+    account    text COLLATE "C" NOT NULL,
+    epoch      bigint NOT NULL,
+    holder     bytea NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 70);
+
+-- sealed: room for the result from the start, the result once there is one (then result is its fingerprint).
+-- Half of each page is left free: there the row with its result goes, so that it needs no new page.
+CREATE TABLE journal (
+    entry        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    provider     text COLLATE "C" NOT NULL,
+    account      text COLLATE "C" NOT NULL,
+    epoch        bigint NOT NULL,
+    old          bigint NOT NULL,
+    spending     bigint NOT NULL,
+    requested_at bigint NOT NULL,
+    over_at      bigint NOT NULL,
+    probed       boolean NOT NULL DEFAULT false,
+    orphan       boolean NOT NULL DEFAULT false,
+    result       bigint,
+    sealed       bytea NOT NULL
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX journal_open ON journal (provider, account) WHERE NOT orphan;
+CREATE INDEX journal_orphans ON journal (provider, account) WHERE orphan;
+
+CREATE TABLE memory (
+    provider           text COLLATE "C" NOT NULL,
+    account            text COLLATE "C" NOT NULL,
+    token              bigint,
+    renewable_by       bigint,
+    issued_at          bigint,
+    expires_at         bigint,
+    refresh_expires_at bigint,
+    missing_scopes     bigint,
+    told_since         bigint,
+    last_refresh_at    bigint,
+    cause              text,
+    cause_since        bigint,
+    told               text,
+    failed_in_a_row    integer NOT NULL,
+    not_before         bigint,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 80);
+
+-- Open incidents only.
+CREATE TABLE incident (
+    incident bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subject  text NOT NULL,
+    cause    text NOT NULL,
+    UNIQUE (subject, cause)
+);
+
+-- One row per recipient. stage: owed, sent, given_up, withdrawn.
+CREATE TABLE outbox (
+    mail          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    incident      bigint NOT NULL,
+    recipient     bigint NOT NULL,
+    subject       text NOT NULL,
+    resolved      boolean NOT NULL,
+    stage         text NOT NULL,
+    address       bytea NOT NULL,
+    notice        text NOT NULL,
+    attempts      bigint NOT NULL DEFAULT 0,
+    in_doubt      boolean NOT NULL DEFAULT false,
+    due_at        bigint NOT NULL,
+    claimed_by    bytea,
+    claimed_until timestamptz
+);
+CREATE INDEX outbox_incident ON outbox (incident);
+CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
+CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+"#;
