@@ -260,7 +260,12 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         spawn_watched("keeper", &fails, keeper.run(stopped.clone())),
         clerk,
         spawn_watched("loader", &fails, loading),
-        tokio::spawn(measure(state.clone(), Arc::clone(&gauges), stopped.clone())),
+        tokio::spawn(measure(
+            state.clone(),
+            Arc::clone(&gauges),
+            delivery_changed.clone(),
+            stopped.clone(),
+        )),
         tokio::spawn(reloader.run(reload_asked, stopped)),
     ];
 
@@ -407,13 +412,20 @@ async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Send
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
-async fn measure(state: State, gauges: Arc<Gauges>, mut stop: watch::Receiver<bool>) {
+async fn measure(
+    state: State,
+    gauges: Arc<Gauges>,
+    delivery: watch::Receiver<Arc<delivery::Settings>>,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         // While the state cannot be read the last numbers stay; `state_up` says so.
         if let Ok(entries) = state.journal_len().await {
             gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
         }
         if let Ok((_, owed)) = state.outbox().await {
+            // With mail switched off nothing is on its way, and nothing can be late.
+            let owed = if delivery.borrow().smtp.is_some() { owed } else { 0 };
             gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
         }
         tokio::select! {

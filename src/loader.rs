@@ -26,6 +26,9 @@ const DAMAGED_NAMED_MAX: usize = 20;
 /// Shortest time between the ends of two passes.
 const PASS_EVERY_MIN: Duration = Duration::from_secs(1);
 
+/// Longest time between two passes.
+const PASS_EVERY_MAX: Duration = Duration::from_secs(600);
+
 /// The share of the time that may go into reading: a pass of a second is followed by a pause of 19.
 const PAUSE_PER_PASS: u32 = 19;
 
@@ -57,7 +60,8 @@ pub async fn run<S: TokenStore, T: Transport>(
             continue;
         }
         tokio::select! {
-            () = refresher.store.changed() => {}
+            // A store that says nothing for long is read all the same: it may have gone away.
+            _ = tokio::time::timeout(PASS_EVERY_MAX, refresher.store.changed()) => {}
             () = again.notified() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }

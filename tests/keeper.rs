@@ -259,10 +259,26 @@ impl Bench {
     /// Time passes, and whatever it brings is done.
     async fn pass(&self, duration: Duration) {
         tokio::time::advance(duration).await;
-        for _ in 0..20 {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        // Whatever waits for our state's thread by now stands before this in its queue.
+        self.refresher.state.journal_len().await.unwrap();
+        for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
         self.until("it comes to rest", |bench| bench.snapshot.load().in_flight == 0).await;
+    }
+
+    /// The same while time passes, second by second.
+    async fn in_time(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..SECONDS_MAX {
+            if is_so(self) {
+                return;
+            }
+            self.pass(Duration::from_secs(1)).await;
+        }
+        panic!("never: {what}; {:?}", self.snapshot.load());
     }
 
     fn sql(&self, statement: &str) {
@@ -344,8 +360,7 @@ async fn a_call_on_the_wire_is_answered_and_saved_before_it_ends() {
         bench.nothing_is_lost();
         assert_eq!(bench.rotations(), 1);
         assert_eq!(bench.refresher.state.journal_len().await.unwrap(), 0);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        bench.until("it ends", |bench| bench.keeper.is_finished()).await;
+        bench.in_time("it ends", |bench| bench.keeper.is_finished()).await;
     })
     .await;
 }
@@ -363,10 +378,7 @@ async fn a_token_that_neither_journal_nor_store_takes_keeps_it_from_ending() {
         }
         assert!(!bench.keeper.is_finished(), "five minutes later it still waits");
         bench.sql("DROP TRIGGER told");
-        for _ in 0..30 {
-            bench.pass(Duration::from_secs(1)).await;
-        }
-        bench.until("it ends", |bench| bench.keeper.is_finished()).await;
+        bench.in_time("it ends", |bench| bench.keeper.is_finished()).await;
         let open = bench.refresher.state.open_entries().await.unwrap();
         assert!(open[0].result.is_some(), "the journal has it, and the next start saves it");
     })
@@ -387,8 +399,7 @@ async fn a_token_that_lost_its_place_while_held_goes_to_the_journal_by_itself() 
         bench.pass(Duration::from_secs(3)).await;
         assert_eq!(bench.refresher.held.len(), 1);
         bench.sql("DROP TRIGGER told");
-        bench.pass(Duration::from_secs(3)).await;
-        bench.until("the journal has it", |bench| bench.refresher.held.is_empty()).await;
+        bench.in_time("the journal has it", |bench| bench.refresher.held.is_empty()).await;
         bench.ends().await;
     })
     .await;
@@ -402,9 +413,7 @@ async fn a_call_that_fails_inside_does_not_keep_its_account_for_ever() {
         bench
             .until("it was told", |bench| bench.provider().panics.load(Ordering::SeqCst) == 0)
             .await;
-        for _ in 0..30 {
-            bench.pass(Duration::from_secs(1)).await;
-        }
+        bench.in_time("it is renewed", |bench| bench.rotations() == 1).await;
         bench.nothing_is_lost();
         let seen = bench.snapshot.load();
         let account = seen.accounts.find(&id("a")).unwrap();
@@ -440,10 +449,7 @@ async fn a_pass_that_breaks_off_counts_for_what_it_saw_and_takes_nobody_for_gone
         bench.until("it breaks off", |bench| !bench.snapshot.load().store_up).await;
         let seen = bench.snapshot.load_full();
         assert_eq!((seen.loaded, seen.accounts.len()), (false, 2));
-        for _ in 0..6 {
-            bench.pass(Duration::from_secs(1)).await;
-        }
-        bench.until("it is whole", |bench| bench.snapshot.load().loaded).await;
+        bench.in_time("it is whole", |bench| bench.snapshot.load().loaded).await;
         assert_eq!(bench.snapshot.load().accounts.len(), 2);
         bench.ends().await;
     })
@@ -478,13 +484,7 @@ async fn a_writer_that_takes_nothing_stops_neither_refreshing_nor_ending() {
             bench.snapshot.load().accounts.find(&id("a")).unwrap().responses.iter().next();
         assert!(counted.unwrap().1 > 1_000, "{counted:?} of the reports");
         bench.stop.send_replace(true);
-        for _ in 0..12 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            for _ in 0..50 {
-                tokio::task::yield_now().await;
-            }
-        }
-        bench.until("it ends", |bench| bench.keeper.is_finished()).await;
+        bench.in_time("it ends", |bench| bench.keeper.is_finished()).await;
         drop(bench);
         flood.await.unwrap();
     })
@@ -506,24 +506,8 @@ async fn a_state_that_takes_no_memories_stops_neither_landing_nor_ending() {
         }
         bench.nothing_is_lost();
         bench.stop.send_replace(true);
-        for _ in 0..30 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            for _ in 0..50 {
-                tokio::task::yield_now().await;
-            }
-        }
-        bench.until("the keeper ends", |bench| bench.keeper.is_finished()).await;
-        let clerk = &bench.others[0];
-        for _ in 0..40 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            for _ in 0..5_000 {
-                if clerk.is_finished() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-        assert!(clerk.is_finished(), "the clerk gives up in the end");
+        bench.in_time("the keeper ends", |bench| bench.keeper.is_finished()).await;
+        bench.in_time("the clerk gives up", |bench| bench.others[0].is_finished()).await;
         drop(bench);
         flood.await.unwrap();
     })
@@ -532,3 +516,9 @@ async fn a_state_that_takes_no_memories_stops_neither_landing_nor_ending() {
 
 /// In real time, which our state's thread works in, before something counts as never happening.
 const REST_WITHIN: Duration = Duration::from_secs(20);
+
+/// In moved time, before something counts as never happening.
+const SECONDS_MAX: u32 = 120;
+
+/// Turns of the runtime that everybody who was woken gets to do something.
+const TURNS: usize = 20;

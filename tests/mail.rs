@@ -207,6 +207,7 @@ struct Inside {
     sent: Vec<i64>,
     given_up: Vec<i64>,
     postponed: usize,
+    in_doubt: Vec<i64>,
     /// The disk is full for whoever wants to note a sent mail.
     refuses_sent: bool,
 }
@@ -266,6 +267,11 @@ impl Outbox for Memory {
             }
         });
         Ok(())
+    }
+
+    async fn postpone_in_doubt(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
+        self.inside(|inside| inside.in_doubt.push(row));
+        self.postpone(row, until).await
     }
 
     async fn give_up(&self, row: i64, _: Timestamp) -> Result<(), state::Error> {
@@ -690,6 +696,11 @@ async fn a_mail_that_is_on_its_way_when_the_stop_arrives_is_brought_to_its_end()
     desk.stop.send_replace(true);
     tokio::time::timeout(PATIENCE, running).await.expect("it stops when told").unwrap();
     assert_eq!(outbox.inside(|inside| inside.postponed), 1, "its failure was noted");
+    assert_eq!(
+        outbox.inside(|inside| inside.in_doubt.clone()),
+        [1],
+        "nobody knows whether it arrived"
+    );
     assert_eq!(server.commands("RCPT"), 1, "no other was begun");
 }
 

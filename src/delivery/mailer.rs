@@ -43,6 +43,12 @@ pub trait Outbox: Send + Sync {
         row: i64,
         until: Timestamp,
     ) -> impl Future<Output = Result<(), state::Error>> + Send;
+    /// The same, and it may have arrived all the same.
+    fn postpone_in_doubt(
+        &self,
+        row: i64,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), state::Error>> + Send;
     /// It is not tried again.
     fn give_up(
         &self,
@@ -66,6 +72,10 @@ impl Outbox for State {
 
     async fn postpone(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
         Self::postpone(self, row, until).await
+    }
+
+    async fn postpone_in_doubt(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
+        Self::postpone_in_doubt(self, row, until).await
     }
 
     async fn give_up(&self, row: i64, at: Timestamp) -> Result<(), state::Error> {
@@ -195,7 +205,11 @@ impl<O: Outbox> Mailer<O> {
         if permanent {
             return self.outbox.give_up(owed.row, now).await;
         }
-        self.outbox.postpone(owed.row, now.plus(delay(owed.attempts, &owed.message_key))).await
+        let until = now.plus(delay(owed.attempts, &owed.message_key));
+        if failure.may_have_arrived() {
+            return self.outbox.postpone_in_doubt(owed.row, until).await;
+        }
+        self.outbox.postpone(owed.row, until).await
     }
 
     fn letter<'a>(&'a self, settings: &'a Settings, owed: &'a Owed, now: Timestamp) -> Letter<'a> {

@@ -30,12 +30,16 @@ pub enum Undelivered {
     ServerTrouble {
         /// At which step, and the server's codes.
         reason: String,
+        /// True when the whole mail was handed over and only the server's word is missing.
+        may_have_arrived: bool,
     },
     /// This mail was put off (greylisting, a full mailbox): try it again later.
     #[error("{reason}")]
     TryAgain {
         /// At which step, and the server's codes.
         reason: String,
+        /// True when the whole mail was handed over and only the server's word is missing.
+        may_have_arrived: bool,
     },
     /// This mail will not be accepted however often it is tried.
     #[error("{reason}")]
@@ -43,6 +47,19 @@ pub enum Undelivered {
         /// At which step, and the server's codes.
         reason: String,
     },
+}
+
+impl Undelivered {
+    /// True when the whole mail was handed over and only the server's word is missing: whoever is owed the
+    /// end of an incident must not be denied it because nobody knows whether the beginning arrived.
+    #[must_use]
+    pub const fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::ServerTrouble { may_have_arrived, .. }
+            | Self::TryAgain { may_have_arrived, .. } => *may_have_arrived,
+            Self::Pointless { .. } => false,
+        }
+    }
 }
 
 /// Hands `message` to the server. `Ok` means that the server has taken responsibility for it.
@@ -63,7 +80,13 @@ pub async fn send(smtp: &Smtp, message: &Message) -> Result<(), Undelivered> {
             Ok(())
         }
         Ok(Err(refusal)) => Err(refusal.at(step)),
-        Err(_) => Err(Undelivered::ServerTrouble { reason: silence(step, smtp.deadline) }),
+        Err(_) => {
+            let may_have_arrived = step == Step::Content;
+            Err(Undelivered::ServerTrouble {
+                reason: silence(step, smtp.deadline),
+                may_have_arrived,
+            })
+        }
     }
 }
 
@@ -250,11 +273,15 @@ impl Refusal {
     /// conversation that breaks off later may be this mail's doing, so the others get their turn.
     fn at(self, step: Step) -> Undelivered {
         let reason = format!("{step}: {}", self.words);
+        // Whoever answered with a code has not taken it.
+        let may_have_arrived = step == Step::Content && self.kind == Kind::Broken;
         let is_about_this_mail = matches!(step, Step::Recipient | Step::Data | Step::Content);
         match (self.kind, is_about_this_mail) {
             (Kind::Misfit, _) | (Kind::Permanent, true) => Undelivered::Pointless { reason },
-            (Kind::Transient | Kind::Broken, true) => Undelivered::TryAgain { reason },
-            _ => Undelivered::ServerTrouble { reason },
+            (Kind::Transient | Kind::Broken, true) => {
+                Undelivered::TryAgain { reason, may_have_arrived }
+            }
+            _ => Undelivered::ServerTrouble { reason, may_have_arrived },
         }
     }
 }
@@ -364,8 +391,9 @@ mod tests {
     #[test]
     fn the_step_decides_whose_fault_a_refusal_is() {
         type Make = fn(String) -> Undelivered;
-        let server: Make = |reason| Undelivered::ServerTrouble { reason };
-        let later: Make = |reason| Undelivered::TryAgain { reason };
+        let server: Make = |reason| Undelivered::ServerTrouble { reason, may_have_arrived: false };
+        let later: Make = |reason| Undelivered::TryAgain { reason, may_have_arrived: false };
+        let doubtful: Make = |reason| Undelivered::TryAgain { reason, may_have_arrived: true };
         let never: Make = |reason| Undelivered::Pointless { reason };
         let cases = [
             (Step::Connect, Kind::Broken, server),
@@ -379,7 +407,9 @@ mod tests {
             (Step::Recipient, Kind::Permanent, never),
             (Step::Data, Kind::Permanent, never),
             (Step::Content, Kind::Permanent, never),
-            (Step::Content, Kind::Broken, later),
+            (Step::Content, Kind::Transient, later),
+            (Step::Data, Kind::Broken, later),
+            (Step::Content, Kind::Broken, doubtful),
         ];
         for (step, kind, make) in cases {
             assert_eq!(refusal(kind).at(step), make(format!("{step}: x")), "{step:?} {kind:?}");

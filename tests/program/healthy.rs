@@ -40,7 +40,7 @@ async fn healthy_accounts_are_renewed_again_and_again_and_never_lapse() {
 async fn three_hundred_accounts_of_one_second_are_renewed_in_time_and_never_all_at_once() {
     const ACCOUNTS: usize = 300;
     const AT_ONCE: usize = 16;
-    const HANDLING: Duration = Duration::from_millis(100);
+    const HANDLING: Duration = Duration::from_millis(400);
     let plan = World::new().accounts(ACCOUNTS).life(30);
     let http = format!(
         "{{total_deadline: 3s, connect_deadline: 500ms, in_flight_per_app_max: {AT_ONCE}}}"
@@ -81,5 +81,5 @@ async fn three_hundred_accounts_of_one_second_are_renewed_in_time_and_never_all_
         .max()
         .unwrap();
     assert!(most <= AT_ONCE, "{most} requests under way together");
-    assert!(most > 1, "a bound that nothing comes near proves nothing");
+    assert!(most > AT_ONCE / 2, "a bound that nothing comes near proves nothing: {most}");
 }

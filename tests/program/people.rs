@@ -6,7 +6,7 @@ use crate::{
     world::{OPERATOR, SCOPES, World, owner},
 };
 use oauth_keepalive::demo::provider::Refreshed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_over_restarts() {
@@ -121,6 +121,24 @@ async fn a_wrong_app_secret_costs_few_requests_and_one_operator_mail_and_heals_w
     assert_eq!(reloads, Some(1.0), "the first reading is the only one");
     world.assert_well_behaved();
     world.until_counts_agree().await;
+}
+
+#[tokio::test]
+async fn a_mended_secret_is_tried_long_before_the_next_try_would_be_due() {
+    // All are due at the start, and whoever is refused waits for half a minute.
+    let plan = World::new().life(100).age(80);
+    let plan =
+        plan.section("refresh", "{backoff_first: 40s, backoff_max: 60s, app_refusals_max: 1}");
+    let world = plan.prepare().await;
+    world.write_secret("invented-client-secret-of-yesterday");
+    let mut world = world;
+    world.start().await;
+    world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
+    let mended = Instant::now();
+    world.write_secret(&world.provider.client_secret().unwrap().expose().to_owned());
+    world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
+    assert!(mended.elapsed() < Duration::from_secs(20), "{:?}", mended.elapsed());
+    world.until_mails(OPERATOR, 2).await;
 }
 
 #[tokio::test]

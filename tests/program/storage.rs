@@ -2,13 +2,13 @@
 
 use crate::{
     until_or,
-    world::{OPERATOR, World},
+    world::{OPERATOR, Plan, World},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
 use std::time::Duration;
 
-/// Somebody else holds the whole file, readers included, until this is dropped.
+/// Somebody else writes to the file until this is dropped. Without WAL its readers wait too.
 struct Lock(Connection);
 
 impl Lock {
@@ -26,8 +26,17 @@ impl Drop for Lock {
 }
 
 #[tokio::test]
-async fn while_the_store_is_locked_nothing_is_spent_and_afterwards_all_is_well() {
-    let world = World::new().accounts(4).life(8).without_wal().start().await;
+async fn while_the_store_cannot_be_read_nothing_is_spent_and_afterwards_all_is_well() {
+    nothing_is_spent_in_vain(World::new().without_wal()).await;
+}
+
+#[tokio::test]
+async fn while_the_store_can_be_read_and_not_written_nothing_is_spent_either() {
+    nothing_is_spent_in_vain(World::new()).await;
+}
+
+async fn nothing_is_spent_in_vain(plan: Plan) {
+    let world = plan.accounts(4).life(8).start().await;
     world.until_ready().await;
     let lock = Lock::take(&world);
     world.until_metric("store_up", &[], 0.0).await;

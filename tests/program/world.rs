@@ -25,6 +25,7 @@ pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
 /// How a world is made.
 pub(crate) struct Plan {
     accounts: Vec<String>,
+    age: Duration,
     provider: ProviderSettings,
     sections: BTreeMap<&'static str, String>,
     keeps_journal: &'static str,
@@ -59,6 +60,7 @@ impl World {
         };
         Plan {
             accounts: ["brand-01", "brand-02"].map(str::to_owned).into(),
+            age: Duration::ZERO,
             provider,
             sections: sections.map(|(name, body)| (name, body.to_owned())).into(),
             keeps_journal: "wal",
@@ -81,6 +83,12 @@ impl Plan {
     /// Life of the tokens in seconds.
     pub(crate) fn life(self, seconds: u64) -> Self {
         self.provider(|provider| provider.life = Duration::from_secs(seconds))
+    }
+
+    /// Age of the tokens in seconds, when the program starts.
+    pub(crate) const fn age(mut self, seconds: u64) -> Self {
+        self.age = Duration::from_secs(seconds);
+        self
     }
 
     /// For how many seconds the token that was rotated last buys its successor again.
@@ -130,7 +138,7 @@ impl Plan {
         database.pragma_update(None, "journal_mode", self.keeps_journal).unwrap();
         database.execute_batch(SCHEMA).unwrap();
         for account in &self.accounts {
-            world.provider.connect(account, &SCOPES, Duration::ZERO);
+            world.provider.connect(account, &SCOPES, self.age);
         }
         world.insert(self.accounts.iter().map(String::as_str));
         world

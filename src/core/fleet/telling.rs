@@ -155,6 +155,8 @@ impl Fleet {
     }
 
     pub(super) fn note_store(&mut self, now: Timestamp, up: bool) {
+        // A store that answers and takes no token is not up: each refresh would leave one more unsaved.
+        let up = up && self.unsaved < UNSAVED_STOPS_SPENDING;
         if self.store.note(now, up) {
             self.report(Event::StoreUp { up });
         }
@@ -226,6 +228,9 @@ impl Fleet {
             .collect()
     }
 }
+
+/// So many tokens that the store has not taken are no matter of single rows any more.
+const UNSAVED_STOPS_SPENDING: usize = 3;
 
 /// A notice to the operator about something that accounts share.
 const fn shared(

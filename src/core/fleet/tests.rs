@@ -655,3 +655,27 @@ fn an_app_for_which_nobody_waits_does_not_stay_frozen() {
     bench.pass(60);
     assert_eq!(bench.account("b").cause, None);
 }
+
+#[test]
+fn a_store_that_answers_and_takes_no_token_stops_spending() {
+    let mut bench = Bench::with_policy(Policy { in_flight_max: 1, ..Policy::default() });
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let accounts: Vec<_> = names.iter().zip(1..).map(|(n, t)| (*n, bench.token(t, 0.9))).collect();
+    bench.load(&accounts);
+    let mut refreshed = 0;
+    for number in 100..140 {
+        for started in bench.started() {
+            let (what, name) = started.split_once(' ').unwrap();
+            refreshed += usize::from(what == "refresh");
+            let new = bench.token(number, 0.0);
+            bench.finish(name, Finished::Unsaved(new));
+        }
+        // Its probe succeeds each time.
+        bench.tell(Input::Store { up: true });
+        if bench.started().is_empty() {
+            bench.pass(2);
+        }
+    }
+    assert_eq!(refreshed, 3, "then it was clear that it is not about single rows");
+    assert!(!bench.fleet.snapshot(bench.now).store_up);
+}
