@@ -79,7 +79,7 @@ async fn a_lost_scope_is_told_by_its_name_and_the_account_is_refreshed_all_the_s
     assert!(mails[0].text.contains("video.publish"), "{}", mails[0].text);
     assert!(mails[0].html.as_ref().unwrap().contains("video.publish"));
     world.until_rotated("brand-01", 2).await;
-    assert!(world.live("brand-01") && world.kept("brand-01"));
+    world.until_kept_and_live("brand-01").await;
     world.until_mails(&owner("brand-01"), 1).await;
 
     let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
