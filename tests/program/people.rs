@@ -135,7 +135,7 @@ async fn a_mended_secret_is_tried_long_before_the_next_try_would_be_due() {
     world.start().await;
     world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
     let mended = Instant::now();
-    world.write_secret(&world.provider.client_secret().unwrap().expose().to_owned());
+    world.write_secret(world.provider.client_secret().unwrap().expose());
     world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
     assert!(mended.elapsed() < Duration::from_secs(20), "{:?}", mended.elapsed());
     world.until_mails(OPERATOR, 2).await;
