@@ -7,9 +7,12 @@ pub mod file;
 pub mod sqlite;
 
 mod blocking;
-mod columns;
+mod cells;
+pub mod columns;
+mod dialect;
 mod document;
 mod spans;
+mod statements;
 mod table;
 mod times;
 mod watch;
