@@ -103,7 +103,7 @@ async fn store(settings: &Settings, apps: &Apps) -> Result<String, String> {
             "{homeless} of {accounts} accounts belong to no configured app; add their app under `apps`"
         ));
     }
-    Ok(format!("{}: {accounts} accounts, readable and writable", place.display()))
+    Ok(format!("{place}: {accounts} accounts, readable and writable"))
 }
 
 async fn mail(settings: &Settings) -> Finding {

@@ -37,17 +37,24 @@ impl<S: PartialEq> Watch<S> {
     /// Starts watching; `seen` is what a look would find now.
     pub(super) fn start(directories: &[PathBuf], poll_every: Duration, seen: S) -> Self {
         let (count, events) = watch::channel(0);
+        let watcher = watcher(directories, count);
+        Self { _watcher: watcher, ..Self::told_by(events, poll_every, seen) }
+    }
+
+    /// The same for a store that tells of changes by itself: `events` counts them.
+    pub(super) fn told_by(events: watch::Receiver<u64>, poll_every: Duration, seen: S) -> Self {
         let now = Instant::now();
+        let events_looked_at = *events.borrow();
         Self {
             state: Mutex::new(State {
                 seen,
-                events_looked_at: 0,
+                events_looked_at,
                 next_poll: now + poll_every,
                 not_before: now,
             }),
             events,
             poll_every,
-            _watcher: watcher(directories, count),
+            _watcher: None,
         }
     }
 
@@ -75,6 +82,11 @@ impl<S: PartialEq> Watch<S> {
         if state.seen == *before {
             state.seen = after;
         }
+    }
+
+    /// The same where only a part of what has been seen is ours.
+    pub(super) fn adjust(&self, change: impl FnOnce(&mut S)) {
+        change(&mut self.state().seen);
     }
 
     async fn until_worth_a_look(&self) -> u64 {
