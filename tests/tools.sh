@@ -32,6 +32,8 @@ curl curl
 openssl openssl
 python3 python3
 cc build-essential
+pg_ctlcluster postgresql-15
+mariadb-install-db mariadb-server
 PACKAGES
     # Without this module `python3 -m venv` exists and fails half-way.
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)

@@ -121,7 +121,9 @@ impl Dialect {
         match self {
             Self::Sqlite | Self::Postgres => format!("{name} = {first}"),
             // Most collations take `brand-a` for `BRAND-A`, and a number takes `7 shoes` for 7.
-            Self::Mysql => format!("{name} = {first} AND {} = {}", binary(&name), binder.bind(value())),
+            Self::Mysql => {
+                format!("{name} = {first} AND {} = {}", binary(&name), binder.bind(value()))
+            }
         }
     }
 

@@ -249,9 +249,9 @@ fn kind_of(data_type: &str) -> ColumnKind {
 fn trouble(error: &mysql_async::Error) -> Trouble {
     let mysql_async::Error::Server(answer) = error else {
         return Trouble::Lost(match error {
-            mysql_async::Error::Driver(
-                mysql_async::DriverError::NoClientSslFlagFromServer,
-            ) => "the server does not speak TLS; give it a certificate".to_owned(),
+            mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
+                "the server does not speak TLS; give it a certificate".to_owned()
+            }
             other => connection_reason(other),
         });
     };

@@ -9,9 +9,7 @@ use super::{
     cells::Value,
     columns::is_identifier,
     dialect::{Column, ColumnKind, Dialect, Query},
-    server::{
-        self, Driver, Host, ServerStore, TextRow, Tls, Trouble, connection_reason,
-    },
+    server::{self, Driver, Host, ServerStore, TextRow, Tls, Trouble, connection_reason},
 };
 use crate::{
     core::{AccountId, Fingerprint},

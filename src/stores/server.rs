@@ -306,7 +306,14 @@ impl<D: Driver> TokenStore for ServerStore<D> {
         }
         let Some(query) = inner.statements.update_status(id, status) else { return Ok(()) };
         let id = id.clone();
-        self.to_the_end(async move { inner.write(&id, &query).await.map(drop) }).await
+        self.to_the_end(async move {
+            if inner.is_there(&id).await? {
+                inner.write(&id, &query).await.map(drop)
+            } else {
+                Ok(())
+            }
+        })
+        .await
     }
 
     async fn add(&self, account: &StoredAccount) -> Result<Saved, Error> {
@@ -321,7 +328,9 @@ impl<D: Driver> TokenStore for ServerStore<D> {
         let read_only = Query { sql: D::READ_ONLY.to_owned(), values: Vec::new() };
         let rows = inner.rows(&mut lease, &read_only).await?;
         if rows.first().and_then(|row| row.text(0)).is_some_and(|says| matches!(says, "on" | "1")) {
-            return Err(inner.unavailable("it takes no writes here: a replica, or set to read-only"));
+            return Err(
+                inner.unavailable("it takes no writes here: a replica, or set to read-only")
+            );
         }
         inner.batch(&mut lease, D::BEGIN).await?;
         inner.execute(&mut lease, &inner.statements.update_none()).await?;
@@ -448,6 +457,20 @@ impl<D: Driver> Inner<D> {
             Ok(true) => Ok(Saved::Written),
             Ok(false) => Ok(Saved::Conflict),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A key that cannot be one in this table, such as a provider that its enum lacks, is not there.
+    async fn is_there(&self, id: &AccountId) -> Result<bool, Error> {
+        let mut lease = self.lease().await?;
+        let query = self.statements.count_one(id);
+        match self.limited(rows::<D>(&mut lease.connection, &query)).await {
+            Ok(rows) => {
+                self.give_back(lease);
+                Ok(rows.first().and_then(|row| row.text(0)) != Some("0"))
+            }
+            Err(Trouble::NoSuchValue) => Ok(false),
+            Err(trouble) => Err(self.said(trouble)),
         }
     }
 
@@ -584,11 +607,7 @@ impl<D: Driver> Inner<D> {
         rows.map_err(|trouble| self.said(trouble))
     }
 
-    async fn execute(
-        &self,
-        lease: &mut Lease<D::Connection>,
-        query: &Query,
-    ) -> Result<u64, Error> {
+    async fn execute(&self, lease: &mut Lease<D::Connection>, query: &Query) -> Result<u64, Error> {
         let done = self.limited(D::execute(&mut lease.connection, query)).await;
         done.map_err(|trouble| self.said(trouble))
     }
@@ -690,11 +709,14 @@ pub(super) fn connection_reason(error: &(dyn std::error::Error + 'static)) -> St
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return format!("TLS failed: {tls}; is the right ca_file named, and the host as the certificate has it?");
+            return format!(
+                "TLS failed: {tls}; is the right ca_file named, and the host as the certificate has it?"
+            );
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             // What rustls says comes wrapped in one of these.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            {
                 return connection_reason(tls);
             }
             return format!("the connection failed: {}", io.kind());

@@ -4,6 +4,7 @@
 //! one that asks for `PRAGMA data_version`, which does not move for a connection's own writes. The
 //! publisher's journal mode and all columns that hold no token stay as they are.
 
+pub use super::columns::{Columns, ProviderColumn, StatusColumn, TimeColumn, TimeUnit};
 use super::{
     Care, Error, Saved, Status, StoredAccount, TokenStore, blocking, check_new,
     columns::is_identifier,
@@ -15,7 +16,6 @@ use crate::{
     core::{AccountId, Fingerprint},
     oauth::{Fingerprinter, Token},
 };
-pub use super::columns::{Columns, ProviderColumn, StatusColumn, TimeColumn, TimeUnit};
 use rusqlite::Connection;
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard};

@@ -337,8 +337,7 @@ impl Statements {
     }
 
     fn key(&self, id: &AccountId, binder: &mut Binder) -> String {
-        let account =
-            self.dialect.equals(&self.column(&self.columns.account), &id.account, binder);
+        let account = self.dialect.equals(&self.column(&self.columns.account), &id.account, binder);
         match &self.columns.provider {
             ProviderColumn::Fixed(_) => account,
             ProviderColumn::Column(name) => {
@@ -359,7 +358,8 @@ impl Statements {
             ProviderColumn::Column(name) => Some(name),
             ProviderColumn::Fixed(_) => None,
         };
-        let time = |column: &'_ Option<TimeColumn>| column.as_ref().map(|column| column.name.clone());
+        let time =
+            |column: &'_ Option<TimeColumn>| column.as_ref().map(|column| column.name.clone());
         [
             provider.cloned(),
             Some(columns.account.clone()),
@@ -400,12 +400,7 @@ impl Statements {
             .join(", ")
     }
 
-    fn changes(
-        &self,
-        found: &Found,
-        new: &Token,
-        samples: &Samples,
-    ) -> Vec<(String, Value)> {
+    fn changes(&self, found: &Found, new: &Token, samples: &Samples) -> Vec<(String, Value)> {
         let old = found.account.token.as_ref();
         let columns = &self.columns;
         let mut changes = Vec::new();
@@ -491,12 +486,7 @@ impl Statements {
 
     /// An unknown end is `NULL`; in a column that refuses `NULL` it is zero, nothing, or the last date that
     /// fits. The old token's end would make the new one look expired.
-    fn instant_value(
-        &self,
-        time: &TimeColumn,
-        at: Option<Timestamp>,
-        form: Option<Form>,
-    ) -> Value {
+    fn instant_value(&self, time: &TimeColumn, at: Option<Timestamp>, form: Option<Form>) -> Value {
         let column = self.column(&time.name);
         if column.kind == ColumnKind::Date {
             return match at {

@@ -141,7 +141,10 @@ impl Place {
             .map_err(|error| self.failed(&error))?
             .is_some();
         Ok(free.filter(|name| {
-            let sql = format!("SELECT t.{name} FROM {} AS t", Dialect::Sqlite.quoted(&self.settings.table));
+            let sql = format!(
+                "SELECT t.{name} FROM {} AS t",
+                Dialect::Sqlite.quoted(&self.settings.table)
+            );
             is_table && connection.prepare(&sql).is_ok()
         }))
     }

@@ -8,7 +8,15 @@
 mod contract;
 mod file;
 mod kinds;
+mod mysql;
+mod postgres;
+mod servers;
 mod sqlite;
+mod trouble;
+
+use kinds::{JsonFile, SqliteCamel, SqliteMillis, SqliteSimple, YamlFile};
+use mysql::{MysqlMixed, MysqlSimple};
+use postgres::{PostgresCamel, PostgresSimple, PostgresZoned};
 
 /// Runs each case over one kind of store, as tests of their own.
 macro_rules! contract {
@@ -43,8 +51,8 @@ macro_rules! contract {
     (@cases $kind:ty: $($case:ident,)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            use crate::kinds::*;
-            crate::contract::$case::<$kind>().await;
+            use crate::*;
+            contract::$case::<$kind>().await;
         })+
     };
 }
@@ -54,3 +62,8 @@ contract!(json_file, JsonFile);
 contract!(sqlite_simple, SqliteSimple);
 contract!(sqlite_millis, SqliteMillis);
 contract!(sqlite_camel, SqliteCamel);
+contract!(postgres_simple, PostgresSimple);
+contract!(postgres_camel, PostgresCamel);
+contract!(postgres_zoned, PostgresZoned);
+contract!(mysql_simple, MysqlSimple);
+contract!(mysql_mixed, MysqlMixed);

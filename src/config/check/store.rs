@@ -22,11 +22,7 @@ pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&st
     check.within("store.poll_every", store.poll_every, POLL_LEAST..=POLL_MOST);
     let Some(kind) = store.kind else {
         let key = KeyPath::from("store.kind");
-        check.problem(
-            key.clone(),
-            "missing, expected file, sqlite, postgres or mysql",
-            add(&key),
-        );
+        check.problem(key.clone(), "missing, expected file, sqlite, postgres or mysql", add(&key));
         let path = store_path(check, store);
         return Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 });
     };
@@ -180,8 +176,7 @@ fn server(
 }
 
 fn host(check: &mut Check<'_>, store: &file::Store, kind: StoreKind) -> Host {
-    let default =
-        if kind == StoreKind::Mysql { file::PORT_MYSQL } else { file::PORT_POSTGRES };
+    let default = if kind == StoreKind::Mysql { file::PORT_MYSQL } else { file::PORT_POSTGRES };
     let port = store.port.unwrap_or(default);
     check.within("store.port", port, 1..=u16::MAX);
     match (&store.host, &store.socket) {
