@@ -36,6 +36,8 @@ pub(super) enum ColumnKind {
     Date,
     /// A list of texts.
     List,
+    /// JSON, which takes no other text.
+    Json,
     Other,
 }
 

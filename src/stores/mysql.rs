@@ -162,9 +162,24 @@ impl Driver for Mysql {
         let texts = (schema.as_str(), settings.table.as_str());
         let rows: Vec<(String, String, String)> =
             conn.exec(CATALOGUE, texts).await.map_err(|error| trouble(&error))?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        // MariaDB's JSON is a text with a check. The catalogue has it too, but looks into every table of
+        // the server for it.
+        let table = server::quoted_table(Self::DIALECT, settings);
+        let made: Option<Row> = conn
+            .query_first(format!("SHOW CREATE TABLE {table}"))
+            .await
+            .map_err(|error| trouble(&error))?;
+        let made: String = made.and_then(|row| row.get_opt(1)?.ok()).unwrap_or_default();
         let column = |(name, data_type, nullable): (String, String, String)| Column {
+            kind: if made.contains(&format!("json_valid(`{name}`)")) {
+                ColumnKind::Json
+            } else {
+                kind_of(&data_type)
+            },
             name,
-            kind: kind_of(&data_type),
             sql_type: data_type,
             not_null: nullable == "NO",
         };
@@ -236,6 +251,7 @@ fn kind_of(data_type: &str) -> ColumnKind {
     match data_type {
         "datetime" | "timestamp" => ColumnKind::Date,
         "bit" => ColumnKind::Bits,
+        "json" => ColumnKind::Json,
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "float"
         | "double" => ColumnKind::Number,
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" => {

@@ -247,17 +247,18 @@ impl Driver for Postgres {
             .await
             .map_err(|error| trouble(&error))?;
         let column = |row: &tokio_postgres::Row| {
-            let category: String = row.try_get(2)?;
+            let (sql_type, category): (String, String) = (row.try_get(1)?, row.try_get(2)?);
             Ok(Column {
                 name: row.try_get(0)?,
-                sql_type: row.try_get(1)?,
-                kind: match category.as_str() {
-                    "S" => ColumnKind::Text,
-                    "N" => ColumnKind::Number,
-                    "D" => ColumnKind::Date,
-                    "A" => ColumnKind::List,
+                kind: match (category.as_str(), sql_type.as_str()) {
+                    (_, "json" | "jsonb") => ColumnKind::Json,
+                    ("S", _) => ColumnKind::Text,
+                    ("N", _) => ColumnKind::Number,
+                    ("D", _) => ColumnKind::Date,
+                    ("A", _) => ColumnKind::List,
                     _ => ColumnKind::Other,
                 },
+                sql_type,
                 not_null: row.try_get::<_, String>(3)? == "true",
             })
         };

@@ -441,7 +441,7 @@ impl Statements {
             && let Some(granted) = &new.scopes
             && old.and_then(|old| old.scopes.as_ref()) != Some(granted)
         {
-            let written = scopes_to_text(granted, forms.scopes.as_deref());
+            let written = self.scopes_text(column, granted, forms.scopes.as_deref());
             changes.push((column.clone(), Value::Text(written)));
         }
         changes
@@ -469,8 +469,9 @@ impl Statements {
         let refresh = effective_refresh(token, None).map(|refresh| text_value(refresh.expose()));
         put(columns.refresh_token.as_ref(), refresh);
         put(columns.subject.as_ref(), token.subject.as_deref().map(text_value));
-        let scopes = token.scopes.as_ref().map(|scopes| text_value(&scopes_to_text(scopes, None)));
-        put(columns.scopes.as_ref(), scopes);
+        if let (Some(column), Some(scopes)) = (&columns.scopes, &token.scopes) {
+            put(Some(column), Some(Value::Text(self.scopes_text(column, scopes, None))));
+        }
         let instants = [
             (&columns.expires_at, token.expires_at),
             (&columns.refresh_expires_at, token.refresh_expires_at),
@@ -482,6 +483,12 @@ impl Statements {
             }
         }
         row
+    }
+
+    /// Scopes in the manner of those that were there, or of the column where there were none.
+    fn scopes_text(&self, column: &str, scopes: &[String], before: Option<&str>) -> String {
+        let is_json = self.column(column).kind == ColumnKind::Json;
+        scopes_to_text(scopes, if is_json { Some("[]") } else { before })
     }
 
     /// An unknown end is `NULL`; in a column that refuses `NULL` it is zero, nothing, or the last date that

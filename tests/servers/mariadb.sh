@@ -35,7 +35,7 @@ mariadb-install-db --no-defaults "${user[@]}" --datadir="$folder/data" --skip-te
 
 start() {
     mariadbd --no-defaults "${user[@]}" --datadir="$folder/data" --socket="$folder/mysqld.sock" --port="$1" \
-        --bind-address=127.0.0.1 --pid-file="$folder/pid" --innodb-flush-log-at-trx-commit=0 --max-connections=300 \
+        --bind-address=127.0.0.1 --pid-file="$folder/pid" --innodb-flush-log-at-trx-commit=2 --max-connections=300 \
         --ssl-cert="$folder/server.pem" --ssl-key="$folder/server.key" --ssl-ca="$folder/ca.pem" \
         --default-time-zone=-05:00 --skip-name-resolve >>"$folder/log" 2>&1 &
     server=$!

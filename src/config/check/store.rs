@@ -192,13 +192,15 @@ fn host(check: &mut Check<'_>, store: &file::Store, kind: StoreKind) -> Host {
         ),
         (Some(host), None) => {
             let host = check.text("store.host".into(), Some(host), "a name or address");
-            if host.contains(['/', '@', ' ']) {
+            // Whole connection strings are pasted here, with the password in them: nothing of it is shown.
+            if host.contains(['/', '@', ' ', '?', '=']) {
                 check.problem_unshown(
                     "store.host".into(),
                     "not a host, expected a bare name or address".to_owned(),
                     "write the name alone; port, database and user have keys of their own"
                         .to_owned(),
                 );
+                return Host::Tcp(String::new(), port);
             }
             return Host::Tcp(host, port);
         }
@@ -228,7 +230,7 @@ fn tls(check: &mut Check<'_>, store: &file::Store, host: &Host) -> Tls {
         }
         (Host::Tcp(..), None | Some(StoreTls::Require)) => Tls::Require,
         (Host::Tcp(host, _), Some(StoreTls::Off)) => {
-            if !is_loopback(host) {
+            if !host.is_empty() && !is_loopback(host) {
                 check.problem(
                     "store.tls",
                     format!(
