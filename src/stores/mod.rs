@@ -171,7 +171,6 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// What describes a store. `config` fills it.
-#[expect(clippy::large_enum_variant, reason = "there is one in the whole program")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     /// One YAML or JSON file, by its extension.

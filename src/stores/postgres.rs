@@ -275,7 +275,7 @@ impl Driver for Postgres {
 
 /// A connection whose messages somebody must take.
 enum Link {
-    Plain(Connection<Socket, tokio_postgres::tls::NoTlsStream>),
+    Plain(Box<Connection<Socket, tokio_postgres::tls::NoTlsStream>>),
     Tls(Box<Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>>),
 }
 
@@ -323,7 +323,7 @@ async fn dial(settings: &Settings) -> Result<(Client, Link), Trouble> {
         Tls::Off => {
             config.ssl_mode(SslMode::Disable);
             let (client, connection) = connect(&config, NoTls).await?;
-            Ok((client, Link::Plain(connection)))
+            Ok((client, Link::Plain(Box::new(connection))))
         }
         Tls::Require => {
             config.ssl_mode(SslMode::Require);

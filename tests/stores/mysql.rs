@@ -109,6 +109,11 @@ async fn a_locked_row_is_waited_for_no_longer_than_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_without_an_answer_is_found_out_about() {
+    crate::trouble::lost_commit(&mixed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_readers_share_three_connections() {
     let mut table = mixed();
     let user = table.schema.clone();

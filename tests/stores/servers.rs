@@ -18,11 +18,11 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
@@ -113,7 +113,18 @@ pub(crate) struct Table {
     pub(crate) notify: bool,
     pub(crate) user: String,
     pub(crate) publisher: Session,
+    /// Cuts the connection at the next commit.
+    pub(crate) cut: Arc<Mutex<Option<Cut>>>,
     root: TempDir,
+}
+
+/// Where a connection is cut, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The server never hears of the commit.
+    BeforeCommit,
+    /// The server commits, and we never hear of it.
+    AfterCommit,
 }
 
 impl Table {
@@ -160,6 +171,7 @@ impl Table {
             notify: false,
             user: "keeper".into(),
             publisher,
+            cut: Arc::default(),
             root,
         };
         let odd = table.literal(crate::kinds::ODD_NAME);
@@ -172,7 +184,7 @@ impl Table {
                 .publisher
                 .run(&format!("GRANT ALL ON ALL TABLES IN SCHEMA {} TO keeper", table.schema));
         }
-        relay(table.folder().join(server.socket_name()), server.socket());
+        relay(table.folder().join(server.socket_name()), server.socket(), &table.cut);
         table
     }
 
@@ -404,8 +416,9 @@ impl Session {
     pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let runtime = self.runtime.as_ref().unwrap();
         away(|| {
+            let mut connection = self.connection.lock().unwrap();
             runtime.block_on(async {
-                match &mut *self.connection.lock().unwrap() {
+                match &mut *connection {
                     Connection::Postgres(client) => client
                         .simple_query(sql)
                         .await
@@ -454,25 +467,33 @@ fn away<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Passes everything on between `here` and `there`, as long as `here` exists: looked at before every
 /// packet, so that a server that was taken away is away at once.
-fn relay(here: PathBuf, there: PathBuf) {
+fn relay(here: PathBuf, there: PathBuf, cut: &Arc<Mutex<Option<Cut>>>) {
     let listener = UnixListener::bind(&here).unwrap();
+    let cut = Arc::clone(cut);
     thread::spawn(move || {
         for client in listener.incoming() {
             let (Ok(client), Ok(server)) = (client, UnixStream::connect(&there)) else { continue };
-            let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || pass(back.0, back.1, None));
-            let here = here.clone();
-            thread::spawn(move || pass(client, server, Some(&here)));
+            let (back, cut_back) = (
+                (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                Arc::new(AtomicBool::new(false)),
+            );
+            let (here, cut, cut_now) = (here.clone(), Arc::clone(&cut), Arc::clone(&cut_back));
+            thread::spawn(move || pass(back.0, back.1, |_| !cut_back.load(Ordering::SeqCst)));
+            let forward = move |packet: &[u8]| {
+                let is_commit = packet.windows(6).any(|word| word == b"COMMIT");
+                let cut = if is_commit { cut.lock().unwrap().take() } else { None };
+                cut_now.fetch_or(cut == Some(Cut::AfterCommit), Ordering::SeqCst);
+                here.exists() && cut != Some(Cut::BeforeCommit)
+            };
+            thread::spawn(move || pass(client, server, forward));
         }
     });
 }
 
-fn pass(mut from: UnixStream, mut to: UnixStream, while_there: Option<&Path>) {
+fn pass(mut from: UnixStream, mut to: UnixStream, may: impl Fn(&[u8]) -> bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if while_there.is_some_and(|path| !path.exists())
-            || to.write_all(&buffer[..length]).is_err()
-        {
+        if !may(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
             break;
         }
     }

@@ -3,7 +3,7 @@
 use crate::{
     contract::shows_no_value,
     kinds::{fingerprinter, id, token},
-    servers::{Server, Speaks, Table},
+    servers::{Cut, Server, Speaks, Table},
 };
 use oauth_keepalive::{
     oauth::Token,
@@ -136,6 +136,23 @@ pub(crate) async fn locked_row(table: &Table) {
         assert!(Instant::now() < until, "a save that was begun is finished");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The connection breaks in the very moment of the commit: only the server knows what became of it.
+pub(crate) async fn lost_commit(table: &Table) {
+    let store = table.open().await;
+    let (before, expected) = (table.content(), fingerprinter().of_token(&old()));
+    *table.cut.lock().unwrap() = Some(Cut::BeforeCommit);
+    let error = store.save(&id("brand-a"), &new(), expected).await.expect_err("it was not written");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    shows_no_value(&error);
+    assert_eq!(table.content(), before);
+    *table.cut.lock().unwrap() = Some(Cut::AfterCommit);
+    let saved = store.save(&id("brand-a"), &new(), expected).await.unwrap();
+    assert_eq!(saved, Saved::Written, "it was, and nobody said so");
+    assert_eq!(*table.cut.lock().unwrap(), None, "both connections were cut");
+    let found = store.get(&id("brand-a")).await.unwrap().unwrap().token.unwrap();
+    assert_eq!(found.access, new().access);
 }
 
 pub(crate) async fn hundred_readers(table: &Table, connections: &str) {
