@@ -480,7 +480,7 @@ fn relay(here: PathBuf, there: PathBuf, cut: &Arc<Mutex<Option<Cut>>>) {
             let (here, cut, cut_now) = (here.clone(), Arc::clone(&cut), Arc::clone(&cut_back));
             thread::spawn(move || pass(back.0, back.1, |_| !cut_back.load(Ordering::SeqCst)));
             let forward = move |packet: &[u8]| {
-                let is_commit = packet.windows(6).any(|word| word == b"COMMIT");
+                let is_commit = packet.ends_with(b"COMMIT") || packet.ends_with(b"COMMIT\0");
                 let cut = if is_commit { cut.lock().unwrap().take() } else { None };
                 cut_now.fetch_or(cut == Some(Cut::AfterCommit), Ordering::SeqCst);
                 here.exists() && cut != Some(Cut::BeforeCommit)
