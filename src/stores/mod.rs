@@ -14,6 +14,7 @@ mod blocking;
 mod cells;
 mod dialect;
 mod document;
+mod engine;
 mod pool;
 mod spans;
 mod statements;

@@ -7,7 +7,8 @@ use super::{
     Error, Saved, Status, StoredAccount, TokenStore,
     cells::Value,
     dialect::{Column, ColumnKind, Dialect, Query},
-    server::{self, Driver, Host, ServerStore, TextRow, Tls, Trouble, connection_reason},
+    engine::ServerStore,
+    server::{self, Driver, Host, TextRow, Tls, Trouble, connection_reason},
 };
 use crate::{
     core::{AccountId, Fingerprint},

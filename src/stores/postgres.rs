@@ -9,7 +9,8 @@ use super::{
     cells::Value,
     columns::is_identifier,
     dialect::{Column, ColumnKind, Dialect, Query},
-    server::{self, Driver, Host, ServerStore, TextRow, Tls, Trouble, connection_reason},
+    engine::ServerStore,
+    server::{self, Driver, Host, TextRow, Tls, Trouble, connection_reason},
 };
 use crate::{
     core::{AccountId, Fingerprint},
