@@ -34,6 +34,11 @@ impl TextForm {
         Self { separator: 'T', fraction_digits: 0, zone: "Z".to_owned() }
     }
 
+    /// What every database takes for a date, in UTC where the session says so.
+    pub(super) fn of_database() -> Self {
+        Self { separator: ' ', fraction_digits: 0, zone: String::new() }
+    }
+
     /// The shape of `text`, which has been understood as a date before.
     fn of(text: &str) -> Self {
         let Some((separator, time)) = text.char_indices().nth(DATE_CHARS).map(|(at, separator)| {
@@ -85,6 +90,13 @@ pub(super) fn parse_text(text: &str) -> Option<(Timestamp, TextForm)> {
     Some((Timestamp::from_unix(seconds), TextForm::of(text)))
 }
 
+/// What databases and their users write for "never" or "nobody knows".
+pub(super) fn is_no_date(text: &str) -> bool {
+    let text = text.trim();
+    matches!(text, "" | "infinity" | "-infinity")
+        || ["0000-00-00", "9999-12-31", LAST_OF_32_BITS].iter().any(|never| text.starts_with(never))
+}
+
 /// Reads a number of `units_per_second` since the epoch. Zero and less mean that nobody knew.
 pub(super) fn from_number(number: i64, form: &Form) -> Result<Option<Timestamp>, &'static str> {
     let seconds = match form {
@@ -119,6 +131,11 @@ fn zone_in_utc(zone: &str) -> String {
         .collect()
 }
 
+/// The last date of MySQL's `timestamp`, which has 32 bits: written for an unknown end where `NULL` is
+/// refused, and read as one.
+pub(super) const LAST_OF_32_BITS: &str = "2038-01-19 03:14:07";
+/// The same for every other kind of date.
+pub(super) const LAST_OF_ALL: &str = "9999-12-31 23:59:59";
 /// An access token is not believed to live longer than this; the longest that a provider declares is
 /// 60 days, and a refresh token's year stays below it too.
 const ACCESS_LIFE_MAX: Duration = Duration::from_secs(400 * 86_400);

@@ -8,10 +8,20 @@
 mod contract;
 mod file;
 mod kinds;
+mod mysql;
+mod postgres;
 mod redis_access;
 mod redis_kind;
 mod redis_store;
+mod servers;
 mod sqlite;
+mod trouble;
+
+use kinds::{
+    JsonFile, RedisMapped, RedisSimple, SqliteCamel, SqliteMillis, SqliteSimple, YamlFile,
+};
+use mysql::{MysqlMixed, MysqlSimple};
+use postgres::{PostgresCamel, PostgresSimple, PostgresZoned};
 
 /// Runs each case over one kind of store, as tests of their own.
 macro_rules! contract {
@@ -46,8 +56,8 @@ macro_rules! contract {
     (@cases $kind:ty: $($case:ident,)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            use crate::kinds::*;
-            crate::contract::$case::<$kind>().await;
+            use crate::*;
+            contract::$case::<$kind>().await;
         })+
     };
 }
@@ -59,3 +69,8 @@ contract!(sqlite_millis, SqliteMillis);
 contract!(sqlite_camel, SqliteCamel);
 contract!(redis_simple, RedisSimple);
 contract!(redis_mapped, RedisMapped);
+contract!(postgres_simple, PostgresSimple);
+contract!(postgres_camel, PostgresCamel);
+contract!(postgres_zoned, PostgresZoned);
+contract!(mysql_simple, MysqlSimple);
+contract!(mysql_mixed, MysqlMixed);

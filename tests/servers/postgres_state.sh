@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Runs a PostgreSQL server of its own for one test program, as long as standard input stays open.
+#
+# It lies in a new directory, listens on a Unix socket there and with TLS on a free port of 127.0.0.1, and prints
+# `ready DIRECTORY PORT`. In the directory are ca.pem, other-ca.pem (which signed nothing) and password, the password of
+# the role `keepalive`, which owns the database `keepalive`. The role `postgres` needs none on the socket.
+# Lines on standard input:
+#   kill     every process of the server gets SIGKILL; answers `killed`
+#   start    starts it again on the same data; answers `ready DIRECTORY PORT`
+#   end      as if standard input had ended
+# When standard input ends, for whatever reason, the server is killed and everything removed.
+set -euo pipefail
+
+DIRECTORY=
+SERVER=
+
+main() {
+    local programs
+    programs=$(programs)
+    DIRECTORY=$(mktemp -d -t oauth-keepalive-postgres-XXXXXX)
+    trap clean_up EXIT
+    PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    certificates
+    od -An -N 16 -tx1 /dev/urandom | tr -d ' \n' >"$DIRECTORY/password"
+    chmod 755 "$DIRECTORY"
+    chmod 644 "$DIRECTORY/password"
+    own "$DIRECTORY"
+    as_server "$programs/initdb" --pgdata "$DIRECTORY/data" --username postgres --auth trust --encoding UTF8 \
+        --locale C --no-sync >&2
+    settings
+    start "$programs"
+    "$programs/psql" --quiet --host "$DIRECTORY" --port "$PORT" --username postgres --dbname postgres \
+        --command "CREATE ROLE keepalive LOGIN PASSWORD '$(cat "$DIRECTORY/password")'" \
+        --command "CREATE DATABASE keepalive OWNER keepalive" >&2
+    echo "ready $DIRECTORY $PORT"
+    while read -r line; do
+        case "$line" in
+            kill)
+                kill_server
+                echo killed
+                ;;
+            start)
+                start "$programs"
+                echo "ready $DIRECTORY $PORT"
+                ;;
+            end) break ;;
+            *) fail "unknown command: $line" ;;
+        esac
+    done
+}
+
+# The newest of Debian's versions, or whatever is in the path.
+programs() {
+    local found
+    found=$(find /usr/lib/postgresql -maxdepth 3 -path '*/bin/initdb' 2>/dev/null | sort -V | tail -n 1)
+    [ -n "$found" ] || found=$(command -v initdb) || fail "no PostgreSQL server here; tests/tools.sh installs it"
+    dirname "$found"
+}
+
+certificates() {
+    local authority
+    for authority in ca other-ca; do
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=test $authority" \
+            -keyout "$DIRECTORY/$authority.key" -out "$DIRECTORY/$authority.pem" 2>/dev/null
+        chmod 644 "$DIRECTORY/$authority.pem"
+    done
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+        -keyout "$DIRECTORY/server.key" -out "$DIRECTORY/server.csr" 2>/dev/null
+    openssl x509 -req -in "$DIRECTORY/server.csr" -CA "$DIRECTORY/ca.pem" -CAkey "$DIRECTORY/ca.key" -CAcreateserial \
+        -days 2 -extfile <(echo subjectAltName=DNS:localhost) -out "$DIRECTORY/server.pem" 2>/dev/null
+    chmod 600 "$DIRECTORY/server.key"
+}
+
+settings() {
+    cat >>"$DIRECTORY/data/postgresql.conf" <<SETTINGS
+listen_addresses = '127.0.0.1'
+port = $PORT
+unix_socket_directories = '$DIRECTORY'
+max_connections = 200
+shared_buffers = 32MB
+ssl = on
+ssl_cert_file = '$DIRECTORY/server.pem'
+ssl_key_file = '$DIRECTORY/server.key'
+SETTINGS
+    cat >"$DIRECTORY/data/pg_hba.conf" <<'RULES'
+local   all postgres trust
+local   all all scram-sha-256
+hostssl all all 127.0.0.1/32 scram-sha-256
+RULES
+}
+
+start() {
+    local waited=0
+    as_server "$1/postgres" -D "$DIRECTORY/data" >>"$DIRECTORY/log" 2>&1 &
+    SERVER=$!
+    until "$1/pg_isready" --quiet --host "$DIRECTORY" --port "$PORT"; do
+        kill -0 "$SERVER" 2>/dev/null || { cat "$DIRECTORY/log" >&2; fail "the server ended while it started"; }
+        ((waited += 1))
+        ((waited < 600)) || { cat "$DIRECTORY/log" >&2; fail "the server does not answer"; }
+        sleep 0.1
+    done
+}
+
+# Its children first asked for, since they lose their parent with its end.
+kill_server() {
+    [ -n "$SERVER" ] || return 0
+    local processes
+    processes="$SERVER $(cat "/proc/$SERVER/task/$SERVER/children" 2>/dev/null)"
+    # One word per process.
+    # shellcheck disable=SC2086
+    kill -9 $processes 2>/dev/null || true
+    wait "$SERVER" 2>/dev/null || true
+    SERVER=
+}
+
+# The server refuses to run as root.
+as_server() {
+    if [ "$(id -u)" = 0 ]; then
+        exec_or_run setpriv --reuid postgres --regid postgres --clear-groups "$@"
+    else
+        exec_or_run "$@"
+    fi
+}
+
+# In the background this is a process of its own, which becomes the server.
+exec_or_run() {
+    if [ "$BASHPID" = "$$" ]; then "$@"; else exec "$@"; fi
+}
+
+own() {
+    [ "$(id -u)" != 0 ] || chown -R postgres:postgres "$1"
+}
+
+clean_up() {
+    kill_server
+    rm -rf "$DIRECTORY"
+}
+
+fail() {
+    echo "tests/servers/postgres_state.sh: $*" >&2
+    exit 1
+}
+
+main
