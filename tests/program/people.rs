@@ -79,7 +79,7 @@ async fn a_lost_scope_is_told_by_its_name_and_the_account_is_refreshed_all_the_s
     assert!(mails[0].text.contains("video.publish"), "{}", mails[0].text);
     assert!(mails[0].html.as_ref().unwrap().contains("video.publish"));
     world.until_rotated("brand-01", 2).await;
-    assert!(world.live("brand-01") && world.kept("brand-01"));
+    world.until_kept_and_live("brand-01").await;
     world.until_mails(&owner("brand-01"), 1).await;
 
     let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
@@ -135,7 +135,7 @@ async fn a_mended_secret_is_tried_long_before_the_next_try_would_be_due() {
     world.start().await;
     world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
     let mended = Instant::now();
-    world.write_secret(&world.provider.client_secret().unwrap().expose().to_owned());
+    world.write_secret(world.provider.client_secret().unwrap().expose());
     world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
     assert!(mended.elapsed() < Duration::from_secs(20), "{:?}", mended.elapsed());
     world.until_mails(OPERATOR, 2).await;

@@ -95,7 +95,7 @@ async fn a_401_that_the_provider_confirms_costs_one_refresh() {
     world.until_cause("brand-01", "none").await;
     assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated], "{}", world.tell());
     assert_eq!(world.api_calls("brand-01"), 1, "{}", world.tell());
-    assert!(world.kept("brand-01") && world.live("brand-01"));
+    world.until_kept_and_live("brand-01").await;
     assert_eq!(world.mailbox.mails(), []);
 }
 
@@ -175,7 +175,7 @@ async fn a_publisher_that_was_a_moment_earlier_keeps_its_token_and_the_account_s
     assert_eq!(world.stored("brand-01").0, theirs.access.expose(), "theirs was not overwritten");
     assert_eq!(world.cause("brand-01").await.as_deref(), Some("none"));
     world.until_rotated("brand-01", 2).await;
-    assert!(world.kept("brand-01"));
+    world.until_kept_and_live("brand-01").await;
     assert_eq!(world.mailbox.mails(), []);
 }
 
@@ -190,7 +190,7 @@ async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_an
     world.until_metric("accounts_adopted_total", &[], 1.0).await;
     assert_eq!(world.stored("brand-01").0, theirs.access.expose(), "theirs was not overwritten");
     world.until_rotated("brand-01", 2).await;
-    assert!(world.kept("brand-01") && world.live("brand-01"));
+    world.until_kept_and_live("brand-01").await;
     world.until_cause("brand-01", "none").await;
     world.assert_well_behaved();
     assert_eq!(world.mailbox.mails(), []);

@@ -63,7 +63,7 @@ async fn nothing_is_spent_in_vain(plan: Plan) {
         let account = format!("brand-{number:02}");
         world.until_rotated(&account, 1).await;
         world.until_cause(&account, "none").await;
-        assert!(world.live(&account));
+        world.until_kept_and_live(&account).await;
     }
     world.assert_well_behaved();
     world.until_counts_agree().await;

@@ -287,6 +287,13 @@ impl World {
         self.provider.accepts(&self.stored(account).0)
     }
 
+    /// Waits until both hold: the provider counts a rotation a moment before its answer is in the store.
+    pub(crate) async fn until_kept_and_live(&self, account: &str) {
+        let what = format!("the store holds what the provider honours for {account}");
+        let settled = async || self.kept(account) && self.live(account);
+        until_or(&what, settled, || self.tell()).await;
+    }
+
     // The provider's log.
 
     /// How the token requests of this account ended, in order.

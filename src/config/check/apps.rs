@@ -92,10 +92,12 @@ fn endpoints(
     endpoints: &file::Endpoints,
 ) -> Endpoints {
     let at = at.key("endpoints");
-    if provider == GENERIC_PROVIDER && endpoints.token.is_none() {
+    let needs_endpoint = crate::providers::find(provider)
+        .is_some_and(crate::providers::Provider::needs_token_endpoint);
+    if needs_endpoint && endpoints.token.is_none() {
         check.problem(
             at.key("token"),
-            format!("missing, expected the token endpoint, which `{GENERIC_PROVIDER}` cannot know"),
+            format!("missing, expected the token endpoint, which `{provider}` cannot know"),
             "add `endpoints: {token: https://…}` from the provider's documentation",
         );
     }
@@ -180,9 +182,6 @@ fn settle_defaults(
 fn at(nth: usize) -> KeyPath {
     KeyPath::from("apps").index(nth)
 }
-
-/// The provider of which nothing but the protocol is known.
-const GENERIC_PROVIDER: &str = "oauth2";
 
 /// Most apps in a file.
 const APPS_MAX: usize = 256;
