@@ -1,4 +1,4 @@
-//! What stores on database servers have in common: their settings, the words that a [`Driver`] brings, and
+//! What stores on database servers have in common: their settings, the words that a `Driver` brings, and
 //! what is checked before one is used. The work itself is `engine`'s.
 //!
 //! Messages of a server are never repeated: they quote values.

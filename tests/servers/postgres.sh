@@ -1,63 +1,140 @@
 #!/usr/bin/env bash
-# Starts a PostgreSQL server of its own on a free port in a new temporary folder. Prints `PORT FOLDER` when it
-# answers; the socket and the certificates are in the folder. Takes the commands `kill` and `start` on standard
-# input, and answers each with `done`. Ends when standard input is closed, and leaves nothing behind.
+# Runs a PostgreSQL server of its own for one test program, as long as standard input stays open.
+#
+# It lies in a new directory, listens on a Unix socket there and on a free port of 127.0.0.1, and prints
+# `ready DIRECTORY PORT`. In the directory are the certificates (see certificates.sh) and password, the password of
+# two roles: `keepalive`, which owns the database `keepalive` and must use TLS, and `keeper`, which may make schemas in
+# the database `postgres` and comes in without TLS too. The role `postgres` needs none on the socket, nor does any role
+# that a test makes, in the database `postgres`.
+# Lines on standard input:
+#   kill     every process of the server gets SIGKILL; answers `killed`
+#   start    starts it again on the same data; answers `ready DIRECTORY PORT`
+#   end      as if standard input had ended
+# When standard input ends, for whatever reason, the server is killed and everything removed.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
-[ -n "$bin" ] || {
-    echo "PostgreSQL is missing; tests/tools.sh installs it" >&2
-    exit 1
-}
-folder=$(mktemp -d -t keepalive-postgres-XXXXXX)
-# The server refuses to run as root.
-as_server() {
-    if [ "$(id -u)" = 0 ]; then (cd "$folder" && runuser -u postgres -- "$@"); else "$@"; fi
-}
-stop() {
-    as_server "$bin/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null 2>&1 || true
-    rm -rf "$folder"
-}
-trap stop EXIT
 
-"$here/certificates.sh" "$folder"
-chmod 755 "$folder"
-[ "$(id -u)" != 0 ] || chown -R postgres "$folder"
-as_server "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
-cat >>"$folder/data/postgresql.conf" <<CONFIGURATION
+SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+DIRECTORY=
+SERVER=
+
+main() {
+    local programs password
+    programs=$(programs)
+    DIRECTORY=$(mktemp -d -t oauth-keepalive-postgres-XXXXXX)
+    trap clean_up EXIT
+    PORT=$("$SCRIPTS/free_port.py")
+    "$SCRIPTS/certificates.sh" "$DIRECTORY"
+    password=$(od -An -N 16 -tx1 /dev/urandom | tr -d ' \n')
+    echo "$password" >"$DIRECTORY/password"
+    chmod 755 "$DIRECTORY"
+    own "$DIRECTORY"
+    as_server "$programs/initdb" --pgdata "$DIRECTORY/data" --username postgres --auth trust --encoding UTF8 \
+        --locale C --no-sync >&2
+    settings
+    start "$programs"
+    "$programs/psql" --quiet --host "$DIRECTORY" --port "$PORT" --username postgres --dbname postgres \
+        --command "CREATE ROLE keepalive LOGIN PASSWORD '$password'" \
+        --command "CREATE DATABASE keepalive OWNER keepalive" \
+        --command "CREATE ROLE keeper LOGIN PASSWORD '$password'" \
+        --command "GRANT CREATE ON DATABASE postgres TO keeper" >&2
+    echo "ready $DIRECTORY $PORT"
+    while read -r line; do
+        case "$line" in
+            kill)
+                kill_server
+                echo killed
+                ;;
+            start)
+                start "$programs"
+                echo "ready $DIRECTORY $PORT"
+                ;;
+            end) break ;;
+            *) fail "unknown command: $line" ;;
+        esac
+    done
+}
+
+# The newest of Debian's versions, or whatever is in the path.
+programs() {
+    local found
+    found=$(find /usr/lib/postgresql -maxdepth 3 -path '*/bin/initdb' 2>/dev/null | sort -V | tail -n 1)
+    [ -n "$found" ] || found=$(command -v initdb) || fail "no PostgreSQL server here; tests/tools.sh installs it"
+    dirname "$found"
+}
+
+# A time zone far from ours shows where an instant is taken for a local time.
+settings() {
+    cat >>"$DIRECTORY/data/postgresql.conf" <<SETTINGS
 listen_addresses = '127.0.0.1'
-unix_socket_directories = '$folder'
-fsync = off
+port = $PORT
+unix_socket_directories = '$DIRECTORY'
 max_connections = 200
-ssl = on
-ssl_cert_file = '$folder/server.pem'
-ssl_key_file = '$folder/server.key'
+shared_buffers = 32MB
 timezone = 'America/New_York'
-CONFIGURATION
-cat >"$folder/data/pg_hba.conf" <<ACCESS
-local all all trust
-host all all 127.0.0.1/32 scram-sha-256
-ACCESS
+ssl = on
+ssl_cert_file = '$DIRECTORY/server.pem'
+ssl_key_file = '$DIRECTORY/server.key'
+SETTINGS
+    cat >"$DIRECTORY/data/pg_hba.conf" <<'RULES'
+local   all      postgres trust
+local   all      keeper   scram-sha-256
+local   postgres all      trust
+local   all      all      scram-sha-256
+host    all      keeper   127.0.0.1/32 scram-sha-256
+hostssl all      all      127.0.0.1/32 scram-sha-256
+RULES
+}
 
 start() {
-    as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -o "-p $1" -l "$folder/log" start >/dev/null 2>&1
+    local waited=0
+    as_server "$1/postgres" -D "$DIRECTORY/data" >>"$DIRECTORY/log" 2>&1 &
+    SERVER=$!
+    until "$1/pg_isready" --quiet --host "$DIRECTORY" --port "$PORT"; do
+        kill -0 "$SERVER" 2>/dev/null || { cat "$DIRECTORY/log" >&2; fail "the server ended while it started"; }
+        ((waited += 1))
+        ((waited < 600)) || { cat "$DIRECTORY/log" >&2; fail "the server does not answer"; }
+        sleep 0.1
+    done
 }
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-    port=$((20000 + RANDOM % 12000))
-    if start "$port"; then break; fi
-    port=
-done
-[ -n "$port" ] || {
-    cat "$folder/log" >&2
+
+# Its children first asked for, since they lose their parent with its end.
+kill_server() {
+    [ -n "$SERVER" ] || return 0
+    local processes
+    processes="$SERVER $(cat "/proc/$SERVER/task/$SERVER/children" 2>/dev/null)"
+    # One word per process.
+    # shellcheck disable=SC2086
+    kill -9 $processes 2>/dev/null || true
+    wait "$SERVER" 2>/dev/null || true
+    SERVER=
+}
+
+# The server refuses to run as root.
+as_server() {
+    if [ "$(id -u)" = 0 ]; then
+        exec_or_run setpriv --reuid postgres --regid postgres --clear-groups "$@"
+    else
+        exec_or_run "$@"
+    fi
+}
+
+# In the background this is a process of its own, which becomes the server.
+exec_or_run() {
+    if [ "$BASHPID" = "$$" ]; then "$@"; else exec "$@"; fi
+}
+
+own() {
+    [ "$(id -u)" != 0 ] || chown -R postgres:postgres "$1"
+}
+
+clean_up() {
+    kill_server
+    rm -rf "$DIRECTORY"
+}
+
+fail() {
+    echo "tests/servers/postgres.sh: $*" >&2
     exit 1
 }
-"$bin/psql" -q -h "$folder" -p "$port" -U postgres -d postgres \
-    -c "CREATE ROLE keeper LOGIN PASSWORD 'invented-password'" -c "GRANT CREATE ON DATABASE postgres TO keeper"
-echo "$port $folder"
-while read -r command; do
-    case "$command" in
-        kill) as_server "$bin/pg_ctl" -D "$folder/data" -w -m immediate stop >/dev/null 2>&1 ;;
-        start) start "$port" ;;
-    esac
-    echo "done"
-done
+
+main

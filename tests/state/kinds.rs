@@ -177,11 +177,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let mut child = Command::new("tests/servers/postgres_state.sh")
+        let mut child = Command::new("tests/servers/postgres.sh")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("tests/servers/postgres_state.sh can be run");
+            .expect("tests/servers/postgres.sh can be run");
         let commands = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let address = read_address(&mut answers);
@@ -222,7 +222,7 @@ fn read_address(answers: &mut impl BufRead) -> Address {
     let words: Vec<_> = line.split_whitespace().collect();
     let ["ready", directory, port] = words[..] else {
         panic!(
-            "no PostgreSQL server could be started; see the messages of tests/servers/postgres_state.sh"
+            "no PostgreSQL server could be started; see the messages of tests/servers/postgres.sh"
         )
     };
     Address { directory: directory.into(), port: port.parse().unwrap() }

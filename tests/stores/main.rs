@@ -32,6 +32,7 @@ macro_rules! contract {
                 asking_for_one_account_answers_what_loading_did,
                 a_saved_token_is_read_by_a_second_instance,
                 dates_are_written_in_the_form_in_which_they_stood,
+                an_end_in_the_last_year_is_none_and_does_not_stop_a_save,
                 a_save_against_a_token_that_is_not_there_any_more_changes_nothing,
                 an_unrelated_write_neither_stops_a_save_nor_is_lost_by_it,
                 a_blank_refresh_token_never_replaces_the_stored_one,

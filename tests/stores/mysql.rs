@@ -117,7 +117,9 @@ async fn a_commit_without_an_answer_is_found_out_about() {
 async fn a_hundred_readers_share_three_connections() {
     let mut table = mixed();
     let user = table.schema.clone();
-    table.publisher.run(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'invented-password'"));
+    table
+        .publisher
+        .run(&format!("CREATE USER {user}@'%' IDENTIFIED BY '{}'", table.server.password()));
     table.publisher.run(&format!("GRANT ALL ON {user}.* TO {user}@'%'"));
     let count = format!(
         "SELECT CAST(count(*) AS CHAR) FROM information_schema.processlist WHERE user = '{user}'"
@@ -149,7 +151,9 @@ async fn a_token_that_is_too_long_for_its_column_is_refused_and_not_cut() {
 async fn a_user_with_nothing_but_the_documented_grants_can_save() {
     let table = mixed();
     let user = table.schema.clone();
-    table.publisher.run(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'invented-password'"));
+    table
+        .publisher
+        .run(&format!("CREATE USER {user}@'%' IDENTIFIED BY '{}'", table.server.password()));
     table.publisher.run(&format!("GRANT SELECT ON {user}.social_accounts TO {user}@'%'"));
     let mut settings = table.server_settings();
     settings.user = user.clone();

@@ -41,7 +41,7 @@ server_kind!(
 server_kind!(
     PostgresCamel,
     Holds { refresh_expires_at: false, scopes: false, app_and_owner: false, enabled: false, ..ALL },
-    "200000-01-01",
+    "0044-03-15 00:00:00 BC",
     async { camel() }
 );
 
@@ -55,7 +55,7 @@ server_kind!(
         status: false,
         ..ALL
     },
-    "200000-01-01",
+    "0044-03-15 00:00:00 BC",
     async { zoned() }
 );
 

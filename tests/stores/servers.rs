@@ -61,10 +61,10 @@ impl Server {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let (port, folder) = line
-            .trim()
-            .split_once(' ')
-            .unwrap_or_else(|| panic!("{script} did not start a server; run tests/tools.sh"));
+        let words: Vec<_> = line.split_whitespace().collect();
+        let ["ready", folder, port] = words[..] else {
+            panic!("{script} did not start a server; see its messages")
+        };
         Self {
             speaks,
             port: port.parse().unwrap(),
@@ -82,13 +82,26 @@ impl Server {
         server.get_or_init(|| Self::start(speaks))
     }
 
-    /// `kill` or `start`.
-    pub(crate) fn tell(&self, command: &str) {
+    pub(crate) fn password(&self) -> String {
+        fs::read_to_string(self.folder.join("password")).unwrap().trim().to_owned()
+    }
+
+    /// SIGKILL for all of it; when this returns, all of it is gone.
+    pub(crate) fn kill(&self) {
+        assert_eq!(self.told("kill"), "killed\n");
+    }
+
+    pub(crate) fn start_again(&self) {
+        let answer = self.told("start");
+        assert!(answer.starts_with("ready "), "{answer}");
+    }
+
+    fn told(&self, command: &str) -> String {
         let mut talk = self.talk.lock().unwrap();
         writeln!(talk.0, "{command}").unwrap();
         let mut line = String::new();
         talk.1.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "done", "{command}");
+        line
     }
 
     fn socket(&self) -> PathBuf {
@@ -161,7 +174,6 @@ impl Table {
         }
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("store")).unwrap();
-        fs::write(root.path().join("password"), "invented-password").unwrap();
         let table = Self {
             server,
             schema,
@@ -222,7 +234,7 @@ impl Table {
             host: Host::Socket(socket, self.server.port),
             database: if is_postgres { "postgres".into() } else { self.schema.clone() },
             user: self.user.clone(),
-            password: Some(SecretRef::File(self.root.path().join("password"))),
+            password: Some(SecretRef::File(self.server.folder.join("password"))),
             tls: Tls::Off,
             ca_file: None,
             schema: is_postgres.then(|| self.schema.clone()),
@@ -508,6 +520,7 @@ macro_rules! server_kind {
 
         impl Kind for $kind {
             const HOLDS: Holds = $holds;
+            const NONSENSE: &str = $nonsense;
 
             async fn make() -> Self {
                 Self($make.await)
@@ -526,8 +539,8 @@ macro_rules! server_kind {
                 self.0.value(account, "campaign").unwrap()
             }
             /// These columns have types; this is the nonsense that fits into one.
-            fn write_nonsense(&self, account: &str, _: &str) {
-                self.0.set(account, &self.0.columns.expires_at.as_ref().unwrap().name, $nonsense);
+            fn write_end(&self, account: &str, end: &str) {
+                self.0.set(account, &self.0.columns.expires_at.as_ref().unwrap().name, end);
             }
             fn remove(&self, account: &str) {
                 self.0.remove(account);
