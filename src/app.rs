@@ -16,7 +16,7 @@ use crate::{
     metrics::{events::Metrics, fleet::Gauges},
     oauth::Token,
     providers::{self, Renewal},
-    refresh::{App, Apps, Held, Refresher, Transport, Unspent, app_of, is_anothers},
+    refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent, app_of, is_anothers},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
@@ -136,6 +136,7 @@ pub async fn open(settings: Settings) -> Result<Parts, String> {
         call_deadline: settings.http.call_deadline(),
         held: Held::default(),
         unspent: Unspent::default(),
+        heard: Heard::default(),
         clock_offsets: Mutex::default(),
     };
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })

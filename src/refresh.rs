@@ -5,11 +5,13 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod heard;
 mod held;
 mod stale;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use heard::Heard;
 pub use held::Held;
 pub use unspent::Unspent;
 
@@ -69,6 +71,8 @@ pub struct Refresher<S, T> {
     pub held: Held,
     /// Probes that our state may count as sent and that were not.
     pub unspent: Unspent,
+    /// When each app's token endpoint last said something.
+    pub heard: Heard,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
@@ -98,12 +102,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         expected: Fingerprint,
         why: &'static str,
     ) -> Finished {
-        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
+        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)), true)).await
     }
 
     /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
-    pub async fn settle(&self, id: &AccountId) -> Finished {
-        let finished = self.under_lease(id, |lease| self.attempt(lease, None)).await;
+    ///
+    /// `may_wait` says that the access token lives well beyond now, so that the one probe can be kept until
+    /// the provider is known to answer.
+    pub async fn settle(&self, id: &AccountId, may_wait: bool) -> Finished {
+        let finished = self.under_lease(id, |lease| self.attempt(lease, None, may_wait)).await;
         if matches!(finished, Finished::Blocked(Blocked::StateDown)) {
             // A full disk of ours is no reason to keep the only copy from a store that would take it.
             return self.save_held(id).await.unwrap_or(finished);
@@ -155,7 +162,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         finished
     }
 
-    async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+    async fn attempt(
+        &self,
+        lease: Lease,
+        wanted: Option<(Fingerprint, &'static str)>,
+        may_wait: bool,
+    ) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
         let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
@@ -184,7 +196,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(finished) => return finished,
         };
         match open {
-            Some(open) => self.finish_open(&lease, app, old, open).await,
+            Some(open) => self.finish_open(&lease, app, old, open, may_wait).await,
             None if restored => Finished::Restored(self.facts(&app, &old)),
             None => match wanted {
                 Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
@@ -252,6 +264,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         app: Arc<App>,
         old: Token,
         open: OpenEntry,
+        may_wait: bool,
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
@@ -300,7 +313,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return blocked_by_store(id, &error);
         }
         // In an outage the probe would end in the dark as well, and a healthy account would be given up.
-        if self.is_silent(&attempt).await {
+        if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
         attempt.requested_at = self.clock.now();
@@ -327,6 +340,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let now = self.clock.now();
         self.observe_date(&attempt.app, &exchange);
         let outcome = attempt.app.provider.outcome(&exchange, now);
+        let is_answer = matches!(exchange, Exchange::Answered(_));
+        if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
+            self.heard.note(&attempt.app.name, now);
+        }
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
@@ -442,7 +459,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
-        match self.state.close(attempt.entry, Closing::Void).await {
+        match self.state.close(attempt.entry, Closing::Dead).await {
             Ok(()) => return Finished::Dead(evidence),
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
@@ -500,15 +517,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// Whether the provider's free check does not answer. Where there is none, nobody can tell. What it
-    /// says of the old access token changes nothing: a refused one says that the rotation took place, a
-    /// living one proves nothing.
-    async fn is_silent(&self, attempt: &Attempt<'_>) -> bool {
+    /// Whether the provider's free check does not answer. Where there is none, an answer to another account
+    /// is waited for as long as `may_wait` says. What the check says of the old access token changes
+    /// nothing: a refused one says that the rotation took place, a living one proves nothing.
+    async fn is_silent(&self, attempt: &Attempt<'_>, may_wait: bool) -> bool {
         let liveness = self.liveness(&attempt.app, &attempt.old).await;
         let word = match liveness {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
+            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
+                return true;
+            }
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");

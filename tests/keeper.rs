@@ -20,7 +20,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Body, Exchange, Request, Token},
     providers::{self, Endpoints},
-    refresh::{App, Held, Refresher, Transport, Unspent},
+    refresh::{App, Heard, Held, Refresher, Transport, Unspent},
     report::Reporter,
     state::{self, State},
 };
@@ -173,6 +173,7 @@ impl Bench {
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
             unspent: Unspent::default(),
+            heard: Heard::default(),
             clock_offsets: Mutex::default(),
         });
         let policy = Policy::default();

@@ -71,7 +71,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
             "{id}: neither state nor store takes the new token; make one of them writable and do not end this command"
         ));
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
-        finished = refresher.settle(&id).await;
+        finished = refresher.settle(&id, true).await;
     }
     let now = refresher.clock.now();
     if let Finished::Renewed(token) = &finished {

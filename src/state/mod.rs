@@ -122,8 +122,11 @@ pub struct Newest {
 pub enum Closing {
     /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
-    /// The refresh token was not spent, or is dead, or another token is in the store by now.
+    /// The refresh token was not spent, or another token is in the store by now.
     Void,
+    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
+    /// from now on: whatever is written to the store later, it is not presented again.
+    Dead,
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,

@@ -187,6 +187,9 @@ pub enum Effect {
     Settle {
         /// Which account.
         id: AccountId,
+        /// The access token lives well beyond now: the one probe may be kept until the provider is known
+        /// to answer.
+        may_wait: bool,
     },
     /// Save the token that the journal holds, or put back the newest one. Answered by [`Input::Finished`].
     Save {

@@ -324,7 +324,7 @@ impl Fleet {
             let Some((decision, urgency)) = self.decide(now, &id) else {
                 continue;
             };
-            match self.effect_of(&id, &decision) {
+            match self.effect_of(now, &id, &decision) {
                 Some((busy, effect)) => self.start(&id, &urgency.app, busy, effect),
                 None => self.note_cause(now, &id, &decision),
             }
@@ -336,7 +336,12 @@ impl Fleet {
         self.store.is_well() && self.state.is_well()
     }
 
-    fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {
+    fn effect_of(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        decision: &Decision,
+    ) -> Option<(Busy, Effect)> {
         let id = id.clone();
         match decision.action {
             Action::Wait | Action::AskHuman(_) => None,
@@ -345,7 +350,12 @@ impl Fleet {
                 let why = decision.reason.as_label();
                 Some((Busy::Refreshing, Effect::Refresh { id, expected, why }))
             }
-            Action::Settle => Some((Busy::Refreshing, Effect::Settle { id })),
+            Action::Settle => {
+                let token = self.table.find(&id)?.token?;
+                let danger = schedule::danger_from(&token, &self.policy);
+                let may_wait = danger.is_some_and(|from| from > now);
+                Some((Busy::Refreshing, Effect::Settle { id, may_wait }))
+            }
             Action::Save => Some((Busy::Saving, Effect::Save { id })),
             Action::Probe => Some((Busy::Probing, Effect::Probe { id })),
         }

@@ -92,7 +92,7 @@ impl Bench {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Refresh { id, .. } => Some(format!("refresh {}", id.account)),
-                Effect::Settle { id } => Some(format!("settle {}", id.account)),
+                Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
                 _ => None,

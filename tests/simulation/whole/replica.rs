@@ -24,7 +24,7 @@ use oauth_keepalive::{
     loader,
     metrics::events::Metrics,
     providers::{self, Endpoints},
-    refresh::{App, Apps, Held, Refresher, Unspent},
+    refresh::{App, Apps, Heard, Held, Refresher, Unspent},
     report::Reporter,
     state::{
         State,
@@ -225,6 +225,7 @@ impl Process {
             call_deadline: DEADLINE,
             held: Held::default(),
             unspent: Unspent::default(),
+            heard: Heard::default(),
             clock_offsets: Mutex::default(),
         });
         let Ok(fleet) = app::fleet_under(policy, &refresher, now).await else {
