@@ -10,6 +10,7 @@ mod interface;
 mod outcomes;
 mod passes;
 mod ready;
+mod saving;
 mod telling;
 
 pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
@@ -22,6 +23,7 @@ use super::{
 };
 use apps::Apps;
 use ready::{Ready, Urgency};
+use saving::Saves;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -49,6 +51,8 @@ pub struct Fleet {
     /// Tokens that a pass over the store found while something was under way for their accounts. The store
     /// says once that it changed, so what it said then must not be lost.
     passed_over: BTreeMap<AccountId, Option<TokenFacts>>,
+    /// Those of `recalled` whose rows the pass that is running could not read: they have not left.
+    unreadable: BTreeSet<AccountId>,
     /// Accounts whose memory must be written.
     changed: BTreeSet<AccountId>,
     /// Accounts whose memory must be removed.
@@ -69,6 +73,8 @@ pub struct Fleet {
     clock_offsets: BTreeMap<Arc<str>, i64>,
     /// Accounts whose newest token the store has not taken.
     unsaved: usize,
+    /// Whether the store takes tokens.
+    saves: Saves,
     /// True once the program is about to end.
     stopping: bool,
 }
@@ -86,6 +92,7 @@ impl Fleet {
             recalled: BTreeMap::new(),
             reopened: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
             effects: VecDeque::new(),
@@ -96,6 +103,7 @@ impl Fleet {
             wall_clock: Standing::default(),
             clock_offsets: BTreeMap::new(),
             unsaved: 0,
+            saves: Saves::default(),
             stopping: false,
         }
     }
@@ -113,7 +121,9 @@ impl Fleet {
             }
             Input::LoadBegan => {
                 self.load = self.load.wrapping_add(1);
+                self.unreadable.clear();
             }
+            Input::Unreadable(ids) => self.note_unreadable(&ids),
             Input::Seen(seen) => seen.into_iter().for_each(|seen| self.see(now, seen)),
             Input::LoadEnded { damaged } => self.end_load(now, damaged),
             Input::Store { up } => self.note_store(now, up),
@@ -137,6 +147,7 @@ impl Fleet {
                 self.look_at_all(now, |account| account.unsaved);
             }
         }
+        self.apps.end_pauses(now);
         self.look_at_due(now);
         self.release_unwaited(now);
         self.dispatch(now);
@@ -153,7 +164,9 @@ impl Fleet {
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         // While nothing may begin, the end of what stands in the way is an input, and no app's next try
         // is worth waking for.
-        let has_room = self.may_spend() && self.flying.len() < self.policy.in_flight_max;
+        let has_room = self.store.is_well()
+            && self.state.is_well()
+            && self.flying.len() < self.policy.in_flight_max;
         let app = has_room.then(|| self.apps.next_try()).flatten();
         let standing = [&self.store, &self.state, &self.wall_clock];
         let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
@@ -315,7 +328,7 @@ impl Fleet {
         while self.flying.len() < self.policy.in_flight_max {
             let per_app = self.policy.in_flight_per_app_max;
             // Nothing is spent while there is nowhere to put what comes back.
-            let only_saves = !self.may_spend();
+            let only_saves = !self.may_spend(now);
             let next = self.ready.take(only_saves, |app| self.apps.has_room(app, per_app, now));
             let Some(id) = next else {
                 return;
@@ -329,11 +342,6 @@ impl Fleet {
                 None => self.note_cause(now, &id, &decision),
             }
         }
-    }
-
-    /// True while what a refresh brings could be kept.
-    const fn may_spend(&self) -> bool {
-        self.store.is_well() && self.state.is_well()
     }
 
     fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {

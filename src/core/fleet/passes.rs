@@ -84,6 +84,17 @@ impl Fleet {
         }
     }
 
+    /// Rows that are there and say nothing.
+    pub(super) fn note_unreadable(&mut self, ids: &[AccountId]) {
+        let pass = self.load;
+        for id in ids {
+            let known = self.table.change(id, |account| account.seen_in = pass).is_some();
+            if !known && self.recalled.contains_key(id) {
+                self.unreadable.insert(id.clone());
+            }
+        }
+    }
+
     /// An account that was not known before.
     fn welcome(&mut self, now: Timestamp, seen: Seen) {
         let mut account = Account::new(seen.id.clone(), seen.app);
@@ -137,12 +148,12 @@ impl Fleet {
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
+        self.store_read_at = Some(now);
+        // Whoever is remembered and was not seen has left while we were away.
+        let unreadable = std::mem::take(&mut self.unreadable);
+        let absent = self.recalled.extract_if(.., |id, _| !unreadable.contains(id));
+        let absent: Vec<Memory> = absent.map(|(_, memory)| memory).collect();
+        absent.into_iter().for_each(|memory| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
