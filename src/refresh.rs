@@ -609,6 +609,9 @@ fn blocked_by_state(error: &state::Error) -> Finished {
 
 fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
     tracing::warn!(account = %id, "nothing is refreshed: {error}");
+    if error.account().is_some() {
+        return Finished::Blocked(Blocked::RowDamaged);
+    }
     Finished::Blocked(Blocked::StoreDown)
 }
 

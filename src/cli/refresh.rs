@@ -137,6 +137,11 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "lease_held",
             "another process is refreshing this account right now".to_owned(),
         ),
+        Finished::Blocked(Blocked::RowDamaged) => (
+            Exit::Failed,
+            "row_damaged",
+            "its row in the token store cannot be read; `oauth-keepalive check` names the place".to_owned(),
+        ),
         Finished::Blocked(Blocked::ProviderSilent) => (
             Exit::Failed,
             "provider_silent",

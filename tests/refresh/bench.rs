@@ -427,6 +427,7 @@ fn word(finished: &Finished) -> String {
         }
         Finished::Ambiguous { .. } => "ambiguous".to_owned(),
         Finished::Blocked(Blocked::LeaseHeld) => "lease held".to_owned(),
+        Finished::Blocked(Blocked::RowDamaged) => "row damaged".to_owned(),
         Finished::Blocked(Blocked::ProviderSilent) => "provider silent".to_owned(),
         Finished::Blocked(Blocked::StoreDown) => "store down".to_owned(),
         Finished::Blocked(Blocked::StateDown) => "state down".to_owned(),

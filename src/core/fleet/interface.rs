@@ -35,6 +35,9 @@ pub enum Input {
     LoadBegan,
     /// Accounts that the pass found, in any order.
     Seen(Vec<Seen>),
+    /// Accounts whose rows the pass found and could not read: they are there, and what is known of them
+    /// stands.
+    Unreadable(Vec<AccountId>),
     /// The pass is complete: whoever was not seen is gone.
     LoadEnded {
         /// Rows that could not be read.
@@ -158,6 +161,8 @@ pub enum Finished {
 pub enum Blocked {
     /// Another holder is at it.
     LeaseHeld,
+    /// The account's row in the store cannot be read.
+    RowDamaged,
     /// The store cannot be read or written.
     StoreDown,
     /// Our state cannot be written.

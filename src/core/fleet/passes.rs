@@ -87,6 +87,17 @@ impl Fleet {
         }
     }
 
+    /// Rows that are there and say nothing.
+    pub(super) fn note_unreadable(&mut self, ids: &[AccountId]) {
+        let pass = self.load;
+        for id in ids {
+            let known = self.table.change(id, |account| account.seen_in = pass).is_some();
+            if !known && self.recalled.contains_key(id) {
+                self.unreadable.insert(id.clone());
+            }
+        }
+    }
+
     /// An account that was not known before.
     fn welcome(&mut self, now: Timestamp, seen: Seen) {
         let mut account = Account::new(seen.id.clone(), seen.app);
@@ -144,9 +155,10 @@ impl Fleet {
         gone.iter().for_each(|id| self.bid_farewell(now, id));
         self.store_read_at = Some(now);
         // Whoever is remembered and was not seen has left while nobody looked.
+        let unreadable = std::mem::take(&mut self.unreadable);
         let holding = &self.holding;
-        let absent: Vec<_> =
-            self.recalled.extract_if(.., |id, _| holding.is_in_whole_pass(id)).collect();
+        let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
+        let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
         absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
