@@ -23,7 +23,7 @@ use crate::{
     providers::Renewal,
     report::Reporter,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
-    stores::{Saved, StoredAccount, TokenStore},
+    stores::{Draft, Saved, StoredAccount, TokenStore},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -78,6 +78,8 @@ struct Attempt<'a> {
     id: &'a AccountId,
     old: Token,
     entry: EntryId,
+    /// The save of what may come, where our state can carry it out.
+    draft: Option<Draft>,
     /// When the request being made started, or the one whose outcome is unknown.
     requested_at: Timestamp,
     over_at: Timestamp,
@@ -209,6 +211,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
         }
+        let draft = self.store.draft(id, known).await;
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
         let requested_at = self.clock.now();
         let over_at = requested_at.plus(self.call_deadline);
@@ -221,7 +224,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         self.unspent.forget(id);
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
         let attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
+            Attempt { lease, app, id, old, entry, draft, requested_at, over_at, is_probe: false };
         self.exchange(attempt, request).await
     }
 
@@ -239,8 +242,17 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let over_at = intent.over_at;
         let held = self.held.of_entry(id, entry);
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt {
+            lease,
+            app,
+            id,
+            old,
+            entry,
+            draft: None,
+            requested_at,
+            over_at,
+            is_probe: true,
+        };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -283,6 +295,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if self.is_silent(&attempt).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
@@ -349,12 +362,31 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
         let expected = self.state.fingerprinter().of_token(&attempt.old);
         // Before anything else: the provider has already forgotten the old refresh token.
-        let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
-        if let Err(error) = journalled {
-            tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held.keep(attempt.id, attempt.entry, expected, token.clone());
+        match self.record(attempt, &token).await {
+            Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
+                self.held.keep(attempt.id, attempt.entry, expected, token.clone());
+            }
         }
         self.save(attempt, token, expected).await
+    }
+
+    /// Makes the token durable. True when the store has it too, and the entry is closed: where store and
+    /// state are one database, all of it is one transaction.
+    async fn record(&self, attempt: &Attempt<'_>, token: &Token) -> Result<bool, state::Error> {
+        let draft = attempt.draft.as_ref().filter(|_| !is_anothers(token, &attempt.old));
+        let prepared = draft.and_then(|draft| Some((draft, draft.save(token)?)));
+        let Some((draft, save)) = prepared else {
+            return self
+                .state
+                .record_result(attempt.entry, attempt.id, token)
+                .await
+                .map(|()| false);
+        };
+        let saved = self.state.record_and_save(attempt.entry, attempt.id, token, save).await?;
+        Ok(saved.map(|looks| draft.saved(looks)).is_some())
     }
 
     /// Gives the journalled token to the store.

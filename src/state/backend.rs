@@ -6,7 +6,10 @@ use super::{
     postgres, room,
     writer::{Kind, Refusal, Writer},
 };
-use crate::core::{AccountId, Fingerprint, Memory, Timestamp, notices::Notice};
+use crate::{
+    core::{AccountId, Fingerprint, Memory, Timestamp, notices::Notice},
+    postgres_save::{Looks, Save},
+};
 use std::time::Duration;
 
 /// The writer of either kind.
@@ -119,6 +122,25 @@ impl Backend {
             }
             Postgres(writer) => {
                 writer.run(postgres::record_result(entry, id, result, sealed)).await
+            }
+        }
+    }
+
+    /// The same together with a save, where there is a way. `None` when the result was recorded alone.
+    pub(super) async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        result: Fingerprint,
+        sealed: Vec<u8>,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        match self {
+            Sqlite(_) => self.record_result(entry, id, result, sealed).await.map(|()| None),
+            Postgres(writer) => {
+                let holder = writer.holder();
+                let work = postgres::record_and_save(holder, entry, id, result, sealed, save);
+                writer.run(work).await
             }
         }
     }

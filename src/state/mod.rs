@@ -35,6 +35,7 @@ use self::{
 use crate::{
     core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
+    postgres_save::{Looks, Save},
 };
 use rusqlite::Connection;
 use std::{
@@ -299,10 +300,29 @@ impl State {
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        let result = self.0.fingerprinter.of_token(token);
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_result(entry, id, result, sealed).await
+    }
+
+    /// Records the new token and carries out its save, in one transaction, which ends the entry too. When
+    /// the publisher's table does not take it, the result is recorded all the same and the answer is `None`:
+    /// then it is to be saved as from any other entry. Fails, and is to be repeated, like
+    /// [`State::record_result`].
+    pub async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_and_save(entry, id, result, sealed, save).await
+    }
+
+    fn sealed(&self, id: &AccountId, token: &Token) -> Result<(Fingerprint, Vec<u8>), Error> {
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        self.0.backend.record_result(entry, id, result, sealed).await
+        Ok((self.0.fingerprinter.of_token(token), sealed))
     }
 
     /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody

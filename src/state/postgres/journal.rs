@@ -11,11 +11,15 @@ use super::{
         leases::LIFE_MAX,
         writer::{Kind, Refusal},
     },
+    save::{Attempted, looks},
     session::unavailable,
     text,
     work::{Step, Value, Work, step},
 };
-use crate::core::{AccountId, Fingerprint, Timestamp};
+use crate::{
+    core::{AccountId, Fingerprint, Timestamp},
+    postgres_save::{Looks, Save},
+};
 use std::time::Duration;
 use tokio_postgres::Row;
 
@@ -131,6 +135,33 @@ pub(in super::super) fn record_result(
     result: Fingerprint,
     sealed: Vec<u8>,
 ) -> Work<()> {
+    Work::new(Kind::Result, Some(id), record_steps(entry, id, result, sealed), |_| Ok(()))
+}
+
+/// The same, and in the same transaction the save and the end of the entry, if the publisher's table takes
+/// it. `None` when it does not: then the result is recorded alone.
+pub(in super::super) fn record_and_save(
+    holder: [u8; 16],
+    entry: EntryId,
+    id: &AccountId,
+    result: Fingerprint,
+    sealed: Vec<u8>,
+    save: Save,
+) -> Work<Option<Looks>> {
+    let steps = record_steps(entry, id, result, sealed);
+    let (provider, account) = names(id);
+    let then = vec![
+        step!(LOCK_LEASE_OF_ENTRY, entry.0),
+        step!(CLOSE, entry.0, holder.to_vec()),
+        // A second try finds the entry closed by the first, and has kept its result beside it.
+        step!(FORGET_ORPHAN, provider, account, number(result)),
+    ];
+    let recorded = steps.len();
+    Work::new(Kind::Result, Some(id), steps, move |answers| looks(&answers[recorded..]))
+        .and_save(Attempted { save, then })
+}
+
+fn record_steps(entry: EntryId, id: &AccountId, result: Fingerprint, sealed: Vec<u8>) -> Vec<Step> {
     let (provider, account) = names(id);
     let record = step!(
         RECORD_RESULT,
@@ -141,8 +172,7 @@ pub(in super::super) fn record_result(
         sealed.clone(),
     );
     let keep = step!(KEEP_ORPHAN, provider.clone(), account.clone(), number(result), sealed);
-    let steps = vec![record, keep, step!(TRIM_ORPHANS, provider, account, ORPHANS_PER_ACCOUNT_MAX)];
-    Work::new(Kind::Result, Some(id), steps, |_| Ok(()))
+    vec![record, keep, step!(TRIM_ORPHANS, provider, account, ORPHANS_PER_ACCOUNT_MAX)]
 }
 
 /// Ends an entry, unless somebody else has taken the account over. One that is gone has been ended before.
@@ -337,6 +367,9 @@ INSERT INTO journal
 SELECT $1::text, $2::text, 0, 0, 0, 0, 0, true, $3::bigint, $4::bytea
 WHERE NOT EXISTS (
     SELECT FROM journal WHERE provider = $1::text AND account = $2::text AND result = $3::bigint)";
+
+const FORGET_ORPHAN: &str =
+    "DELETE FROM journal WHERE provider = $1 AND account = $2 AND orphan AND result = $3";
 
 /// The newest orphans are the ones that may still be worth something.
 const TRIM_ORPHANS: &str = "

@@ -8,6 +8,7 @@
 mod journal;
 mod memory;
 mod outbox;
+mod save;
 mod schema;
 mod session;
 mod text;
@@ -16,8 +17,8 @@ mod writer;
 
 pub(super) use self::{
     journal::{
-        close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
-        return_probe, take_lease,
+        close, intend, intend_probe, lengths, open_entries, probe, record_and_save, record_result,
+        release, return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
     outbox::{fire, outlook, owed, resolve, settle},
