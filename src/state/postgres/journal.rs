@@ -11,15 +11,11 @@ use super::{
         leases::LIFE_MAX,
         writer::{Kind, Refusal},
     },
-    save::{Attempted, looks},
     session::unavailable,
     text,
     work::{Step, Value, Work, step},
 };
-use crate::{
-    core::{AccountId, Fingerprint, Timestamp},
-    postgres_save::{Looks, Save},
-};
+use crate::core::{AccountId, Fingerprint, Timestamp};
 use std::time::Duration;
 use tokio_postgres::Row;
 
@@ -135,33 +131,6 @@ pub(in super::super) fn record_result(
     result: Fingerprint,
     sealed: Vec<u8>,
 ) -> Work<()> {
-    Work::new(Kind::Result, Some(id), record_steps(entry, id, result, sealed), |_| Ok(()))
-}
-
-/// The same, and in the same transaction the save and the end of the entry, if the publisher's table takes
-/// it. `None` when it does not: then the result is recorded alone.
-pub(in super::super) fn record_and_save(
-    holder: [u8; 16],
-    entry: EntryId,
-    id: &AccountId,
-    result: Fingerprint,
-    sealed: Vec<u8>,
-    save: Save,
-) -> Work<Option<Looks>> {
-    let steps = record_steps(entry, id, result, sealed);
-    let (provider, account) = names(id);
-    let then = vec![
-        step!(LOCK_LEASE_OF_ENTRY, entry.0),
-        step!(CLOSE, entry.0, holder.to_vec()),
-        // A second try finds the entry closed by the first, and has kept its result beside it.
-        step!(FORGET_ORPHAN, provider, account, number(result)),
-    ];
-    let recorded = steps.len();
-    Work::new(Kind::Result, Some(id), steps, move |answers| looks(&answers[recorded..]))
-        .and_save(Attempted { save, then })
-}
-
-fn record_steps(entry: EntryId, id: &AccountId, result: Fingerprint, sealed: Vec<u8>) -> Vec<Step> {
     let (provider, account) = names(id);
     let record = step!(
         RECORD_RESULT,
@@ -172,7 +141,8 @@ fn record_steps(entry: EntryId, id: &AccountId, result: Fingerprint, sealed: Vec
         sealed.clone(),
     );
     let keep = step!(KEEP_ORPHAN, provider.clone(), account.clone(), number(result), sealed);
-    vec![record, keep, step!(TRIM_ORPHANS, provider, account, ORPHANS_PER_ACCOUNT_MAX)]
+    let steps = vec![record, keep, step!(TRIM_ORPHANS, provider, account, ORPHANS_PER_ACCOUNT_MAX)];
+    Work::new(Kind::Result, Some(id), steps, |_| Ok(()))
 }
 
 /// Ends an entry, unless somebody else has taken the account over. One that is gone has been ended before.
@@ -320,25 +290,27 @@ WHERE j.entry = $5 AND j.provider = $1 AND j.account = $2
   AND l.expires_at > clock_timestamp()
 RETURNING j.entry";
 
-const LOCK_LEASE_OF_ENTRY: &str = "
+pub(super) const LOCK_LEASE_OF_ENTRY: &str = "
 SELECT FROM lease l JOIN journal j USING (provider, account) WHERE j.entry = $1 FOR SHARE OF l";
 
 /// True in each of these: `$2` has the account of entry `$1`, or had it last.
 macro_rules! of_the_last_holder {
-    ($before:literal) => {
+    ($before:literal $(, $after:literal)?) => {
         concat!(
             $before,
             " AND NOT EXISTS (SELECT FROM lease l
                 WHERE l.provider = j.provider AND l.account = j.account AND l.holder <> $2)"
+            $(, $after)?
         )
     };
 }
+pub(super) use of_the_last_holder;
 
 const RETURN_PROBE: &str = of_the_last_holder!(
     "UPDATE journal j SET probed = false WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL"
 );
 
-const CLOSE: &str =
+pub(super) const CLOSE: &str =
     of_the_last_holder!("DELETE FROM journal j WHERE j.entry = $1 AND NOT j.orphan");
 
 const CLOSE_WITHOUT_RESULT: &str = of_the_last_holder!(
@@ -349,7 +321,7 @@ const CLOSE_AS_ORPHAN: &str =
     of_the_last_holder!("UPDATE journal j SET orphan = true WHERE j.entry = $1 AND NOT j.orphan");
 
 /// An entry that was not closed, and whether that is because somebody else has taken the account over.
-const LEFT_OPEN: &str = "
+pub(super) const LEFT_OPEN: &str = "
 SELECT j.provider, j.account,
        EXISTS (SELECT FROM lease l
                WHERE l.provider = j.provider AND l.account = j.account AND l.holder <> $2)
@@ -367,9 +339,6 @@ INSERT INTO journal
 SELECT $1::text, $2::text, 0, 0, 0, 0, 0, true, $3::bigint, $4::bytea
 WHERE NOT EXISTS (
     SELECT FROM journal WHERE provider = $1::text AND account = $2::text AND result = $3::bigint)";
-
-const FORGET_ORPHAN: &str =
-    "DELETE FROM journal WHERE provider = $1 AND account = $2 AND orphan AND result = $3";
 
 /// The newest orphans are the ones that may still be worth something.
 const TRIM_ORPHANS: &str = "

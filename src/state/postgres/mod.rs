@@ -7,6 +7,7 @@
 
 mod journal;
 mod memory;
+mod newest;
 mod outbox;
 mod save;
 mod schema;
@@ -17,11 +18,13 @@ mod writer;
 
 pub(super) use self::{
     journal::{
-        close, intend, intend_probe, lengths, open_entries, probe, record_and_save, record_result,
-        release, return_probe, take_lease,
+        close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
+        return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
+    newest::{complete, newest},
     outbox::{fire, outlook, owed, resolve, settle},
+    save::together,
     writer::Writer,
 };
 

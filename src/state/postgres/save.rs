@@ -9,11 +9,15 @@
 //! the writer, which leaves saves to the stores for a while after one of these was reached.
 
 use super::{
-    super::writer::Refusal,
-    session::{Launched, Session, launch},
-    work::Step,
+    super::{journal::number, writer::Refusal},
+    journal::names,
+    session::{Launched, Session, launch, unavailable},
+    work::{Step, Work, step},
 };
-use crate::postgres_save::{Looks, Save, Statement};
+use crate::{
+    core::{AccountId, Fingerprint},
+    postgres_save::{Looks, Save, Statement},
+};
 use std::time::Duration;
 use tokio_postgres::{
     Client, Error, Row,
@@ -52,6 +56,25 @@ pub(super) enum Landed {
     Saved(Vec<Vec<Row>>),
     /// Nothing of it is left. True when others had to wait for that.
     Refused(bool),
+}
+
+/// One call of two that would be a call each, with the save between them. `None` when the publisher's table
+/// does not take it: then the result is recorded alone.
+pub(in super::super) fn together(
+    recorded: Work<()>,
+    save: Save,
+    completed: Work<()>,
+    id: &AccountId,
+    result: Fingerprint,
+) -> Work<Option<Looks>> {
+    let (provider, account) = names(id);
+    let mut then = completed.steps;
+    // A second try finds the entry closed by the first, and has kept its result beside it.
+    then.push(step!(FORGET_ORPHAN, provider, account, number(result)));
+    let steps = recorded.steps.len();
+    let attempted = Some(Attempted { save, then });
+    let read = Box::new(move |answers: &[Vec<Row>]| looks(&answers[steps..]));
+    Work { kind: recorded.kind, about: recorded.about, steps: recorded.steps, attempted, read }
 }
 
 /// Sends it all.
@@ -118,11 +141,11 @@ impl Sent<'_> {
 }
 
 /// What the store reads of a save that went through; `None` of one that did not, which has no answers.
-pub(super) fn looks(saved: &[Vec<Row>]) -> Result<Option<Looks>, Refusal> {
+fn looks(saved: &[Vec<Row>]) -> Result<Option<Looks>, Refusal> {
     let Some((_, writes)) = saved.split_first() else { return Ok(None) };
     let cells = |rows: &Vec<Row>| {
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
-        (0..row.len()).map(|at| row.try_get(at).map_err(super::session::unavailable)).collect()
+        (0..row.len()).map(|at| row.try_get(at).map_err(unavailable)).collect()
     };
     writes.iter().map(cells).collect::<Result<_, _>>().map(Some)
 }
@@ -142,6 +165,9 @@ async fn statement<'a>(client: &'a Client, statement: &'a Statement) -> Launched
     }))
     .await
 }
+
+const FORGET_ORPHAN: &str =
+    "DELETE FROM journal WHERE provider = $1 AND account = $2 AND orphan AND result = $3";
 
 /// The longest that one statement of a save may take, a trigger of the publisher's included.
 pub(super) const STATEMENT_MAX: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ pub(in super::super) struct Work<T> {
     /// wait for each other.
     pub(super) about: Option<AccountId>,
     pub(super) steps: Vec<Step>,
-    /// A save into the publisher's table, after the steps.
+    /// A save into the publisher's table, after the steps. If it goes through, its rows follow theirs.
     pub(super) attempted: Option<Attempted>,
     pub(super) read: Read<T>,
 }
@@ -45,11 +45,6 @@ impl<T> Work<T> {
         read: impl Fn(&[Vec<Row>]) -> Result<T, Refusal> + Send + 'static,
     ) -> Self {
         Self { kind, about: about.cloned(), steps, attempted: None, read: Box::new(read) }
-    }
-
-    /// The same with a save. If it goes through, its rows follow those of the steps.
-    pub(super) fn and_save(self, attempted: Attempted) -> Self {
-        Self { attempted: Some(attempted), ..self }
     }
 }
 
