@@ -60,11 +60,11 @@ server_kind!(
 );
 
 /// Shaped like the table of a well-known publisher: quoted names, `timestamp(3)` without a zone.
-fn camel() -> Table {
+pub(crate) fn camel() -> Table {
     camel_on(Server::of(Speaks::Postgres))
 }
 
-fn camel_on(server: &'static Server) -> Table {
+pub(crate) fn camel_on(server: &'static Server) -> Table {
     let status = StatusColumn {
         name: "refreshNeeded".into(),
         connected: "false".into(),
@@ -76,6 +76,10 @@ fn camel_on(server: &'static Server) -> Table {
 
 /// Dates with a zone, a provider that is an enum, scopes that are a list.
 fn zoned() -> Table {
+    zoned_as("accounts")
+}
+
+pub(crate) fn zoned_as(name: &'static str) -> Table {
     let date = |name: &str| Some(TimeColumn { name: name.into(), unit: TimeUnit::UnixSeconds });
     let columns = Columns {
         account: "external_id".into(),
@@ -88,8 +92,8 @@ fn zoned() -> Table {
         enabled: None,
         ..millis_columns()
     };
-    let mut table =
-        Table::with(Speaks::Postgres, "accounts", columns, None, &format!("{ZONED}{NOTIFY}"));
+    let sql = format!("{ZONED}{NOTIFY}").replace("accounts", name);
+    let mut table = Table::with(Speaks::Postgres, name, columns, None, &sql);
     table.notify = true;
     table
 }
