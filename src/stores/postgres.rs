@@ -317,7 +317,9 @@ async fn dial(settings: &Settings) -> Result<(Client, Link), Trouble> {
         .user(&settings.user)
         .application_name("oauth-keepalive")
         .connect_timeout(settings.connect_timeout)
-        .keepalives_idle(KEEPALIVE);
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE / KEEPALIVE_RETRIES)
+        .keepalives_retries(KEEPALIVE_RETRIES);
     if let Some(password) = &settings.password {
         let password = password.read().map_err(|error| Trouble::Lost(error.to_string()))?;
         config.password(password.expose());
@@ -529,8 +531,9 @@ CREATE TABLE {table} (
     PRIMARY KEY (provider, account)
 )";
 
-/// A network that dropped the connection says so within about this time.
+/// A listener waits in silence: a network that dropped its connection is found out after twice this time.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_RETRIES: u32 = 3;
 /// Pauses between attempts to listen again.
 const LISTEN_AGAIN_FIRST: Duration = Duration::from_millis(250);
-const LISTEN_AGAIN_MAX: Duration = Duration::from_secs(30);
+const LISTEN_AGAIN_MAX: Duration = Duration::from_secs(5);
