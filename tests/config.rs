@@ -230,7 +230,7 @@ fn state_in_postgres_becomes_what_it_says() {
 
 #[test]
 fn store_and_state_are_one_database_when_server_database_and_user_are_the_same() {
-    let directory = folder(&[("key", "x")]);
+    let directory = folder(&[("secret", "invented\n"), ("key", "x")]);
     let is_one = |store: &str, state: &str| {
         let columns = "{account: a, provider_name: tiktok, access_token: t}";
         let text = format!(
