@@ -130,6 +130,7 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     let store = AnyStore::open(&settings.store, state.fingerprinter())
         .await
         .map_err(|error| error.to_string())?;
+    let store = if settings.is_one_database() { store.beside_our_state() } else { store };
     let client = HttpClient::new(&settings.http).map_err(|error| error.to_string())?;
     let client = Arc::new(ArcSwap::from_pointee(client));
     let apps = apps_of(&settings);
@@ -217,6 +218,9 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     }
     let Parts { settings, refresher, client, metrics } =
         open(loaded.settings, Role::Replica).await?;
+    if settings.is_one_database() {
+        tracing::info!("{ONE_DATABASE}");
+    }
     let clock = refresher.clock.clone();
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
@@ -587,6 +591,10 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
+
+/// What it means that store and state are one.
+pub const ONE_DATABASE: &str =
+    "store and state are one database: a result and its save are one transaction";
 
 /// What journalling and saving may take after the last answer.
 const AFTER_CALLS: Duration = Duration::from_secs(5);

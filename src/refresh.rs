@@ -8,6 +8,7 @@ mod apps;
 mod heard;
 mod held;
 mod stale;
+mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
@@ -26,7 +27,7 @@ use crate::{
     providers::Renewal,
     report::Reporter,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
-    stores::{Saved, StoredAccount, TokenStore},
+    stores::{Draft, Saved, StoredAccount, TokenStore},
 };
 use arc_swap::ArcSwap;
 use stale::Found;
@@ -99,6 +100,8 @@ struct Attempt<'a> {
     id: &'a AccountId,
     old: Token,
     entry: EntryId,
+    /// The save of what may come, where our state can carry it out.
+    draft: Option<Draft>,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -248,6 +251,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
         }
+        let draft = self.store.draft(id, known).await;
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
         let spending = maker.of_secret(spending);
         let requested_at = self.clock.now();
@@ -265,6 +269,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             id,
             old,
             entry,
+            draft,
             spending,
             requested_at,
             over_at,
@@ -288,8 +293,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let (spending, over_at) = (intent.spending, intent.over_at);
         let held = self.held.of_entry(id, entry);
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, spending, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt {
+            lease,
+            app,
+            id,
+            old,
+            entry,
+            draft: None,
+            spending,
+            requested_at,
+            over_at,
+            is_probe: true,
+        };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -332,6 +347,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
@@ -405,10 +421,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
         let expected = self.state.fingerprinter().of_token(&attempt.old);
         // Before anything else: the provider has already forgotten the old refresh token.
-        let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
-        if let Err(error) = journalled {
-            tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held.keep(attempt, expected, token.clone());
+        match self.record(attempt, &token).await {
+            Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
+                self.held.keep(attempt, expected, token.clone());
+            }
         }
         self.save(attempt, token, expected).await
     }

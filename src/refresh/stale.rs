@@ -148,7 +148,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     }
 
     /// The refresh token that the provider replaced by `token`; one that it handed out again lives on.
-    fn spent_for(&self, attempt: &Attempt<'_>, token: &Token) -> Option<Fingerprint> {
+    pub(super) fn spent_for(&self, attempt: &Attempt<'_>, token: &Token) -> Option<Fingerprint> {
         let renewable_by = self.renews_with(&attempt.app, token);
         (renewable_by != Some(attempt.spending)).then_some(attempt.spending)
     }

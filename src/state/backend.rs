@@ -7,7 +7,10 @@ use super::{
     shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
-use crate::core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice};
+use crate::{
+    core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    postgres_save::{Looks, Save},
+};
 use std::time::Duration;
 
 /// The writer of either kind.
@@ -122,6 +125,27 @@ impl Backend {
             }
             Postgres(writer) => {
                 writer.run(postgres::record_result(entry, id, result, sealed)).await
+            }
+        }
+    }
+
+    /// The same together with a save, where there is a way. `None` when the result was recorded alone.
+    pub(super) async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        result: Fingerprint,
+        sealed: Vec<u8>,
+        kept: newest::Kept,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        match self {
+            Sqlite(_) => self.record_result(entry, id, result, sealed).await.map(|()| None),
+            Postgres(writer) => {
+                let holder = writer.holder();
+                let completed = postgres::complete(holder, entry, id, kept);
+                let recorded = postgres::record_result(entry, id, result, sealed);
+                writer.run(postgres::together(recorded, save, completed, id, result)).await
             }
         }
     }

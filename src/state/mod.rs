@@ -41,6 +41,7 @@ use self::{
 use crate::{
     core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
+    postgres_save::{Looks, Save},
 };
 use rusqlite::Connection;
 use std::{
@@ -332,10 +333,32 @@ impl State {
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        let result = self.0.fingerprinter.of_token(token);
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_result(entry, id, result, sealed).await
+    }
+
+    /// Does in one transaction what [`State::record_result`], the store's save and [`State::complete`] do.
+    /// When the publisher's table does not take the save, the result is recorded all the same and the answer
+    /// is `None`: then it is to be saved as from any other entry. Fails, and is to be repeated, like
+    /// [`State::record_result`].
+    pub async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        let (result, sealed) = self.sealed(id, token)?;
+        let kept = newest::Kept { spent, renewable_by, sealed: sealed.clone() };
+        self.0.backend.record_and_save(entry, id, result, sealed, kept, save).await
+    }
+
+    fn sealed(&self, id: &AccountId, token: &Token) -> Result<(Fingerprint, Vec<u8>), Error> {
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        self.0.backend.record_result(entry, id, result, sealed).await
+        Ok((self.0.fingerprinter.of_token(token), sealed))
     }
 
     /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody
