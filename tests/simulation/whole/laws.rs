@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// between two passes over the store, and its turn.
 const WELL_WITHIN: Millis = 35 * MINUTE;
 
+/// How long after a write to the store everybody has seen it.
+const SEEN_WITHIN: Millis = 5 * MINUTE;
+
 /// Unsuccessful refreshes of one account within a minute: one, and one retry.
 const FAILURES_A_MINUTE_MAX: usize = 2;
 
@@ -303,6 +306,7 @@ fn shows_the_truth(
     let player = &truth.players[who];
     if let (Some(row), Some(shown)) = (&player.row, account.token)
         && calm > WELL_WITHIN
+        && truth.now - row.written_at > SEEN_WITHIN
         && row.enabled
     {
         let there = world.maker.of_token(&player.token(row.number, 0));
