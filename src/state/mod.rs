@@ -16,6 +16,7 @@ mod directory;
 mod journal;
 mod leases;
 mod memory;
+mod newest;
 mod outbox;
 pub mod postgres;
 mod presence;
@@ -107,10 +108,19 @@ pub struct OpenEntry {
     pub result: Option<Token>,
 }
 
+/// The newest token that we put into the store, and what was spent for it.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The token.
+    pub token: Token,
+    /// The refresh tokens that providers replaced on the way to it, newest first: never to be sent again.
+    pub spent: Vec<Fingerprint>,
+}
+
 /// How an attempt ended. The row is removed, except for an orphan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// The new token is in the store.
+    /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
     /// The refresh token was not spent, or is dead, or another token is in the store by now.
     Void,
@@ -323,6 +333,32 @@ impl State {
         self.0.backend.close(entry, closing).await
     }
 
+    /// Ends an entry whose new token is in the store, and keeps that token, sealed, as the newest of its
+    /// account together with `spent`, the refresh token that the provider replaced by it; `None` when it lives
+    /// on. `renewable_by` is what renews the new one. One record an account, a handful of spent tokens in it;
+    /// fails like [`State::close`].
+    pub async fn complete(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+    ) -> Result<(), Error> {
+        let sealed = sealed_token::seal(&self.0.sealer, id, token);
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        let kept = newest::Kept { spent, renewable_by, sealed };
+        self.0.backend.complete(entry, id, kept).await
+    }
+
+    /// What [`State::complete`] kept of an account, until it is forgotten.
+    pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
+        let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
+        let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
+        let token = token.map_err(|refusal| self.error(&refusal))?;
+        Ok(Some(Newest { token, spent: sealed.spent }))
+    }
+
     /// Every attempt that must be brought to its end, oldest first; orphans are not among them.
     pub async fn open_entries(&self) -> Result<Vec<OpenEntry>, Error> {
         let sealed = self.0.backend.open_entries(None).await?;
@@ -363,7 +399,7 @@ impl State {
         self.0.backend.remember(memories).await
     }
 
-    /// Forgets; what is not known is no error. Journal and incidents stay.
+    /// Forgets, the newest token too; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
         self.0.backend.forget(ids).await
     }
