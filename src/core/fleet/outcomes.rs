@@ -168,7 +168,7 @@ impl Fleet {
         let asked = evidence.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX));
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
-            let pause = schedule::backoff(id, account.failed_in_a_row, &policy);
+            let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);

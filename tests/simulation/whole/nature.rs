@@ -285,7 +285,8 @@ fn write_stale(world: &World, who: usize) {
     let player = &mut truth.players[who];
     let Some(row) = player.row.clone().filter(|row| row.enabled && row.number > 0) else { return };
     let before = row.number - 1;
-    if player.tokens[before].consent != player.tokens[row.number].consent {
+    // Only of the tokens that we spent ourselves do we know that they are spent.
+    if player.tokens[row.number].maker != Maker::Us {
         return;
     }
     let at = player.tokens[before].at;
