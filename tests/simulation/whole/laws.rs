@@ -3,13 +3,13 @@
 use super::{
     provider::AWAY_MAX,
     replica::Process,
-    truth::{HOUR, MINUTE, Maker, Millis, SECOND, START},
+    truth::{HOUR, MINUTE, Maker, Millis, SECOND, START, StayAway},
     world::{Mail, Truth, World},
 };
 use oauth_keepalive::{
     core::{Cause, Snapshot},
-    oauth::{Exchange, Fingerprinter},
-    state::OpenEntry,
+    oauth::{Exchange, Fingerprinter, Token},
+    state::{Newest, OpenEntry},
 };
 use std::collections::BTreeMap;
 
@@ -22,6 +22,10 @@ const SEEN_WITHIN: Millis = 5 * MINUTE;
 
 /// Unsuccessful refreshes of one account within a minute: one, and one retry.
 const FAILURES_A_MINUTE_MAX: usize = 2;
+
+/// Requests that a refused app is tried with before it is left alone, and how often after that.
+const APP_REFUSALS_MAX: u64 = 5;
+const APP_TRIED_EVERY: Millis = 45 * SECOND;
 
 /// Longest time between a read of the store and the request that follows from it, while nothing stands still.
 const READ_TO_SEND: Millis = 20 * SECOND;
@@ -38,7 +42,7 @@ pub(crate) fn sends(
     let now = truth.now;
     let name = process.name();
     let at = Some(who);
-    truth.law(truth.players[who].in_flight == 0, "one request in flight", at, |_| {
+    truth.law(truth.players[who].in_flight.is_empty(), "one request in flight", at, |_| {
         format!("{name} presents {number} while another request is in flight")
     });
     let old = maker.of_token(&truth.players[who].token(number, 0));
@@ -78,9 +82,10 @@ pub(crate) fn sends(
             }
         }
     }
-    if let Some((until, heard_by, heard_at)) = truth.players[who].stay_away {
+    if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
         let knows = heard_by == process.life || heard_at + MINUTE < process.started_at;
-        truth.law(!knows || now >= until - SECOND, "Retry-After is obeyed", at, |_| {
+        let slack = (1 + (skew - process.skew()).abs()) * SECOND;
+        truth.law(!knows || now >= until - slack, "Retry-After is obeyed", at, |_| {
             format!("{name} comes back {} s early", (until - now) / SECOND)
         });
     }
@@ -112,7 +117,12 @@ pub(crate) fn heard(
         (429, _) => {
             token.presented -= 1;
             let away = answer.retry_after.map_or(0, |away| away.as_millis() as Millis);
-            truth.players[who].stay_away = Some((now + away.min(AWAY_MAX), life, now));
+            truth.players[who].stay_away = Some(StayAway {
+                until: now + away.min(AWAY_MAX),
+                heard_by: life,
+                heard_at: now,
+                skew: process.skew(),
+            });
             failed(truth, who);
         }
         (401, _) => token.presented -= 1,
@@ -121,6 +131,49 @@ pub(crate) fn heard(
             token.unknown += 1;
             failed(truth, who);
         }
+    }
+}
+
+/// `process` gives the store a token that the journal may hold.
+pub(crate) fn saves(
+    truth: &mut Truth,
+    process: &Process,
+    maker: &Fingerprinter,
+    who: usize,
+    token: &Token,
+    open: Option<&OpenEntry>,
+    newest: Option<&Newest>,
+) {
+    let print = maker.of_token(token);
+    let journalled = open
+        .and_then(|open| open.result.as_ref())
+        .or_else(|| newest.map(|newest| &newest.token))
+        .is_some_and(|kept| maker.of_token(kept) == print);
+    let troubled = truth.now - process.state_failed_at() < 2 * MINUTE;
+    truth.law(journalled || troubled, "the journal comes before the store", Some(who), |_| {
+        format!("{} saves what the journal does not hold", process.name())
+    });
+}
+
+/// The provider accepts the app again.
+pub(crate) fn app_mended(truth: &mut Truth, app: usize, lasted: Millis, starts: u64) {
+    let refused = u64::from(truth.app_refusals[app]);
+    let replicas = truth.processes.len() as u64;
+    // Five until it is frozen, then one now and then; a new process learns it anew.
+    let later = (lasted / APP_TRIED_EVERY) as u64;
+    let allowed = (replicas + starts) * APP_REFUSALS_MAX + replicas * later;
+    truth.law(refused <= allowed, "a refused app is left alone", None, |_| {
+        format!("{refused} requests for a refused app in {} s", lasted / SECOND)
+    });
+}
+
+/// A process has ended in good order.
+pub(crate) fn ended(truth: &mut Truth, process: &Process) {
+    for who in 0..truth.players.len() {
+        let waits = truth.players[who].in_flight.contains(&process.life);
+        truth.law(!waits, "stopping waits for what is under way", Some(who), |_| {
+            format!("{} has ended, and its request has not", process.name())
+        });
     }
 }
 
@@ -296,10 +349,12 @@ fn shows_the_truth(
         |_| format!("{name} shows {cause:?} for {} s of calm\n{account:?}", calm / SECOND),
     );
     let player = &truth.players[who];
+    let life = player.life;
     let held = player.row.as_ref().map(|row| row.number);
     let broken = player.row.as_ref().is_some_and(|row| row.enabled)
-        && (!player.alive || held != Some(player.current()));
-    let long = calm > player.life + WELL_WITHIN;
+        && (!player.alive || held != Some(player.current()))
+        && truth.now - player.tokens[player.current()].at > SEEN_WITHIN;
+    let long = calm > life + WELL_WITHIN;
     truth.law(!(broken && long && cause.is_none()), "nobody dies silently", Some(who), |_| {
         format!("{name} shows nothing wrong for {} s", calm / SECOND)
     });
@@ -350,7 +405,8 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
             });
         }
         let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
-        let told = last.is_some_and(|mail| mail.firing);
+        let left_at = truth.players[who].left_at;
+        let told = last.is_some_and(|mail| mail.firing && mail.at > left_at);
         truth.law(whole || told, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
@@ -375,7 +431,7 @@ fn one_mail_for_each_incident(truth: &mut Truth) {
         let who = (0..truth.players.len())
             .find(|who| mail.subject == format!("account {}", truth.players[*who].id));
         // Whoever left and came back begins anew, and nobody is told of the end.
-        let left = who.is_some_and(|who| truth.players[who].has_left);
+        let left = who.is_some_and(|who| truth.players[who].left_at >= 0);
         truth.law(once || left, "one mail for each incident", who, |_| {
             format!("{} {} is told twice", mail.subject, mail.cause)
         });

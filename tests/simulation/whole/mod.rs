@@ -90,6 +90,11 @@ async fn run(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Fail
         agenda.push(Reverse((first, fault as usize)));
     }
     for replica in 0..replicas {
+        let mut truth = world.truth();
+        if truth.faults.strikes(Fault::ClockSkew, 4_000) {
+            truth.skews[replica] = truth.faults.die(Fault::ClockSkew).between(-20, 20);
+        }
+        drop(truth);
         nature::start(&world, replica, policy);
     }
     let (mut next_sweep, mut dues) = (SWEPT_EVERY, laws::Dues::new());
@@ -182,7 +187,7 @@ impl Summary {
 }
 
 /// Plays one seed; a failure is made smaller, and told with the command that repeats it.
-pub(crate) fn judge(seed: u64, without: u64) -> Result<Summary, String> {
+pub(crate) fn judge(seed: u64, without: u64, shrinks: bool) -> Result<Summary, String> {
     let failure = match play(seed, without, false) {
         Ok(summary) => return Ok(summary),
         Err(failure) => failure,
@@ -191,7 +196,8 @@ pub(crate) fn judge(seed: u64, without: u64) -> Result<Summary, String> {
     let mut smaller = without;
     for (fault, _) in Fault::ALL {
         let tried = smaller | fault.bit();
-        if tried != smaller
+        if shrinks
+            && tried != smaller
             && matches!(play(seed, tried, false), Err(same) if same.broken.law == law)
         {
             smaller = tried;

@@ -7,7 +7,7 @@ use super::{
     laws,
     provider::{DEADLINE, Wire},
     store::Shelf,
-    truth::{Millis, SECOND, START},
+    truth::{HOUR, Millis, SECOND, START},
     world::{Mail, Peer, World},
 };
 use arc_swap::ArcSwap;
@@ -51,6 +51,8 @@ struct Gate {
     dead: bool,
     /// Stopped from when until when.
     stalled: (Millis, Millis),
+    /// When our state last failed it.
+    state_failed_at: Millis,
     /// By how many seconds its wall clock is ahead, and how much of that is a step since its start.
     skew: i64,
     step: i64,
@@ -80,7 +82,7 @@ impl Process {
             replica,
             life: truth.lives,
             started_at: truth.now,
-            gate: Mutex::new(Gate { skew, ..Gate::default() }),
+            gate: Mutex::new(Gate { skew, state_failed_at: -HOUR, ..Gate::default() }),
             running: Mutex::new(None),
         })
     }
@@ -105,6 +107,10 @@ impl Process {
     /// When it last went on after it was stopped.
     pub(crate) fn went_on_at(&self) -> Millis {
         self.gate().stalled.1
+    }
+
+    pub(crate) fn state_failed_at(&self) -> Millis {
+        self.gate().state_failed_at
     }
 
     pub(crate) fn skew(&self) -> i64 {
@@ -307,6 +313,9 @@ impl Line for Cable {
                 };
                 (delay, fate)
             };
+            if fate != Fate::Works {
+                process.gate().state_failed_at = process.world.now();
+            }
             process.world.sleep(delay).await;
             process.lives().await;
             fate
