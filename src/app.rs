@@ -18,7 +18,7 @@ use crate::{
         fleet::{Gauges, Totals},
     },
     providers::{self, Renewal},
-    refresh::{App, Apps, Held, Refresher, Unspent},
+    refresh::{App, Apps, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
@@ -27,7 +27,7 @@ use crate::{
         reports::{ComparisonKey, Response},
     },
     state::{Counts, Role, State},
-    stores::AnyStore,
+    stores::{AnyStore, TokenStore},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -220,7 +220,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
     let now = clock.now();
-    let fleet = empty_fleet(&settings, &refresher, now);
+    let fleet = empty_fleet(policy_of(&settings), &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
     let reports = match &settings.server.reports {
@@ -379,7 +379,19 @@ pub async fn fleet(
     refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let mut fleet = empty_fleet(settings, refresher, now);
+    fleet_under(policy_of(settings), refresher, now).await
+}
+
+/// The same under `policy`, whatever the store and the way to the providers are.
+///
+/// # Errors
+/// When the state cannot be read.
+pub async fn fleet_under<S: TokenStore, T: Transport>(
+    policy: Policy,
+    refresher: &Refresher<S, T>,
+    now: Timestamp,
+) -> Result<Fleet, String> {
+    let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
     let (memories, reopened) = recalled.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::Recalled(memories));
@@ -389,12 +401,8 @@ pub async fn fleet(
 }
 
 /// A fleet that knows its configuration and nothing else.
-fn empty_fleet(
-    settings: &Settings,
-    refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
-    now: Timestamp,
-) -> Fleet {
-    let policy = policy_of(settings);
+#[must_use]
+pub fn empty_fleet<S, T>(policy: Policy, refresher: &Refresher<S, T>, now: Timestamp) -> Fleet {
     let mut fleet = Fleet::new(policy);
     let apps = policy_apps(&refresher.apps.load());
     fleet.handle(now, Input::Configured { policy, apps });

@@ -5,6 +5,7 @@ use crate::core::{
     timeline::{Reading, Timeline},
 };
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,12 +24,23 @@ struct Both {
 }
 
 /// Where readings come from.
-#[derive(Debug)]
 enum Source {
     /// The machine.
     Machine,
     /// The runtime's time, from an instant and a moment on.
     Runtime(Timestamp, tokio::time::Instant),
+    /// Whoever simulates.
+    Played(Box<dyn Fn() -> Reading + Send + Sync>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Machine => "Machine",
+            Self::Runtime(..) => "Runtime",
+            Self::Played(_) => "Played",
+        })
+    }
 }
 
 impl Clock {
@@ -43,6 +55,12 @@ impl Clock {
     #[must_use]
     pub fn simulated(at: Timestamp) -> Self {
         Self::of(Source::Runtime(at, tokio::time::Instant::now()))
+    }
+
+    /// Two clocks that a simulation reads for us, wall clock that steps included.
+    #[must_use]
+    pub fn played(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self::of(Source::Played(Box::new(read)))
     }
 
     /// The program's time.
@@ -74,6 +92,9 @@ impl Clock {
                 Duration::try_from(since_boot).unwrap_or_default()
             }
             Source::Runtime(_, origin) => origin.elapsed(),
+            Source::Played(play) => {
+                Duration::from_secs(u64::try_from(play().steady).unwrap_or_default())
+            }
         }
     }
 
@@ -100,6 +121,7 @@ impl Source {
                 let seconds = at.as_unix() + origin.elapsed().as_secs().cast_signed();
                 Reading { steady: seconds, wall: seconds }
             }
+            Self::Played(read) => read(),
         }
     }
 }

@@ -151,8 +151,9 @@ impl Backend for Postgres {
         // In this form bytes that are letters are shown as letters.
         client.batch_execute("SET bytea_output TO escape").await.unwrap();
         let mut contents = Vec::new();
-        let tables =
-            ["meta", "lease", "journal", "memory", "incident", "outbox", "member", "share"];
+        let tables = [
+            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "member", "share",
+        ];
         for table in tables {
             let all = format!("SELECT t::text FROM {}.{table} t", self.schema);
             for row in client.query(&all, &[]).await.unwrap() {

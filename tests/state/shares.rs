@@ -258,7 +258,7 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
     world.execute("DROP TABLE share; DROP TABLE member").await;
-    world.age_to_version(1).await;
+    world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);
     assert_eq!(two.memories().await.unwrap(), [memory(&ann(), 5)]);
@@ -267,5 +267,5 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
             format!("SELECT value FROM {}.meta WHERE name = 'schema_version'", world.schema());
         kinds::admin().await.query_one(&sql, &[]).await.unwrap().get(0)
     };
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }

@@ -7,6 +7,7 @@
 
 mod journal;
 mod memory;
+mod newest;
 mod outbox;
 mod schema;
 mod session;
@@ -21,6 +22,7 @@ pub(super) use self::{
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
+    newest::{complete, newest},
     outbox::{fire, outlook, owed, resolve, settle},
     shares::{hold, leave},
     writer::Writer,

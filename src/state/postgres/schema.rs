@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 2] = [FIRST_TABLES, SHARES];
+const TABLES: [&str; 3] = [FIRST_TABLES, NEWEST, SHARES];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -229,6 +229,18 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_incident ON outbox (incident);
 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
 CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+"#;
+
+const NEWEST: &str = r#"
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
+-- One row per account.
+CREATE TABLE newest (
+    provider text COLLATE "C" NOT NULL,
+    account  text COLLATE "C" NOT NULL,
+    spent    bigint[] NOT NULL,
+    sealed   bytea NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 50);
 "#;
 
 const SHARES: &str = "
