@@ -31,6 +31,7 @@ use stale::Found;
 use std::{
     collections::BTreeMap,
     future::Future,
+    ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -73,9 +74,23 @@ pub struct Refresher<S, T> {
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
 
+/// A lease and its end on our own steady clock, counted from before it was asked for.
+struct Term {
+    lease: Lease,
+    ends_at: Duration,
+}
+
+impl Deref for Term {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
+    }
+}
+
 /// What one attempt works on.
 struct Attempt<'a> {
-    lease: &'a Lease,
+    lease: &'a Term,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
@@ -137,25 +152,26 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn under_lease<'a, F>(
         &'a self,
         id: &'a AccountId,
-        work: impl FnOnce(Lease) -> F,
+        work: impl FnOnce(Term) -> F,
     ) -> Finished
     where
         F: Future<Output = Finished> + 'a,
     {
         // Longer than all that is done under it, or a second holder could start while we still wait.
         let life = self.call_deadline * 3 + LEASE_SLACK;
+        let ends_at = self.clock.steady() + life;
         let lease = match self.state.take_lease(id, self.clock.now(), life).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         };
-        let finished = work(lease.clone()).await;
+        let finished = work(Term { lease: lease.clone(), ends_at }).await;
         // One that cannot be released expires.
         let _ = self.state.release(&lease).await;
         finished
     }
 
-    async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+    async fn attempt(&self, lease: Term, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
         let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
@@ -197,7 +213,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An ordinary refresh.
     async fn begin(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         expected: Fingerprint,
@@ -248,7 +264,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An attempt that an earlier call, or an earlier run, left open.
     async fn finish_open(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         open: OpenEntry,
@@ -321,6 +337,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// The one request, and what follows from its outcome.
     async fn exchange(&self, attempt: Attempt<'_>, request: Request) -> Finished {
+        if self.clock.steady() + self.call_deadline >= attempt.lease.ends_at {
+            return self.stay_silent(&attempt).await;
+        }
         let began = Instant::now();
         let exchange = self.transport.send(&attempt.app.name, request).await;
         let took = began.elapsed();
@@ -375,6 +394,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             self.held.keep(attempt, expected, token.clone());
         }
         self.save(attempt, token, expected).await
+    }
+
+    /// So much time has passed since the lease was taken, as when the process was stopped, that somebody
+    /// else could have the account before the answer is here: nothing is sent.
+    async fn stay_silent(&self, attempt: &Attempt<'_>) -> Finished {
+        tracing::warn!(account = %attempt.id, "nothing is sent: too little is left of the lease");
+        if !attempt.is_probe {
+            self.close(attempt.entry, Closing::Void).await;
+        } else if let Err(error) = self.state.return_probe(attempt.entry).await {
+            self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
+        }
+        Finished::Blocked(Blocked::LeaseHeld)
     }
 
     /// Gives the journalled token to the store.

@@ -10,7 +10,7 @@ use oauth_keepalive::{
     clerk::{Clerk, Round},
     clock::Clock,
     core::{
-        AccountId, Busy, Secret, Snapshot, Timestamp, decide,
+        AccountId, Busy, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -187,6 +187,7 @@ impl Bench {
             can_probe: true,
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
+        fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });
         let (inputs, inbox) = mpsc::channel(inputs_max);
         let (stop, stopped) = watch::channel(false);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(clock.now())));

@@ -116,8 +116,8 @@ pub fn spread(id: &AccountId, issued_at: Timestamp) -> f64 {
 }
 
 /// FNV-1a with a finishing mix: the same on every machine and in every release, because due instants of
-/// running installations hang on it.
-fn hash(id: &AccountId, salt: u64) -> u64 {
+/// running installations hang on it, and which share an account belongs to.
+pub(super) fn hash(id: &AccountId, salt: u64) -> u64 {
     let bytes =
         id.provider.bytes().chain([b'/']).chain(id.account.bytes()).chain(salt.to_le_bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

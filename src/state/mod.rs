@@ -24,8 +24,11 @@ mod room;
 mod schema;
 mod seal;
 mod sealed_token;
+mod shares;
 pub mod simulated;
 mod writer;
+
+pub use shares::{Beat, Counts, Held, Role};
 
 use self::{
     backend::Backend,
@@ -36,7 +39,7 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
+    core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
 };
 use rusqlite::Connection;
@@ -196,14 +199,19 @@ struct Shared {
 /// and with [`Error::Damaged`] when it holds what it should not.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// Opens or creates the state.
+    /// Opens or creates the state as a [`Role::Guest`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        Self::open_within(settings, Limits::USUAL).await
+        Self::open_as(settings, Role::Guest).await
     }
 
-    async fn open_within(settings: &Settings, limits: Limits) -> Result<Self, Error> {
+    /// Opens or creates the state.
+    pub async fn open_as(settings: &Settings, role: Role) -> Result<Self, Error> {
+        Self::open_within(settings, role, Limits::USUAL).await
+    }
+
+    async fn open_within(settings: &Settings, role: Role, limits: Limits) -> Result<Self, Error> {
         let (backend, sealer) = match settings.postgres.clone() {
-            Some(postgres) => open_server(settings, postgres).await?,
+            Some(postgres) => open_server(settings, postgres, role).await?,
             None => {
                 let settings = settings.clone();
                 let file = directory::database(&settings);
@@ -270,7 +278,8 @@ impl State {
 /// Leases and the journal.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless, and
+    /// `None` while somebody else holds a live lease, and when a replica does not hold the account's share.
+    /// Each taking makes the lease before it worthless, and
     /// hands an attempt that is open over to its taker. On PostgreSQL `now` is not looked at.
     pub async fn take_lease(
         &self,
@@ -391,6 +400,21 @@ impl State {
     }
 }
 
+/// Who looks after which accounts.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Says that we live, gives back what is to be given back, takes what is free, and tells what is ours
+    /// from then on and how all replicas are doing. On SQLite everything is ours for ever.
+    pub async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        self.0.backend.hold(beat).await
+    }
+
+    /// Gives all shares back, so that others need not wait for their end.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.0.backend.leave().await
+    }
+}
+
 /// What is remembered about accounts.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
@@ -406,7 +430,12 @@ impl State {
 
     /// Everything that is remembered, sorted by account.
     pub async fn memories(&self) -> Result<Vec<Memory>, Error> {
-        self.0.backend.memories().await
+        self.memories_of(Shares::ALL).await
+    }
+
+    /// What is remembered of the accounts of these shares, sorted by account.
+    pub async fn memories_of(&self, shares: Shares) -> Result<Vec<Memory>, Error> {
+        self.0.backend.memories(shares).await
     }
 }
 
@@ -510,6 +539,7 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
 async fn open_server(
     settings: &Settings,
     postgres: postgres::Settings,
+    role: Role,
 ) -> Result<(Backend, Sealer), Error> {
     let place = postgres.to_string();
     let settings = settings.clone();
@@ -520,7 +550,7 @@ async fn open_server(
     let key = opening.await.unwrap_or_else(|_| Err(writer::ended(&place)))?;
     let sealer = Sealer::new(&key);
     let holder = new_holder().map_err(|refusal| refusal.at(&place))?;
-    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder).await?;
+    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder, role).await?;
     Ok((Backend::Postgres(writer), sealer))
 }
 

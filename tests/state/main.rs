@@ -12,16 +12,20 @@ mod only_postgres;
 mod only_sqlite;
 mod opening;
 mod outbox;
+mod shares;
 
 use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
+        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
     secrets::SecretRef,
-    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State, postgres},
+    state::{
+        Beat, Closing, Counts, EntryId, Error, Held, Intent, Lease, Owed, Role, Settings, State,
+        postgres,
+    },
 };
 use std::{
     fs,

@@ -20,6 +20,18 @@ impl Fleet {
                 self.accept_app_of(now, id);
             }
         }
+        self.conclude_beside(now, id, result, theirs);
+        self.let_go(id);
+    }
+
+    /// What follows, where a pass over the store may have found another token meanwhile.
+    fn conclude_beside(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        result: Finished,
+        theirs: Option<Option<TokenFacts>>,
+    ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
             (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
@@ -78,7 +90,11 @@ impl Fleet {
             }
             Finished::NotCommitted(evidence) => self.back_off(now, id, evidence),
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
+            // Somebody else has it, and finds the token in the journal.
+            Finished::Blocked(Blocked::LeaseHeld) if !self.was_given(id) => self.give_up_saving(id),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
+            // Whose it is now sees for himself, and closes what is open about it.
+            Finished::Gone if !self.holds(id) => self.give_up_saving(id),
             Finished::Gone => self.bid_farewell(now, id),
             Finished::NoToken => self.adopt(now, id, None),
         }
@@ -254,7 +270,7 @@ impl Fleet {
         self.table.change(id, |account| {
             account.not_before = Some(until);
             // A save that came to nothing is one that was tried.
-            let failures = u16::from(account.unsaved);
+            let failures = u16::from(account.unsaved && blocked != Blocked::LeaseHeld);
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(failures);
         });
         self.look_at(now, id);
@@ -294,6 +310,7 @@ impl Fleet {
         if let Some(theirs) = self.passed_over.remove(id) {
             // The answer is about a token that the store has replaced in the meantime.
             self.take_theirs(now, id, theirs);
+            self.let_go(id);
             return;
         }
         self.table.change(id, |account| {
@@ -313,6 +330,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
+        self.let_go(id);
     }
 
     /// The publisher had answers from the provider's API.

@@ -9,6 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Fleet {
     /// One account of a pass over the store.
     pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        if !self.holds(&seen.id) {
+            return;
+        }
         let Some(account) = self.table.find(&seen.id) else {
             self.welcome(now, seen);
             return;
@@ -134,15 +137,17 @@ impl Fleet {
             .iter()
             // What is under way comes back first; the next pass sees to it.
             .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            // Of those that became ours during the pass it may have read the rows before.
+            .filter(|account| self.holding.is_in_whole_pass(&account.id))
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
+        self.store_read_at = Some(now);
+        // Whoever is remembered and was not seen has left while nobody looked.
+        let holding = &self.holding;
+        let absent: Vec<_> =
+            self.recalled.extract_if(.., |id, _| holding.is_in_whole_pass(id)).collect();
+        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
