@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// between two passes over the store, and its turn.
 const WELL_WITHIN: Millis = 35 * MINUTE;
 
+/// How long a process that was stopped may take to see what time it is.
+const AWAKE_WITHIN: Millis = 3 * SECOND;
+
 /// How long after a write to the store everybody has seen it.
 const SEEN_WITHIN: Millis = 5 * MINUTE;
 
@@ -83,7 +86,9 @@ pub(crate) fn sends(
         }
     }
     if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
-        let knows = heard_by == process.life || heard_at + MINUTE < process.started_at;
+        // Whoever was cut off or stopped has left nothing behind about it.
+        let alone = truth.processes.len() == 1;
+        let knows = heard_by == process.life || (alone && heard_at + MINUTE < process.started_at);
         let slack = (1 + (skew - process.skew()).abs()) * SECOND;
         truth.law(!knows || now >= until - slack, "Retry-After is obeyed", at, |_| {
             format!("{name} comes back {} s early", (until - now) / SECOND)
@@ -303,6 +308,23 @@ pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
     }
 }
 
+/// No account is shown by two replicas at once, whatever stands still or is cut off. One that stands still
+/// shows nothing: nobody can ask it.
+pub(crate) fn shown_once(truth: &mut Truth) {
+    let now = truth.now;
+    let living: Vec<_> = truth.processes.iter().flatten().cloned().collect();
+    // What it shows a moment after it went on is from before.
+    let awake = living
+        .iter()
+        .filter(|process| !process.is_stalled(now) && now - process.went_on_at() > AWAKE_WITHIN);
+    let shown: Vec<_> = awake.filter_map(|process| process.snapshot()).collect();
+    for who in 0..truth.players.len() {
+        let id = &truth.players[who].id;
+        let by = shown.iter().filter(|one| one.accounts.find(id).is_some()).count();
+        truth.law(by <= 1, "nobody is shown twice", Some(who), |_| format!("shown by {by}"));
+    }
+}
+
 /// A token that reached us is in the journal, in the store, or in a process that lives.
 fn nothing_is_lost(truth: &mut Truth, maker: &Fingerprinter, open: &[OpenEntry], who: usize) {
     let player = &truth.players[who];
@@ -394,16 +416,20 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let whole = truth.players[who].is_whole();
         let id = truth.players[who].id.clone();
         let Some(row) = truth.players[who].row.clone().filter(|row| row.enabled) else { continue };
+        let mut shown_by = 0;
         for process in truth.processes.clone().iter().flatten() {
             let Some(snapshot) = process.snapshot() else { continue };
-            let cause = snapshot.accounts.find(&id).map(|account| account.cause);
-            let is_shown = cause.is_some();
-            truth.law(is_shown, "everybody is shown", Some(who), |_| process.name());
-            let needs = cause.flatten().is_some_and(Cause::needs_reconnect);
+            let Some(account) = snapshot.accounts.find(&id) else { continue };
+            let cause = account.cause;
+            shown_by += 1;
+            let needs = cause.is_some_and(Cause::needs_reconnect);
             truth.law(row.connected != needs, "the status column is true", Some(who), |_| {
                 format!("connected: {}, and the cause is {cause:?}", row.connected)
             });
         }
+        truth.law(shown_by == 1, "everybody is shown by one", Some(who), |_| {
+            format!("shown by {shown_by} replicas")
+        });
         let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
         let left_at = truth.players[who].left_at;
         let told = last.is_some_and(|mail| mail.firing && mail.at > left_at);

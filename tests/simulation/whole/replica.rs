@@ -25,13 +25,17 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     providers::{self, Endpoints},
     refresh::{App, Apps, Held, Refresher, Unspent},
+    replicas::Replicas,
     report::Reporter,
     state::{
         State,
         simulated::{Call, Fate, Later, Line},
     },
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinHandle,
@@ -63,6 +67,9 @@ struct Running {
     snapshot: Arc<ArcSwap<Snapshot>>,
     inputs: mpsc::Sender<Input>,
     stop: watch::Sender<bool>,
+    /// Ends the sharing, after the keeper and the clerk.
+    leave: watch::Sender<bool>,
+    sharing: JoinHandle<()>,
     keeper: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
@@ -135,6 +142,7 @@ impl Process {
         self.gate().dead = true;
         if let Some(running) = self.running().take() {
             running.keeper.abort();
+            running.sharing.abort();
             running.others.iter().for_each(JoinHandle::abort);
         }
     }
@@ -142,7 +150,9 @@ impl Process {
     /// True when it ended although nobody asked it to.
     pub(crate) fn has_failed(&self) -> bool {
         self.running().as_ref().is_some_and(|running| {
-            running.keeper.is_finished() || running.others.iter().any(JoinHandle::is_finished)
+            running.keeper.is_finished()
+                || running.sharing.is_finished()
+                || running.others.iter().any(JoinHandle::is_finished)
         })
     }
 
@@ -162,7 +172,13 @@ impl Process {
         let Some(running) = self.running().take() else { return };
         running.stop.send_replace(true);
         let _ = running.keeper.await;
-        for other in running.others {
+        let mut others = running.others.into_iter();
+        if let Some(clerk) = others.next() {
+            let _ = clerk.await;
+        }
+        running.leave.send_replace(true);
+        let _ = running.sharing.await;
+        for other in others {
             other.abort();
         }
     }
@@ -233,9 +249,7 @@ impl Process {
             unspent: Unspent::default(),
             clock_offsets: Mutex::default(),
         });
-        let Ok(fleet) = app::fleet_under(policy, &refresher, now).await else {
-            return false;
-        };
+        let fleet = app::empty_fleet(policy, &refresher, now);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let (stop, stopped) = watch::channel(false);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
@@ -249,12 +263,35 @@ impl Process {
         };
         let (rounds, clerk) = keeper::start_clerk(clerk);
         let again = Arc::new(Notify::new());
-        let loading = loader::run(Arc::clone(&refresher), inputs.clone(), again, stopped.clone());
+        let loading = loader::run(
+            Arc::clone(&refresher),
+            inputs.clone(),
+            Arc::clone(&again),
+            stopped.clone(),
+        );
+        let lent = rounds.downgrade();
+        let sharing = Replicas {
+            refresher: Arc::clone(&refresher),
+            name: self.name(),
+            lease: SHARE_LEASE,
+            snapshot: Arc::clone(&snapshot),
+            inputs: inputs.clone(),
+            rounds: lent,
+            load_again: Arc::clone(&again),
+            told: Box::new(|_, _| {}),
+        };
         let keeper = Keeper::new(fleet, refresher, inbox, rounds, Arc::clone(&snapshot));
+        let Ok(sharing) = sharing.join().await else {
+            clerk.abort();
+            return false;
+        };
+        let (leave, leaves) = watch::channel(false);
+        let sharing = tokio::spawn(sharing.run(stopped.clone(), leaves));
         let keeper = tokio::spawn(keeper.run(stopped));
         let post = tokio::spawn(Arc::clone(self).post(state, clock));
         let others = vec![clerk, tokio::spawn(loading), post];
-        *self.running() = Some(Running { snapshot, inputs, stop, keeper, others });
+        let running = Running { snapshot, inputs, stop, leave, sharing, keeper, others };
+        *self.running() = Some(running);
         true
     }
 
@@ -294,6 +331,10 @@ impl Line for Cable {
 
     fn ahead(&self) -> i64 {
         self.0.skew()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.world.now().unsigned_abs())
     }
 
     fn request(&self, call: Call) -> Later<Fate> {
@@ -344,6 +385,10 @@ impl Line for Straight {
         0
     }
 
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn request(&self, _: Call) -> Later<Fate> {
         Box::pin(std::future::ready(Fate::Works))
     }
@@ -382,5 +427,8 @@ fn mail() -> delivery::Settings {
         external_url: None,
     }
 }
+
+/// How long shares stay a replica's own without a sign of life: stops are shorter and longer than that.
+pub(crate) const SHARE_LEASE: Duration = Duration::from_secs(90);
 
 const INPUTS_MAX: usize = 256;

@@ -107,7 +107,7 @@ pub(crate) fn clock(at: Millis) -> String {
 
 impl World {
     pub(crate) fn new(seed: u64, without: u64, replicas: usize, records: bool) -> Arc<Self> {
-        let database = Database::new();
+        let database = Database::new(replicas > 1);
         let auditor = State::simulated(&database, Arc::new(super::replica::Straight));
         let truth = Truth {
             now: 0,
