@@ -406,6 +406,7 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
 }
 
 /// A fleet that knows its configuration and nothing else.
+#[must_use]
 pub fn empty_fleet<S, T>(policy: Policy, refresher: &Refresher<S, T>, now: Timestamp) -> Fleet {
     let mut fleet = Fleet::new(policy);
     let apps = policy_apps(&refresher.apps.load());

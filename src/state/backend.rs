@@ -259,14 +259,14 @@ impl Backend {
 
     pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
         match self {
-            Sqlite(_) => Ok(Held::alone(beat.counts)),
+            Sqlite(writer) => writer.hold(beat).await,
             Postgres(writer) => writer.run(postgres::hold(writer.holder(), beat)).await,
         }
     }
 
     pub(super) async fn leave(&self) -> Result<(), Error> {
         match self {
-            Sqlite(_) => Ok(()),
+            Sqlite(writer) => writer.leave().await,
             Postgres(writer) => writer.run(postgres::leave(writer.holder())).await,
         }
     }

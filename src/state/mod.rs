@@ -558,7 +558,7 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence, ahead: 0 }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0, shared_out: None }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.

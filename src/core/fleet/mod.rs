@@ -279,9 +279,7 @@ impl Fleet {
             return;
         };
         let works = !matches!(decision.action, Action::Wait | Action::AskHuman(_));
-        let holds = self.holds(id);
-        let may_work = works && ((holds && !self.stopping) || decision.action == Action::Save);
-        if may_work {
+        if works && self.may_begin(id, decision.action) {
             self.ready.put(id, urgency);
         }
         if !self.is_over() {
@@ -356,14 +354,23 @@ impl Fleet {
             let Some((decision, urgency)) = self.decide(now, &id) else {
                 continue;
             };
-            let holds = self.holds(&id);
             match self.effect_of(now, &id, &decision) {
-                Some((busy, effect)) if holds || busy == Busy::Saving => {
+                Some((busy, effect)) if self.may_begin(&id, decision.action) => {
                     self.start(&id, &urgency.app, busy, effect);
                 }
                 None if !self.is_over() => self.note_cause(now, &id, &decision),
                 _ => {}
             }
+        }
+    }
+
+    /// True when this may be begun for an account: everything for one of ours until the program is about to
+    /// end, and saving the token that was received in any case.
+    fn may_begin(&self, id: &AccountId, action: Action) -> bool {
+        let saves = action == Action::Save;
+        match self.holds(id) {
+            true => saves || !self.stopping,
+            false => saves && self.table.find(id).is_some_and(|account| account.unsaved),
         }
     }
 

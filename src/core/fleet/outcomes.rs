@@ -194,7 +194,7 @@ impl Fleet {
         let asked = evidence.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX));
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
-            let pause = schedule::backoff(id, account.failed_in_a_row, &policy);
+            let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);
@@ -299,7 +299,7 @@ impl Fleet {
         self.table.change(id, |account| {
             account.not_before = Some(until);
             // A save that came to nothing is one that was tried.
-            let failures = u16::from(account.unsaved);
+            let failures = u16::from(account.unsaved && blocked != Blocked::LeaseHeld);
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(failures);
         });
         self.look_at(now, id);

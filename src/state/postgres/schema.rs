@@ -137,18 +137,6 @@ fn key_id_number(key_id: KeyId) -> i64 {
 /// Each version of the schema is one step more.
 const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 
-const NEWEST: &str = "
--- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
--- One row per account.
-CREATE TABLE newest (
-    provider text COLLATE \"C\" NOT NULL,
-    account  text COLLATE \"C\" NOT NULL,
-    spent    bigint[] NOT NULL,
-    sealed   bytea NOT NULL,
-    PRIMARY KEY (provider, account)
-) WITH (fillfactor = 50);
-";
-
 /// Any number that nobody else is likely to lock: the first eight letters of our name.
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
@@ -241,6 +229,18 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_incident ON outbox (incident);
 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
 CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+"#;
+
+const NEWEST: &str = r#"
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
+-- One row per account.
+CREATE TABLE newest (
+    provider text COLLATE "C" NOT NULL,
+    account  text COLLATE "C" NOT NULL,
+    spent    bigint[] NOT NULL,
+    sealed   bytea NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 50);
 "#;
 
 const SHARES: &str = "
