@@ -6,7 +6,8 @@
 //! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost, `postgres` for what is different there. Several processes may open one
+//! keep a token from being lost, `postgres` for what is different there, `simulated` for what stands in for a
+//! disk in simulations. Several processes may open one
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
@@ -23,6 +24,7 @@ mod room;
 mod schema;
 mod seal;
 mod sealed_token;
+pub mod simulated;
 mod writer;
 
 use self::{
@@ -212,6 +214,15 @@ impl State {
         };
         let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
         Ok(Self(Arc::new(Shared { backend, sealer, fingerprinter })))
+    }
+
+    /// A state that a simulation carries.
+    #[must_use]
+    pub fn simulated(database: &simulated::Database, line: Arc<dyn simulated::Line>) -> Self {
+        let sealer = Sealer::new(&simulated::key());
+        let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
+        let backend = Backend::Sqlite(Writer::simulated(database.through(line)));
+        Self(Arc::new(Shared { backend, sealer, fingerprinter }))
     }
 
     /// Keyed by this installation's key.
@@ -492,7 +503,7 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0 }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.

@@ -34,6 +34,14 @@ pub(super) fn open(path: &Path, key_id: KeyId) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
+/// An empty database that nobody else sees and nothing outlives.
+pub(super) fn in_memory(key_id: KeyId) -> Result<Connection, Refusal> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    create_or_check(&mut connection, key_id)?;
+    Ok(connection)
+}
+
 fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Refusal> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 =
@@ -112,6 +120,9 @@ CREATE TABLE newest (
 ) STRICT;
 ",
 ];
+
+/// Statements that a database in memory keeps prepared: all there are.
+const STATEMENTS_KEPT: usize = 64;
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

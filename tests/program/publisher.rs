@@ -319,7 +319,15 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     assert_eq!(text.matches("campaign: winter").count(), 2, "{text}");
     world.assert_well_behaved();
 
-    // As a Kubernetes volume does it: the path leads to another file from one moment to the next.
+    // As a Kubernetes volume does it: the path leads to another file from one moment to the next. Nobody is
+    // renewed meanwhile: a file made of what was read a moment ago would put a retired token back.
+    world.provider.plant(
+        None,
+        Surface::Token,
+        Fault::RateLimit { retry_after: None },
+        Lasting::For(Duration::from_secs(600)),
+    );
+    until_or("both are in the file", async || holds("brand-01") && holds("brand-02"), read).await;
     let target = world.path("tokens.yaml");
     std::fs::create_dir(world.path("..next")).unwrap();
     let theirs = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
@@ -344,6 +352,7 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     std::fs::write(world.path("..next/tokens.yaml"), lines.join("\n") + "\n").unwrap();
     std::os::unix::fs::symlink("..next/tokens.yaml", world.path("link")).unwrap();
     std::fs::rename(world.path("link"), &target).unwrap();
+    world.provider.behave();
     let adopted =
         async || world.running().scrape().await.value("accounts_adopted_total", &[]) == Some(1.0);
     until_or("the replaced file is adopted", adopted, || world.tell()).await;
