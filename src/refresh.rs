@@ -6,6 +6,7 @@
 
 mod apps;
 mod held;
+mod homeless;
 mod stale;
 mod unspent;
 
@@ -17,6 +18,7 @@ use crate::{
     clock::Clock,
     core::{
         AccountId, Cause, Event, Evidence, Fingerprint, Timestamp, TokenFacts,
+        event::NOT_SENT,
         fleet::{Blocked, Checked, Finished},
     },
     http_client::HttpClient,
@@ -171,7 +173,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         };
         let apps = self.apps.load_full();
         let Some(app) = app_of(&apps, &stored).cloned() else {
-            return Finished::Gone;
+            return self.save_homeless(id, &stored, open).await;
         };
         let Some(old) = stored.token else {
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
@@ -270,6 +272,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
+        if self.unspent.is_void(id, entry) {
+            if let Err(error) = self.state.close(entry, Closing::Void).await {
+                return blocked_by_state(&error);
+            }
+            return self.begin(lease, attempt.app, attempt.old, intent.old, "not_committed").await;
+        }
         if attempt.app.provider.renewal == Renewal::Stable {
             // The refresh token is still good whatever became of the request.
             self.close(entry, Closing::Void).await;
@@ -327,10 +335,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let now = self.clock.now();
         self.observe_date(&attempt.app, &exchange);
         let outcome = attempt.app.provider.outcome(&exchange, now);
+        let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
-            Outcome::NotCommitted(_) => "not_committed",
+            Outcome::NotCommitted(_) if was_sent => "not_committed",
+            Outcome::NotCommitted(_) => NOT_SENT,
             Outcome::Dead(_) => "dead",
             Outcome::Ambiguous(_) => "ambiguous",
         };
@@ -348,7 +358,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::NotCommitted(evidence)
             }
             Outcome::NotCommitted(evidence) => {
-                self.close(attempt.entry, Closing::Void).await;
+                if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
+                    stays_open(&error);
+                    self.unspent.keep_void(&error, attempt.id, attempt.entry);
+                }
                 Finished::NotCommitted(evidence)
             }
             // The one probe ended in the dark as well.

@@ -193,6 +193,8 @@ async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_an
     world.until_kept_and_live("brand-01").await;
     world.until_cause("brand-01", "none").await;
     world.assert_well_behaved();
+    // The request whose token found no place is counted too.
+    world.until_counts_agree().await;
     assert_eq!(world.mailbox.mails(), []);
 }
 

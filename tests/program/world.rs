@@ -366,16 +366,37 @@ impl World {
                 let labels = [("provider", "tiktok"), ("outcome", outcome)];
                 scrape.value("refresh_outcomes_total", &labels).unwrap() as usize
             });
-            if ours == theirs {
+            let requests = self.requests_by_log();
+            let counted = |account: &String| {
+                scrape.value("refresh_attempts_total", &[("account", account)]).map(|n| n as usize)
+            };
+            let counted: BTreeMap<String, Option<usize>> =
+                requests.keys().map(|account| (account.clone(), counted(account))).collect();
+            // An account that has left is counted no more.
+            let agree = requests.iter().all(|(account, requests)| {
+                counted[account].is_none_or(|counted| counted == *requests)
+            });
+            if ours == theirs && agree {
                 return;
             }
             difference.0 = ours.to_vec();
             difference.1 = theirs.to_vec();
             let (ours, theirs) = &difference;
             let what = "counted by the program and by the provider";
-            assert!(began.elapsed() < PATIENCE, "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}; {counted:?} and {requests:?}"
+            );
             tokio::time::sleep(crate::LOOK_EVERY).await;
         }
+    }
+
+    fn requests_by_log(&self) -> BTreeMap<String, usize> {
+        let mut requests = BTreeMap::new();
+        for account in self.refreshes().into_iter().filter_map(|(entry, _)| entry.account) {
+            *requests.entry(account).or_default() += 1;
+        }
+        requests
     }
 
     fn outcomes_by_log(&self) -> [usize; 4] {

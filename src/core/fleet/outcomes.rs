@@ -12,13 +12,8 @@ impl Fleet {
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
         let theirs = self.passed_over.remove(id);
-        if busy == Busy::Refreshing && went_out(&result) {
-            self.table.change(id, |account| {
-                account.refresh_attempts = account.refresh_attempts.saturating_add(1);
-            });
-            if speaks_for_the_app(&result) {
-                self.accept_app_of(now, id);
-            }
+        if busy == Busy::Refreshing && speaks_for_the_app(&result) {
+            self.accept_app_of(now, id);
         }
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
@@ -40,6 +35,15 @@ impl Fleet {
             }
             // The others have looked at the store themselves, later than the pass did.
             (result, _) => self.conclude(now, id, result),
+        }
+    }
+
+    /// Told by whoever sent them: what an attempt came to does not say how many there were.
+    pub(super) fn count_requests(&mut self, ids: &[AccountId]) {
+        for id in ids {
+            self.table.change(id, |account| {
+                account.refresh_attempts = account.refresh_attempts.saturating_add(1);
+            });
         }
     }
 
@@ -83,7 +87,10 @@ impl Fleet {
             Finished::NotCommitted(evidence) => self.back_off(now, id, evidence),
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
-            Finished::Gone => self.bid_farewell(now, id),
+            Finished::Gone => {
+                self.give_up_saving(id);
+                self.bid_farewell(now, id);
+            }
             Finished::NoToken => self.adopt(now, id, None),
         }
     }
@@ -377,18 +384,6 @@ impl Fleet {
         });
         self.look_at(now, id);
     }
-}
-
-/// True when a request to the token endpoint was on the wire.
-const fn went_out(result: &Finished) -> bool {
-    !matches!(
-        result,
-        Finished::Adopted(_)
-            | Finished::Restored(_)
-            | Finished::Blocked(_)
-            | Finished::Gone
-            | Finished::NoToken
-    )
 }
 
 /// True when the provider dealt with the account, so that it accepts the app.
