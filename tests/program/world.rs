@@ -355,8 +355,10 @@ impl World {
         }
     }
 
-    /// Waits until what the program counted is what the provider counted, outcome by outcome.
+    /// Waits until what the program counted is what the provider counted, outcome by outcome and account by
+    /// account.
     pub(crate) async fn until_counts_agree(&self) {
+        self.until_requests_agree().await;
         let mut difference = (Vec::new(), Vec::new());
         let began = Instant::now();
         loop {
@@ -366,29 +368,38 @@ impl World {
                 let labels = [("provider", "tiktok"), ("outcome", outcome)];
                 scrape.value("refresh_outcomes_total", &labels).unwrap() as usize
             });
-            let requests = self.requests_by_log();
-            let counted = |account: &String| {
-                scrape.value("refresh_attempts_total", &[("account", account)]).map(|n| n as usize)
-            };
-            let counted: BTreeMap<String, Option<usize>> =
-                requests.keys().map(|account| (account.clone(), counted(account))).collect();
-            // An account that has left is counted no more.
-            let agree = requests.iter().all(|(account, requests)| {
-                counted[account].is_none_or(|counted| counted == *requests)
-            });
-            if ours == theirs && agree {
+            if ours == theirs {
                 return;
             }
             difference.0 = ours.to_vec();
             difference.1 = theirs.to_vec();
             let (ours, theirs) = &difference;
             let what = "counted by the program and by the provider";
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}; {counted:?} and {requests:?}"
-            );
+            assert!(began.elapsed() < PATIENCE, "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}");
             tokio::time::sleep(crate::LOOK_EVERY).await;
         }
+    }
+
+    /// The same for the accounts alone, where it hangs on a deadline what a request comes to. An account that
+    /// has left is counted no more.
+    pub(crate) async fn until_requests_agree(&self) {
+        let told = std::cell::RefCell::new(String::new());
+        until_or(
+            "requests are counted alike, account by account",
+            async || {
+                let scrape = self.running().scrape().await;
+                let theirs = self.requests_by_log();
+                let ours = theirs.iter().map(|(account, requests)| {
+                    let ours = scrape.value("refresh_attempts_total", &[("account", account)]);
+                    (account.clone(), ours.map_or(*requests, |ours| ours as usize))
+                });
+                let ours: BTreeMap<String, usize> = ours.collect();
+                *told.borrow_mut() = format!("{ours:?} and {theirs:?}");
+                ours == theirs
+            },
+            || told.borrow().clone(),
+        )
+        .await;
     }
 
     fn requests_by_log(&self) -> BTreeMap<String, usize> {
