@@ -335,3 +335,27 @@ errors:
 ";
     Box::leak(Box::new(Provider::from_yaml(yaml).unwrap()))
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_refused_while_our_state_was_full_is_not_taken_for_a_lost_one() {
+    let mut bench = Bench::new().await;
+    bench.state_refuses(Write::Close);
+    bench.answers(429, "{}");
+    let finished = bench.refresh().await;
+    let expected = "not committed rate_limited of the app; sent [0-]; store 0; journal intent";
+    bench.ends("refused, and not voided", &finished, expected).await;
+    bench.wait(DEADLINE).await;
+    let finished = bench.refresh().await;
+    let expected = "state down; sent [0-]; store 0; journal intent";
+    bench.ends("still not", &finished, expected).await;
+    bench.state_works_again(Write::Close);
+    // The next request is an ordinary one: what becomes of it may be asked for once.
+    bench.is_lost(Trouble::Deadline);
+    let finished = bench.refresh().await;
+    bench.ends("lost", &finished, "ambiguous; sent [0- 0]; store 0; journal intent").await;
+    bench.wait(DEADLINE).await;
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("found", &finished, "renewed; sent [0- 0 check 0]; store 1; journal empty").await;
+}
