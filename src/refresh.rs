@@ -589,13 +589,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
-            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
-                return true;
-            }
+            None if may_wait && self.may_yet_be_heard(attempt) => return true,
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
         false
+    }
+
+    /// True while an answer to another account may yet come and say that the provider is back. Where there
+    /// is no other account that is due soon, nobody would ever know.
+    fn may_yet_be_heard(&self, attempt: &Attempt<'_>) -> bool {
+        let waits_until = attempt.over_at.plus(SIGN_OF_LIFE_WITHIN);
+        waits_until > self.clock.now() && !self.heard.since(&attempt.app.name, attempt.over_at)
     }
 
     async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {
@@ -649,6 +654,10 @@ fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
 
 /// What reading, journalling and saving may take besides the requests, before a lease ends.
 const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// How long the one probe is kept for an answer to somebody else, where nothing can be asked for free. Most
+/// outages are over by then.
+const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// How often the store is read before a verdict about a token waits for it.
 const LOOKS_MAX: u32 = 3;

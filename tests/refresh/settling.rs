@@ -151,7 +151,7 @@ async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_
     let bob = AccountId::new("tiktok", "bob");
     bench.answers(503, "<html>");
     bench.refresh().await;
-    for _ in 0..60 {
+    for _ in 0..25 {
         bench.wait(Duration::from_secs(60)).await;
         let finished = bench.settle().await;
         bench
@@ -174,14 +174,16 @@ async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_is_free_and_the_token_nears_its_end_the_one_probe_is_sent() {
-    let mut bench = Bench::with_provider(unasked()).await;
-    bench.answers(503, "<html>");
-    bench.refresh().await;
-    bench.wait(Duration::from_secs(60)).await;
-    bench.answers(200, &good("1"));
-    let finished = bench.refresher.settle(&id(), false).await;
-    bench.ends("it cannot wait", &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+async fn where_nothing_is_free_the_one_probe_is_sent_when_it_cannot_wait_or_nobody_else_is_heard() {
+    for (sentence, minutes, may_wait) in [("it nears its end", 1, false), ("in vain", 31, true)] {
+        let mut bench = Bench::with_provider(unasked()).await;
+        bench.answers(503, "<html>");
+        bench.refresh().await;
+        bench.wait(Duration::from_secs(60 * minutes)).await;
+        bench.answers(200, &good("1"));
+        let finished = bench.refresher.settle(&id(), may_wait).await;
+        bench.ends(sentence, &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
