@@ -247,10 +247,10 @@ async fn a_replica_that_is_cut_off_from_the_state_stops_before_another_goes_on()
             let both = ours.intersection(&theirs.accounts()).count();
             assert_eq!(both, 0, "shown by both\n{}", pair.tell());
             if theirs.accounts().is_empty() {
-                none_at_two.get_or_insert(began.elapsed());
+                none_at_two.get_or_insert_with(|| began.elapsed());
             }
             if ours.len() == ACCOUNTS {
-                all_at_one.get_or_insert(began.elapsed());
+                all_at_one.get_or_insert_with(|| began.elapsed());
             }
             all_at_one.is_some() && none_at_two.is_some()
         },
