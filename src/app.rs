@@ -18,7 +18,7 @@ use crate::{
         fleet::{Gauges, Totals},
     },
     providers::{self, Renewal},
-    refresh::{App, Apps, Held, Refresher, Transport, Unspent},
+    refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
@@ -42,7 +42,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
 };
@@ -130,6 +130,7 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     let store = AnyStore::open(&settings.store, state.fingerprinter())
         .await
         .map_err(|error| error.to_string())?;
+    let store = if settings.is_one_database() { store.beside_our_state() } else { store };
     let client = HttpClient::new(&settings.http).map_err(|error| error.to_string())?;
     let client = Arc::new(ArcSwap::from_pointee(client));
     let apps = apps_of(&settings);
@@ -146,6 +147,7 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
         call_deadline: settings.http.call_deadline(),
         held: Held::default(),
         unspent: Unspent::default(),
+        heard: Heard::default(),
         clock_offsets: Mutex::default(),
     };
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
@@ -216,6 +218,9 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     }
     let Parts { settings, refresher, client, metrics } =
         open(loaded.settings, Role::Replica).await?;
+    if settings.is_one_database() {
+        tracing::info!("{ONE_DATABASE}");
+    }
     let clock = refresher.clock.clone();
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
@@ -479,6 +484,14 @@ async fn measure(
     }
 }
 
+/// Never, where the signal cannot be heard.
+async fn hung_up(signal: Option<&mut Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads the configuration again when its file changes, on SIGHUP and on request.
 struct Reloader {
     path: PathBuf,
@@ -501,17 +514,14 @@ impl Reloader {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut file = config::Watch::new(&self.path);
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => hangup,
-            Err(error) => {
-                tracing::warn!("SIGHUP does not reload: {error}");
-                return;
-            }
-        };
+        // The file and the API reload all the same.
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+            .ok();
         loop {
             let answer = tokio::select! {
                 () = file.changed() => None,
-                Some(()) = hangup.recv() => None,
+                Some(()) = hung_up(hangup.as_mut()) => None,
                 Some(answer) = asked.recv() => Some(answer),
                 _ = stop.wait_for(|stop| *stop) => return,
             };
@@ -587,6 +597,10 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
+
+/// What it means that store and state are one.
+pub const ONE_DATABASE: &str =
+    "store and state are one database: a result and its save are one transaction";
 
 /// What journalling and saving may take after the last answer.
 const AFTER_CALLS: Duration = Duration::from_secs(5);

@@ -92,8 +92,8 @@ impl Clock {
                 Duration::try_from(since_boot).unwrap_or_default()
             }
             Source::Runtime(_, origin) => origin.elapsed(),
-            Source::Played(play) => {
-                Duration::from_secs(u64::try_from(play().steady).unwrap_or_default())
+            Source::Played(read) => {
+                Duration::from_secs(read().steady.try_into().unwrap_or_default())
             }
         }
     }

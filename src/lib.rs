@@ -39,7 +39,8 @@
 //!   compare-and-set on the token, and nothing but token and status columns is written.
 //! - [`state`]: what we must remember: journal, leases, memory of accounts, incidents, outbox; in SQLite or
 //!   PostgreSQL. **Invariant:** what is answered is durable; no token in it is readable without the key.
-//!   [`postgres_tls`]: TLS for connections to PostgreSQL.
+//!   [`postgres_tls`]: TLS for connections to PostgreSQL. [`postgres_save`]: a save that the state carries out
+//!   for a store in the same database.
 //! - [`http_client`]: one outgoing request, bounded in every way. [`secrets`]: where secrets come from.
 //!   [`clock`]: the only reader of the clock.
 //! - [`refresh`]: one refresh, in the order that loses nothing. **Invariant:** a received token is in the
@@ -87,6 +88,7 @@
 pub mod core;
 
 pub mod oauth;
+pub mod postgres_save;
 pub mod postgres_tls;
 pub mod providers;
 pub mod stores;

@@ -5,11 +5,15 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod heard;
 mod held;
+mod homeless;
 mod stale;
+mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use heard::Heard;
 pub use held::Held;
 pub use unspent::Unspent;
 
@@ -17,6 +21,7 @@ use crate::{
     clock::Clock,
     core::{
         AccountId, Cause, Event, Evidence, Fingerprint, Timestamp, TokenFacts,
+        event::NOT_SENT,
         fleet::{Blocked, Checked, Finished},
     },
     http_client::HttpClient,
@@ -24,7 +29,7 @@ use crate::{
     providers::Renewal,
     report::Reporter,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
-    stores::{Saved, StoredAccount, TokenStore},
+    stores::{Draft, Saved, StoredAccount, TokenStore},
 };
 use arc_swap::ArcSwap;
 use stale::Found;
@@ -70,6 +75,8 @@ pub struct Refresher<S, T> {
     pub held: Held,
     /// Probes that our state may count as sent and that were not.
     pub unspent: Unspent,
+    /// When each app's token endpoint last said something.
+    pub heard: Heard,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
@@ -95,6 +102,8 @@ struct Attempt<'a> {
     id: &'a AccountId,
     old: Token,
     entry: EntryId,
+    /// The save of what may come, where our state can carry it out.
+    draft: Option<Draft>,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -113,12 +122,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         expected: Fingerprint,
         why: &'static str,
     ) -> Finished {
-        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
+        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)), true)).await
     }
 
     /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
-    pub async fn settle(&self, id: &AccountId) -> Finished {
-        let finished = self.under_lease(id, |lease| self.attempt(lease, None)).await;
+    ///
+    /// `may_wait` says that the access token lives well beyond now, so that the one probe can be kept until
+    /// the provider is known to answer.
+    pub async fn settle(&self, id: &AccountId, may_wait: bool) -> Finished {
+        let finished = self.under_lease(id, |lease| self.attempt(lease, None, may_wait)).await;
         if matches!(finished, Finished::Blocked(Blocked::StateDown)) {
             // A full disk of ours is no reason to keep the only copy from a store that would take it.
             return self.save_held(id).await.unwrap_or(finished);
@@ -171,7 +183,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         finished
     }
 
-    async fn attempt(&self, lease: Term, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+    async fn attempt(
+        &self,
+        lease: Term,
+        wanted: Option<(Fingerprint, &'static str)>,
+        may_wait: bool,
+    ) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
         let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
@@ -187,7 +204,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         };
         let apps = self.apps.load_full();
         let Some(app) = app_of(&apps, &stored).cloned() else {
-            return Finished::Gone;
+            return self.save_homeless(id, &stored, open).await;
         };
         let Some(old) = stored.token else {
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
@@ -200,7 +217,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(finished) => return finished,
         };
         match open {
-            Some(open) => self.finish_open(&lease, app, old, open).await,
+            Some(open) => self.finish_open(&lease, app, old, open, may_wait).await,
             None if restored => Finished::Restored(self.facts(&app, &old)),
             None => match wanted {
                 Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
@@ -236,6 +253,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
         }
+        let draft = self.store.draft(id, known).await;
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
         let spending = maker.of_secret(spending);
         let requested_at = self.clock.now();
@@ -253,6 +271,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             id,
             old,
             entry,
+            draft,
             spending,
             requested_at,
             over_at,
@@ -268,6 +287,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         app: Arc<App>,
         old: Token,
         open: OpenEntry,
+        may_wait: bool,
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
@@ -275,8 +295,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let (spending, over_at) = (intent.spending, intent.over_at);
         let held = self.held.of_entry(id, entry);
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, spending, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt {
+            lease,
+            app,
+            id,
+            old,
+            entry,
+            draft: None,
+            spending,
+            requested_at,
+            over_at,
+            is_probe: true,
+        };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -285,6 +315,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // a holder that was late have brought it in meanwhile, it is kept aside.
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
+        }
+        if self.unspent.is_void(id, entry) {
+            if let Err(error) = self.state.close(entry, Closing::Void).await {
+                return blocked_by_state(&error);
+            }
+            return self.begin(lease, attempt.app, attempt.old, intent.old, "not_committed").await;
         }
         if attempt.app.provider.renewal == Renewal::Stable {
             // The refresh token is still good whatever became of the request.
@@ -316,9 +352,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return blocked_by_store(id, &error);
         }
         // In an outage the probe would end in the dark as well, and a healthy account would be given up.
-        if self.is_silent(&attempt).await {
+        if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
@@ -346,10 +383,16 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let now = self.clock.now();
         self.observe_date(&attempt.app, &exchange);
         let outcome = attempt.app.provider.outcome(&exchange, now);
+        let is_answer = matches!(exchange, Exchange::Answered(_));
+        if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
+            self.heard.note(&attempt.app.name, now);
+        }
+        let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
-            Outcome::NotCommitted(_) => "not_committed",
+            Outcome::NotCommitted(_) if was_sent => "not_committed",
+            Outcome::NotCommitted(_) => NOT_SENT,
             Outcome::Dead(_) => "dead",
             Outcome::Ambiguous(_) => "ambiguous",
         };
@@ -367,7 +410,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::NotCommitted(evidence)
             }
             Outcome::NotCommitted(evidence) => {
-                self.close(attempt.entry, Closing::Void).await;
+                if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
+                    stays_open(&error);
+                    self.unspent.keep_void(&error, attempt.id, attempt.entry);
+                }
                 Finished::NotCommitted(evidence)
             }
             // The one probe ended in the dark as well.
@@ -388,10 +434,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
         let expected = self.state.fingerprinter().of_token(&attempt.old);
         // Before anything else: the provider has already forgotten the old refresh token.
-        let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
-        if let Err(error) = journalled {
-            tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held.keep(attempt, expected, token.clone());
+        match self.record(attempt, &token).await {
+            Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
+                self.held.keep(attempt, expected, token.clone());
+            }
         }
         self.save(attempt, token, expected).await
     }
@@ -473,7 +522,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
-        match self.state.close(attempt.entry, Closing::Void).await {
+        match self.state.close(attempt.entry, Closing::Dead).await {
             Ok(()) => return Finished::Dead(evidence),
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
@@ -531,15 +580,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// Whether the provider's free check does not answer. Where there is none, nobody can tell. What it
-    /// says of the old access token changes nothing: a refused one says that the rotation took place, a
-    /// living one proves nothing.
-    async fn is_silent(&self, attempt: &Attempt<'_>) -> bool {
+    /// Whether the provider's free check does not answer. Where there is none, an answer to another account
+    /// is waited for as long as `may_wait` says. What the check says of the old access token changes
+    /// nothing: a refused one says that the rotation took place, a living one proves nothing.
+    async fn is_silent(&self, attempt: &Attempt<'_>, may_wait: bool) -> bool {
         let liveness = self.liveness(&attempt.app, &attempt.old).await;
         let word = match liveness {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
+            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
+                return true;
+            }
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
@@ -589,6 +641,9 @@ fn blocked_by_state(error: &state::Error) -> Finished {
 
 fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
     tracing::warn!(account = %id, "nothing is refreshed: {error}");
+    if error.account().is_some() {
+        return Finished::Blocked(Blocked::RowDamaged);
+    }
     Finished::Blocked(Blocked::StoreDown)
 }
 

@@ -18,14 +18,10 @@ use crate::{
     stores::TokenStore,
 };
 use arc_swap::ArcSwap;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Where the parts are that sharing has to do with.
@@ -88,8 +84,10 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
     pub async fn run(mut self, stop: watch::Receiver<bool>, mut leave: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                () = self.until_next() => {}
+                // In this order each time, so that the same run is the same again.
+                biased;
                 _ = leave.wait_for(|leave| *leave) => break,
+                () = self.until_next() => {}
             }
             let takes = !*stop.borrow();
             self.pause = match self.beat(takes).await {

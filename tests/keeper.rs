@@ -20,7 +20,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Body, Exchange, Request, Token},
     providers::{self, Endpoints},
-    refresh::{App, Held, Refresher, Transport, Unspent},
+    refresh::{App, Heard, Held, Refresher, Transport, Unspent},
     report::Reporter,
     state::{self, State},
 };
@@ -173,6 +173,7 @@ impl Bench {
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
             unspent: Unspent::default(),
+            heard: Heard::default(),
             clock_offsets: Mutex::default(),
         });
         let policy = Policy::default();
@@ -334,8 +335,8 @@ async fn a_day_of_hourly_tokens_is_kept_alive() {
             assert!(seen.accounts.iter().all(|account| account.is_live(now)), "{seen:?}");
         }
         bench.nothing_is_lost();
-        // Two accounts; each token lives for 0.57 to 0.67 of its hour.
-        assert!((2 * 34..=2 * 43).contains(&bench.rotations()), "{}", bench.rotations());
+        // Two accounts; each token lives for 0.37 to 0.67 of its hour.
+        assert!((2 * 34..=2 * 66).contains(&bench.rotations()), "{}", bench.rotations());
         assert_eq!(bench.refresher.state.journal_len().await.unwrap(), 0);
         bench.ends().await;
     })

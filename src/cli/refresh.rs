@@ -73,7 +73,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
             "{id}: neither state nor store takes the new token; make one of them writable and do not end this command"
         ));
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
-        finished = refresher.settle(&id).await;
+        finished = refresher.settle(&id, true).await;
     }
     let now = refresher.clock.now();
     if let Finished::Renewed(token) = &finished {
@@ -136,6 +136,11 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             Exit::Failed,
             "lease_held",
             "another process is refreshing this account right now".to_owned(),
+        ),
+        Finished::Blocked(Blocked::RowDamaged) => (
+            Exit::Failed,
+            "row_damaged",
+            "its row in the token store cannot be read; `oauth-keepalive check` names the place".to_owned(),
         ),
         Finished::Blocked(Blocked::ProviderSilent) => (
             Exit::Failed,

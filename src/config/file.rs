@@ -381,7 +381,7 @@ impl Default for Refresh {
     fn default() -> Self {
         Self {
             due_after: 0.66,
-            spread: 0.1,
+            spread: 0.3,
             danger: 0.15,
             assumed_life: Span::seconds(60 * 60),
             backoff_first: Span::seconds(5),
@@ -397,7 +397,7 @@ impl Default for Http {
         Self {
             total_deadline: Span::seconds(10),
             connect_deadline: Span::seconds(4),
-            in_flight_per_app_max: 16,
+            in_flight_per_app_max: 5,
             ca_file: None,
             proxy: None,
         }

@@ -7,7 +7,10 @@ use super::{
     shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
-use crate::core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice};
+use crate::{
+    core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    postgres_save::{Looks, Save},
+};
 use std::time::Duration;
 
 /// The writer of either kind.
@@ -126,6 +129,27 @@ impl Backend {
         }
     }
 
+    /// The same together with a save, where there is a way. `None` when the result was recorded alone.
+    pub(super) async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        result: Fingerprint,
+        sealed: Vec<u8>,
+        kept: newest::Kept,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        match self {
+            Sqlite(_) => self.record_result(entry, id, result, sealed).await.map(|()| None),
+            Postgres(writer) => {
+                let holder = writer.holder();
+                let completed = postgres::complete(holder, entry, id, kept);
+                let recorded = postgres::record_result(entry, id, result, sealed);
+                writer.run(postgres::together(recorded, save, completed, id, result)).await
+            }
+        }
+    }
+
     pub(super) async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
         match self {
             Sqlite(writer) => {
@@ -235,14 +259,14 @@ impl Backend {
 
     pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
         match self {
-            Sqlite(_) => Ok(Held::alone(beat.counts)),
+            Sqlite(writer) => writer.hold(beat).await,
             Postgres(writer) => writer.run(postgres::hold(writer.holder(), beat)).await,
         }
     }
 
     pub(super) async fn leave(&self) -> Result<(), Error> {
         match self {
-            Sqlite(_) => Ok(()),
+            Sqlite(writer) => writer.leave().await,
             Postgres(writer) => writer.run(postgres::leave(writer.holder())).await,
         }
     }

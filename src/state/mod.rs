@@ -41,6 +41,7 @@ use self::{
 use crate::{
     core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
+    postgres_save::{Looks, Save},
 };
 use rusqlite::Connection;
 use std::{
@@ -125,8 +126,11 @@ pub struct Newest {
 pub enum Closing {
     /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
-    /// The refresh token was not spent, or is dead, or another token is in the store by now.
+    /// The refresh token was not spent, or another token is in the store by now.
     Void,
+    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
+    /// from now on: whatever is written to the store later, it is not presented again.
+    Dead,
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
@@ -329,10 +333,32 @@ impl State {
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        let result = self.0.fingerprinter.of_token(token);
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_result(entry, id, result, sealed).await
+    }
+
+    /// Does in one transaction what [`State::record_result`], the store's save and [`State::complete`] do.
+    /// When the publisher's table does not take the save, the result is recorded all the same and the answer
+    /// is `None`: then it is to be saved as from any other entry. Fails, and is to be repeated, like
+    /// [`State::record_result`].
+    pub async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        let (result, sealed) = self.sealed(id, token)?;
+        let kept = newest::Kept { spent, renewable_by, sealed: sealed.clone() };
+        self.0.backend.record_and_save(entry, id, result, sealed, kept, save).await
+    }
+
+    fn sealed(&self, id: &AccountId, token: &Token) -> Result<(Fingerprint, Vec<u8>), Error> {
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        self.0.backend.record_result(entry, id, result, sealed).await
+        Ok((self.0.fingerprinter.of_token(token), sealed))
     }
 
     /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody
@@ -532,7 +558,7 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence, ahead: 0 }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0, shared_out: None }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.

@@ -328,7 +328,7 @@ impl World {
                     Laws::begin_refresh(self, who, expected, why);
                     self.go(who, Job::Refresh { expected });
                 }
-                Effect::Settle { id } => {
+                Effect::Settle { id, .. } => {
                     let who = self.index[&id];
                     Laws::begin_settlement(self, who);
                     self.go(who, Job::Settle);

@@ -35,6 +35,9 @@ pub enum Input {
     LoadBegan,
     /// Accounts that the pass found, in any order.
     Seen(Vec<Seen>),
+    /// Accounts whose rows the pass found and could not read: they are there, and what is known of them
+    /// stands.
+    Unreadable(Vec<AccountId>),
     /// The pass is complete: whoever was not seen is gone.
     LoadEnded {
         /// Rows that could not be read.
@@ -57,6 +60,8 @@ pub enum Input {
         /// How.
         result: Finished,
     },
+    /// Requests to token endpoints ended, whatever they came to: one entry for each that was on the wire.
+    Requested(Vec<AccountId>),
     /// The free check of an access token came back.
     Probed {
         /// Whose.
@@ -158,6 +163,8 @@ pub enum Finished {
 pub enum Blocked {
     /// Another holder is at it.
     LeaseHeld,
+    /// The account's row in the store cannot be read.
+    RowDamaged,
     /// The store cannot be read or written.
     StoreDown,
     /// Our state cannot be written.
@@ -196,6 +203,9 @@ pub enum Effect {
     Settle {
         /// Which account.
         id: AccountId,
+        /// The access token lives well beyond now: the one probe may be kept until the provider is known
+        /// to answer.
+        may_wait: bool,
     },
     /// Save the token that the journal holds, or put back the newest one. Answered by [`Input::Finished`].
     Save {

@@ -11,6 +11,7 @@ mod interface;
 mod outcomes;
 mod passes;
 mod ready;
+mod saving;
 mod telling;
 
 pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
@@ -24,6 +25,7 @@ use super::{
 use apps::Apps;
 use holding::Holding;
 use ready::{Ready, Urgency};
+use saving::Saves;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -53,6 +55,8 @@ pub struct Fleet {
     /// Tokens that a pass over the store found while something was under way for their accounts. The store
     /// says once that it changed, so what it said then must not be lost.
     passed_over: BTreeMap<AccountId, Option<TokenFacts>>,
+    /// Those of `recalled` whose rows the pass that is running could not read: they have not left.
+    unreadable: BTreeSet<AccountId>,
     /// Accounts whose memory must be written.
     changed: BTreeSet<AccountId>,
     /// Accounts whose memory must be removed.
@@ -75,6 +79,8 @@ pub struct Fleet {
     clock_offsets: BTreeMap<Arc<str>, i64>,
     /// Accounts whose newest token the store has not taken.
     unsaved: usize,
+    /// Whether the store takes tokens.
+    saves: Saves,
     /// True once the program is about to end.
     stopping: bool,
 }
@@ -93,6 +99,7 @@ impl Fleet {
             recalled: BTreeMap::new(),
             reopened: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
             parting: Vec::new(),
@@ -104,6 +111,7 @@ impl Fleet {
             wall_clock: Standing::default(),
             clock_offsets: BTreeMap::new(),
             unsaved: 0,
+            saves: Saves::default(),
             stopping: false,
         }
     }
@@ -124,12 +132,15 @@ impl Fleet {
             Input::LoadBegan => {
                 self.load = self.load.wrapping_add(1);
                 self.holding.begin_pass();
+                self.unreadable.clear();
             }
+            Input::Unreadable(ids) => self.note_unreadable(&ids),
             Input::Seen(seen) => seen.into_iter().for_each(|seen| self.see(now, seen)),
             Input::LoadEnded { damaged } => self.end_load(now, damaged),
             Input::Store { up } => self.note_store(now, up),
             Input::State { up } => self.note_state(now, up),
             Input::Finished { id, result } => self.finish(now, &id, result),
+            Input::Requested(ids) => self.count_requests(&ids),
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Asked { id } => self.note_question(now, &id),
@@ -148,6 +159,7 @@ impl Fleet {
                 self.save_on(now);
             }
         }
+        self.apps.end_pauses(now);
         self.look_at_due(now);
         self.release_unwaited(now);
         self.dispatch(now);
@@ -164,7 +176,9 @@ impl Fleet {
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         // While nothing may begin, the end of what stands in the way is an input, and no app's next try
         // is worth waking for.
-        let has_room = self.may_spend() && self.flying.len() < self.policy.in_flight_max;
+        let has_room = self.store.is_well()
+            && self.state.is_well()
+            && self.flying.len() < self.policy.in_flight_max;
         let app = has_room.then(|| self.apps.next_try()).flatten();
         let standing = [&self.store, &self.state, &self.wall_clock];
         let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
@@ -332,7 +346,7 @@ impl Fleet {
         while self.flying.len() < self.policy.in_flight_max {
             let per_app = self.policy.in_flight_per_app_max;
             // Nothing is spent while there is nowhere to put what comes back.
-            let only_saves = !self.may_spend();
+            let only_saves = !self.may_spend(now);
             let next = self.ready.take(only_saves, |app| self.apps.has_room(app, per_app, now));
             let Some(id) = next else {
                 return;
@@ -341,7 +355,7 @@ impl Fleet {
             let Some((decision, urgency)) = self.decide(now, &id) else {
                 continue;
             };
-            match self.effect_of(&id, &decision) {
+            match self.effect_of(now, &id, &decision) {
                 Some((busy, effect)) if self.may_begin(&id, decision.action) => {
                     self.start(&id, &urgency.app, busy, effect);
                 }
@@ -361,12 +375,12 @@ impl Fleet {
         }
     }
 
-    /// True while what a refresh brings could be kept.
-    const fn may_spend(&self) -> bool {
-        self.store.is_well() && self.state.is_well()
-    }
-
-    fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {
+    fn effect_of(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        decision: &Decision,
+    ) -> Option<(Busy, Effect)> {
         let id = id.clone();
         match decision.action {
             Action::Wait | Action::AskHuman(_) => None,
@@ -375,7 +389,12 @@ impl Fleet {
                 let why = decision.reason.as_label();
                 Some((Busy::Refreshing, Effect::Refresh { id, expected, why }))
             }
-            Action::Settle => Some((Busy::Refreshing, Effect::Settle { id })),
+            Action::Settle => {
+                let token = self.table.find(&id)?.token?;
+                let danger = schedule::danger_from(&token, &self.policy);
+                let may_wait = danger.is_some_and(|from| from > now);
+                Some((Busy::Refreshing, Effect::Settle { id, may_wait }))
+            }
             Action::Save => Some((Busy::Saving, Effect::Save { id })),
             Action::Probe => Some((Busy::Probing, Effect::Probe { id })),
         }

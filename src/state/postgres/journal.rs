@@ -11,6 +11,7 @@ use super::{
         leases::LIFE_MAX,
         writer::{Kind, Refusal},
     },
+    newest::bury,
     session::unavailable,
     shares, text,
     work::{Step, Value, Work, step},
@@ -159,6 +160,9 @@ pub(in super::super) fn close(holder: [u8; 16], entry: EntryId, closing: Closing
         Closing::Done => steps.push(of_entry(CLOSE)),
         // A result that came in the meantime is a token, and is not voided.
         Closing::Void => steps.push(of_entry(CLOSE_WITHOUT_RESULT)),
+        Closing::Dead => {
+            steps.extend([bury(holder, entry), of_entry(CLOSE_WITHOUT_RESULT)]);
+        }
         // Without a token there is nothing to keep.
         Closing::Orphan => steps.extend([
             of_entry(CLOSE_WITHOUT_RESULT),

@@ -54,8 +54,8 @@ pub(in super::super) fn remember(fence: Option<[u8; 16]>, memories: &[Memory]) -
     fenced(fence, shares, step, last.len())
 }
 
-/// Forgets accounts and the newest token of each; what was not known is forgotten already.
-/// Answers like [`remember`].
+/// Forgets accounts and the newest token of each; what was not known is forgotten already. Answers like
+/// [`remember`].
 pub(in super::super) fn forget(fence: Option<[u8; 16]>, ids: &[AccountId]) -> Work<usize> {
     let sorted: BTreeSet<&AccountId> = ids.iter().collect();
     let shares: Vec<i16> = sorted.iter().map(|id| share_of(id)).collect();
@@ -180,7 +180,7 @@ WITH ours AS (
 ), taken AS (
     DELETE FROM memory USING ours
     WHERE memory.provider = ours.provider AND memory.account = ours.account
-), newest_taken AS (
+), dropped AS (
     DELETE FROM newest USING ours
     WHERE newest.provider = ours.provider AND newest.account = ours.account
 )

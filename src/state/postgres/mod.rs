@@ -9,6 +9,7 @@ mod journal;
 mod memory;
 mod newest;
 mod outbox;
+mod save;
 mod schema;
 mod session;
 mod shares;
@@ -24,6 +25,7 @@ pub(super) use self::{
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest},
     outbox::{fire, outlook, owed, resolve, settle},
+    save::together,
     shares::{hold, leave},
     writer::Writer,
 };
