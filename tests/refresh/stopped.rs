@@ -34,6 +34,10 @@ impl Line for Stopping {
         0
     }
 
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn request(&self, _: Call) -> Later<Fate> {
         Box::pin(async { Fate::Works })
     }
@@ -47,7 +51,7 @@ impl Line for Stopping {
 
 fn bench() -> (Bench, Arc<Stopping>) {
     let line = Arc::new(Stopping::default());
-    let state = State::simulated(&Database::new(), Arc::clone(&line) as Arc<dyn Line>);
+    let state = State::simulated(&Database::new(false), Arc::clone(&line) as Arc<dyn Line>);
     let provider = providers::find("tiktok").unwrap();
     (Bench::with_state(provider, tempfile::tempdir().unwrap(), state), line)
 }
