@@ -6,7 +6,7 @@ use crate::{
     process::Program,
     scrape::Scrape,
     until_or,
-    world::{Plan, World, owner},
+    world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Surface};
 use std::{
@@ -112,6 +112,13 @@ impl Pair {
             let probes = probes.entry(entry.account.clone().unwrap_or_default()).or_default();
             *probes = if entry.retired_presented() { *probes + 1 } else { 0 };
             assert!(*probes < 2, "a retired token twice: {entry:?}\n{}", self.tell());
+        }
+    }
+
+    /// The operator may hear of a store that two processes kept busy; no owner has to do anything.
+    fn assert_no_owner_was_bothered(&self) {
+        for mail in self.world.mailbox.mails() {
+            assert_eq!(mail.to, [OPERATOR], "{}\n{}", mail.subject, self.tell());
         }
     }
 
@@ -223,7 +230,7 @@ async fn a_replica_that_was_stopped_for_two_leases_does_no_harm_when_it_goes_on(
     pair.world.until_rotated(&ours, 1).await;
     pair.assert_live();
     pair.world.assert_well_behaved();
-    assert_eq!(pair.world.mailbox.mails(), []);
+    pair.assert_no_owner_was_bothered();
 }
 
 #[tokio::test]
@@ -270,7 +277,7 @@ async fn a_replica_that_is_cut_off_from_the_state_stops_before_another_goes_on()
     let theirs = pair.two.scrape().await.accounts().into_iter().next().unwrap();
     pair.world.until_rotated(&theirs, 1).await;
     pair.world.assert_well_behaved();
-    assert_eq!(pair.world.mailbox.mails(), []);
+    pair.assert_no_owner_was_bothered();
 }
 
 #[tokio::test]
