@@ -11,6 +11,7 @@ use reqwest::{Certificate, Client, Proxy, Response, Url, header, redirect, retry
 use std::{
     collections::HashMap,
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -44,7 +45,7 @@ impl Settings {
     /// Longest time that [`HttpClient::send`] takes. A lease has to outlive it.
     #[must_use]
     pub fn call_deadline(&self) -> Duration {
-        self.connect_deadline.saturating_add(self.total_deadline)
+        self.connect_deadline.saturating_add(self.total_deadline).saturating_add(LAST_LOOK)
     }
 }
 
@@ -124,10 +125,16 @@ impl HttpClient {
             return Exchange::NotSent(Trouble::Crowded);
         };
         let deadline = Instant::now() + self.settings.total_deadline;
-        let exchange = timeout_at(deadline, self.exchange(prepared)).await;
+        let mut exchange = pin!(self.exchange(prepared));
+        let mut ended = timeout_at(deadline, &mut exchange).await;
+        if ended.is_err() {
+            // A process that was stopped finds its time over and the answer here already; not to look would
+            // lose the token in it.
+            ended = timeout(LAST_LOOK, exchange).await;
+        }
         drop(place);
         // Connecting has a shorter deadline of its own, so that what ends here was on its way.
-        exchange.unwrap_or(Exchange::Lost(Trouble::Deadline))
+        ended.unwrap_or(Exchange::Lost(Trouble::Deadline))
     }
 
     async fn place(&self, app: &str) -> Option<OwnedSemaphorePermit> {
@@ -315,6 +322,8 @@ fn bearer_error(value: &str) -> Option<&str> {
 
 /// Apps whose places are remembered at once.
 const APPS_MAX: usize = 1024;
+/// Long enough to read what has arrived, too short for anything to come.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 /// Room for an ordinary token answer.
 const BODY_BYTES_USUAL: usize = 4 * 1024;
 const BEARER_ERROR_BYTES_MAX: usize = 64;

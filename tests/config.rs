@@ -214,14 +214,16 @@ fn state_in_postgres_becomes_what_it_says() {
     assert_eq!((&*least.host, least.port, least.tls), ("db.example.com", 5432, default_tls));
     assert_eq!((&*least.schema, least.password), ("oauth_keepalive", None));
     assert_eq!(least.statement_timeout, Duration::from_secs(5));
+    assert_eq!(least.lease, Duration::from_secs(30));
     let full = with(
         "host: '::1', port: 5433, password_file: secret, ca_file: ca.pem, schema: s_1, \
-         statement_timeout: 2s, connect_timeout: 500ms",
+         statement_timeout: 2s, connect_timeout: 500ms, lease: 5s",
     );
     assert_eq!(full.tls, Tls::Required { ca_file: Some(directory.path().join("ca.pem")) });
     assert_eq!(full.password, Some(SecretRef::File(directory.path().join("secret"))));
     assert_eq!((&*full.host, full.port, &*full.schema), ("::1", 5433, "s_1"));
     assert_eq!(full.connect_timeout, Duration::from_millis(500));
+    assert_eq!(full.lease, Duration::from_secs(5));
     let socket = with("socket: run");
     assert_eq!(Path::new(&socket.host), directory.path().join("run"));
     assert!(socket.is_socket());

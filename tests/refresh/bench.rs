@@ -79,7 +79,7 @@ pub(crate) struct Bench {
     pub(crate) folder: TempDir,
     provider: &'static Provider,
     /// What the provider handed out, by the last part of its refresh token.
-    received: Vec<String>,
+    pub(crate) received: Vec<String>,
 }
 
 pub(crate) fn id() -> AccountId {
@@ -133,8 +133,12 @@ impl Bench {
 
     pub(crate) async fn with_provider(provider: &'static Provider) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("secret"), "invented-client-secret\n").unwrap();
         let state = open(folder.path()).await;
+        Self::with_state(provider, folder, state)
+    }
+
+    pub(crate) fn with_state(provider: &'static Provider, folder: TempDir, state: State) -> Self {
+        fs::write(folder.path().join("secret"), "invented-client-secret\n").unwrap();
         let store = Arc::new(PlayedStore::new(state.fingerprinter()));
         store.put(&id(), Some(token("0")));
         let clock = Clock::simulated(Timestamp::from_unix(START));

@@ -12,4 +12,5 @@ mod races;
 mod received;
 mod settling;
 mod stale;
+mod stopped;
 mod store;

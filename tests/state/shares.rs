@@ -227,6 +227,34 @@ async fn a_stalled_holder_writes_nothing_but_the_token_that_it_received() {
 }
 
 #[tokio::test]
+async fn an_heir_waits_for_the_lease_of_an_account_only_while_a_request_may_be_under_way() {
+    let world = Postgres::make().await;
+    let (stalled, heir) = (replica(&world).await, replica(&world).await);
+    hold(&stalled).await;
+    let id = |name: &str| AccountId::new("tiktok", name);
+    let long = Duration::from_secs(600);
+    let mut leases = Vec::new();
+    for name in ["nothing sent", "on the wire", "answered"] {
+        leases.push(stalled.take_lease(&id(name), at(0), long).await.unwrap().unwrap());
+    }
+    stalled.intend(&leases[1], &intent()).await.unwrap();
+    let entry = stalled.intend(&leases[2], &intent()).await.unwrap();
+    stalled.record_result(entry, &id("answered"), &token("new")).await.unwrap();
+    world.pass(60).await;
+    hold(&heir).await;
+    let cases = [("nothing sent", true), ("on the wire", false), ("answered", true)];
+    for (name, is_free) in cases {
+        let taken = heir.take_lease(&id(name), at(0), long).await.unwrap();
+        assert_eq!(taken.is_some(), is_free, "{name}");
+    }
+    let late = stalled.intend(&leases[0], &intent()).await;
+    assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
+    world.pass(600).await;
+    hold(&heir).await;
+    assert!(heir.take_lease(&id("on the wire"), at(0), long).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn notices_about_what_all_share_are_everybodys() {
     let world = Postgres::make().await;
     let (one, two) = (replica(&world).await, replica(&world).await);

@@ -38,10 +38,12 @@ pub(in super::super) fn take_lease(
         fence.map(|holder| holder.to_vec()),
         share_of(id),
     );
-    let steps = vec![shares::lock(fence, vec![share_of(id)]), take];
+    let (provider, account) = names(id);
+    let look = step!(LOCK_LEASE, provider, account);
+    let steps = vec![shares::lock(fence, vec![share_of(id)]), look, take];
     let id = id.clone();
     Work::new(Kind::Write, Some(&id.clone()), steps, move |answers| {
-        let Some(row) = answers[1].first() else { return Ok(None) };
+        let Some(row) = answers[2].first() else { return Ok(None) };
         let epoch: i64 = row.try_get(0).map_err(unavailable)?;
         Ok(Some(Lease { id: id.clone(), epoch: epoch.unsigned_abs() }))
     })
@@ -255,6 +257,10 @@ fn read(row: &Row) -> Result<Sealed, Refusal> {
 /// A lease that ends later than any lease can was written by a clock that was ahead; obeying it would lock
 /// the account until that day. The epoch is drawn again after a row that stands in the way has been locked,
 /// or one drawn before a neighbour's could be written after it.
+///
+/// Whoever holds the share need not wait for a lease from before that, unless a request may be under way
+/// under it: an intent that comes later is refused for its epoch, and a token that was received can be saved
+/// by anybody.
 const TAKE_LEASE: &str = "
 INSERT INTO lease (provider, account, epoch, holder, expires_at)
 SELECT $1, $2, nextval('epoch'), $3, clock_timestamp() + $4::float8 * interval '1 second'
@@ -266,7 +272,13 @@ SET epoch = nextval('epoch'), holder = excluded.holder,
 WHERE lease.holder = excluded.holder OR NOT (
     lease.expires_at > clock_timestamp()
     AND lease.expires_at <= clock_timestamp() + $5::float8 * interval '1 second')
+    OR ($6::bytea IS NOT NULL AND NOT EXISTS (
+        SELECT FROM journal
+        WHERE provider = $1 AND account = $2 AND NOT orphan AND result IS NULL))
 RETURNING epoch";
+
+/// A statement of its own before the one that takes: so that sees what whoever was just intending left.
+const LOCK_LEASE: &str = "SELECT FROM lease WHERE provider = $1 AND account = $2 FOR UPDATE";
 
 const RELEASE: &str = "
 UPDATE lease SET expires_at = '-infinity'

@@ -108,13 +108,12 @@ fn what_was_not_written_yet_of_a_lost_account_is_written() {
 
 #[test]
 fn a_call_under_way_comes_to_its_end_and_then_its_lost_account_goes() {
-    let new = |bench: &Bench| bench.token(2, 0.0);
-    let dead = |bench: &Bench| Finished::Dead(bench.evidence(Cause::RefreshTokenRejected));
-    let ends: [(&str, &dyn Fn(&Bench) -> Finished, usize); 4] = [
-        ("renewed", &|bench| Finished::Renewed(new(bench)), 0),
-        ("dead", &dead, 1),
-        ("taken by its new holder", &|_| Finished::Blocked(super::super::Blocked::LeaseHeld), 0),
-        ("gone", &|_| Finished::Gone, 0),
+    type End = fn(&Bench) -> Finished;
+    let ends: [(&str, End, usize); 4] = [
+        ("renewed", |bench| Finished::Renewed(bench.token(2, 0.0)), 0),
+        ("dead", |bench| Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)), 1),
+        ("taken by its new holder", |_| Finished::Blocked(super::super::Blocked::LeaseHeld), 0),
+        ("gone", |_| Finished::Gone, 0),
     ];
     for (how, end, told) in ends {
         let mut bench = Bench::new();
