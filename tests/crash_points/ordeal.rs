@@ -1,0 +1,173 @@
+//! One point: a fresh world, harm at that point, and what became of the account.
+
+use crate::{
+    options::{Harm, Options, Round},
+    points::{KILLS, Point, Reference, Zone, is_about},
+    scene::{Scene, Verdict},
+    strace::Strace,
+    trace::{Call, Target},
+};
+use std::time::{Duration, Instant};
+
+/// How it went.
+pub(crate) struct Ending {
+    /// Where the harm struck; `None` when it did not.
+    pub(crate) struck: Option<Zone>,
+    pub(crate) verdict: Verdict,
+    /// For people who look into it.
+    pub(crate) told: String,
+}
+
+/// Strikes at `point`, again if need be, until it hits.
+pub(crate) async fn strike(
+    options: &Options,
+    round: Round,
+    reference: &Reference,
+    point: &Point,
+) -> Ending {
+    let attempts = if point.is_exact() { ATTEMPTS_MAX } else { 1 };
+    let mut lead = LEAD;
+    let mut last = None;
+    for _ in 0..attempts {
+        match attempt(options, round, reference, point, lead).await {
+            Some(ending) if ending.struck.is_some() || ending.verdict != Verdict::Alive => {
+                return ending;
+            }
+            Some(ending) => last = Some(ending),
+            // The machine is busy.
+            None => lead = (lead + 1).min(LEAD_MAX),
+        }
+    }
+    last.unwrap_or_else(|| Ending {
+        struck: None,
+        verdict: Verdict::Alive,
+        told: "strace was never attached in time".to_owned(),
+    })
+}
+
+async fn attempt(
+    options: &Options,
+    round: Round,
+    reference: &Reference,
+    point: &Point,
+    lead: u64,
+) -> Option<Ending> {
+    let mut scene = Scene::prepare(options, round.grace, lead).await;
+    scene.start().await;
+    let mut strace = scene.attach(&arguments(round.harm, point, &scene)).await?;
+    match round.harm {
+        Harm::Kill => until_killed(&mut scene, &mut strace).await,
+        Harm::Eio | Harm::Enospc => {
+            until_injected(&scene, &strace).await;
+            scene.until_it_reacts().await;
+            strace.detach();
+        }
+    }
+    let calls = scene.calls(&strace);
+    let struck = struck(round.harm, &calls, reference, point);
+    if round.harm == Harm::Kill {
+        strace.detach();
+        scene.world.program().kill_9();
+        scene.start().await;
+    }
+    let verdict = scene.settle().await;
+    let told = if verdict == Verdict::Alive { String::new() } else { scene.tell() };
+    Some(Ending { struck, verdict, told })
+}
+
+/// What strace is asked for. A path narrows both what it shows and what it strikes.
+fn arguments(harm: Harm, point: &Point, scene: &Scene) -> Vec<String> {
+    let Point { name, target, number } = point;
+    let what = match harm {
+        Harm::Kill => format!("inject={name}:signal=KILL:when={number}"),
+        Harm::Eio => format!("inject={name}:error=EIO:when={number}"),
+        Harm::Enospc => format!("inject={name}:error=ENOSPC:when={number}+"),
+    };
+    let mut arguments =
+        vec!["-e".to_owned(), format!("trace={}", KILLS.join(",")), "-e".to_owned(), what];
+    if let Target::File(path) = target {
+        arguments.extend(["-P".to_owned(), scene.world.path(path).display().to_string()]);
+    }
+    arguments
+}
+
+/// Waits until the process is dead, or done without having met its point.
+async fn until_killed(scene: &mut Scene, strace: &mut Strace) {
+    let began = Instant::now();
+    while !scene.world.program().has_ended() && began.elapsed() < STRUCK_WITHIN {
+        if scene.is_done() {
+            strace.until_quiet(STILL_TO_COME).await;
+            break;
+        }
+        tokio::time::sleep(crate::LOOK_EVERY).await;
+    }
+    // What it wrote is complete when it has ended itself.
+    if scene.world.program().has_ended() {
+        crate::until("strace has ended", async || strace.has_ended()).await;
+    }
+}
+
+async fn until_injected(scene: &Scene, strace: &Strace) {
+    let began = Instant::now();
+    while !strace.text().contains("(INJECTED)") && began.elapsed() < STRUCK_WITHIN {
+        if scene.is_done() {
+            strace.until_quiet(STILL_TO_COME).await;
+            return;
+        }
+        tokio::time::sleep(crate::LOOK_EVERY).await;
+    }
+}
+
+/// Where the harm struck, by what strace wrote.
+fn struck(harm: Harm, calls: &[Call], reference: &Reference, point: &Point) -> Option<Zone> {
+    let hit = |call: &Call| match harm {
+        // It began and never came back.
+        Harm::Kill => call.ended.is_none() && is_about_this(call, point),
+        Harm::Eio | Harm::Enospc => call.injected,
+    };
+    let index = calls.iter().position(hit)?;
+    if point.is_exact() {
+        let number = calls[..=index].iter().filter(|call| is_about(call, point)).count();
+        return reference
+            .zone(&Point { number, ..point.clone() })
+            .filter(|_| number == point.number);
+    }
+    // Its own trace is complete enough to tell.
+    let mut calls = calls.to_vec();
+    calls.truncate(index + 1);
+    Some(zone_within(&calls))
+}
+
+fn is_about_this(call: &Call, point: &Point) -> bool {
+    // A call that is chosen by its number alone may turn out to be about anything.
+    call.name == point.name && (!point.is_exact() || call.target == point.target)
+}
+
+/// The zone of the last call of a trace that ends with it.
+fn zone_within(calls: &[Call]) -> Zone {
+    let done = calls.iter().filter(|call| call.ended.is_some());
+    let (mut sent, mut received, mut durable) = (false, false, false);
+    for call in done {
+        let is_peer = call.target == Target::Peer;
+        sent |= is_peer && matches!(call.name.as_str(), "writev" | "sendto" | "write");
+        received |= is_peer && call.name == "recvfrom" && call.result > Some(0);
+        durable |= received
+            && matches!(call.name.as_str(), "fsync" | "fdatasync")
+            && matches!(&call.target, Target::File(path) if path.starts_with("state/"));
+    }
+    match (sent, received, durable) {
+        (_, _, true) => Zone::After,
+        (_, true, _) => Zone::Window,
+        (true, ..) => Zone::OnTheWire,
+        _ => Zone::Before,
+    }
+}
+
+/// A point that is not met is tried again: threads take turns as they like.
+const ATTEMPTS_MAX: usize = 6;
+/// Seconds until the account is due: enough to start and to attach.
+const LEAD: u64 = 2;
+const LEAD_MAX: u64 = 5;
+const STRUCK_WITHIN: Duration = Duration::from_secs(20);
+/// The last calls of a rotation come after the store has its token.
+const STILL_TO_COME: Duration = Duration::from_millis(200);
