@@ -28,8 +28,10 @@ pub(crate) async fn strike(
     let attempts = if point.is_exact() { ATTEMPTS_MAX } else { 1 };
     let mut lead = LEAD;
     let mut last = None;
-    for _ in 0..attempts {
-        match attempt(options, round, reference, point, lead).await {
+    for tried in 0..attempts {
+        // A connection cannot be named to strace, so that calls of other kinds count too.
+        let beyond = if point.target == Target::Peer { tried % OTHERS_MAX } else { 0 };
+        match attempt(options, round, reference, point, beyond, lead).await {
             Some(ending) if ending.struck.is_some() || ending.verdict != Verdict::Alive => {
                 return ending;
             }
@@ -50,16 +52,21 @@ async fn attempt(
     round: Round,
     reference: &Reference,
     point: &Point,
+    beyond: usize,
     lead: u64,
 ) -> Option<Ending> {
     let mut scene = Scene::prepare(options, round.grace, lead).await;
     scene.start().await;
-    let mut strace = scene.attach(&arguments(round.harm, point, &scene)).await?;
+    let mut strace =
+        scene.attach(&arguments(round.harm, point, point.number + beyond, &scene)).await?;
     match round.harm {
         Harm::Kill => until_killed(&mut scene, &mut strace).await,
         Harm::Eio | Harm::Enospc => {
             until_injected(&scene, &strace).await;
-            scene.until_it_reacts().await;
+            // Questions over HTTP would be struck as well.
+            if point.target != Target::Peer {
+                scene.until_it_reacts().await;
+            }
             strace.detach();
         }
     }
@@ -76,8 +83,8 @@ async fn attempt(
 }
 
 /// What strace is asked for. A path narrows both what it shows and what it strikes.
-fn arguments(harm: Harm, point: &Point, scene: &Scene) -> Vec<String> {
-    let Point { name, target, number } = point;
+fn arguments(harm: Harm, point: &Point, number: usize, scene: &Scene) -> Vec<String> {
+    let Point { name, target, .. } = point;
     let what = match harm {
         Harm::Kill => format!("inject={name}:signal=KILL:when={number}"),
         Harm::Eio => format!("inject={name}:error=EIO:when={number}"),
@@ -165,6 +172,8 @@ fn zone_within(calls: &[Call]) -> Zone {
 
 /// A point that is not met is tried again: threads take turns as they like.
 const ATTEMPTS_MAX: usize = 6;
+/// Calls of the same name on something else that a thread makes before the one that is meant.
+const OTHERS_MAX: usize = 3;
 /// Seconds until the account is due: enough to start and to attach.
 const LEAD: u64 = 2;
 const LEAD_MAX: u64 = 5;
