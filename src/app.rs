@@ -16,7 +16,7 @@ use crate::{
     metrics::{events::Metrics, fleet::Gauges},
     oauth::Token,
     providers::{self, Renewal},
-    refresh::{App, Apps, Held, Refresher, Unspent, app_of, is_anothers},
+    refresh::{App, Apps, Held, Refresher, Transport, Unspent, app_of, is_anothers},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
@@ -350,7 +350,18 @@ pub async fn fleet(
     refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let policy = policy_of(settings);
+    fleet_under(policy_of(settings), refresher, now).await
+}
+
+/// The same under `policy`, whatever the store and the way to the providers are.
+///
+/// # Errors
+/// When the state cannot be read.
+pub async fn fleet_under<S: TokenStore, T: Transport>(
+    policy: Policy,
+    refresher: &Refresher<S, T>,
+    now: Timestamp,
+) -> Result<Fleet, String> {
     let mut fleet = Fleet::new(policy);
     let apps = policy_apps(&refresher.apps.load());
     fleet.handle(now, Input::Configured { policy, apps });
@@ -370,7 +381,10 @@ pub async fn fleet(
     Ok(fleet)
 }
 
-async fn reopen(refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>, open: OpenEntry) -> Reopened {
+async fn reopen<S: TokenStore, T: Transport>(
+    refresher: &Refresher<S, T>,
+    open: OpenEntry,
+) -> Reopened {
     let OpenEntry { id, intent, result, .. } = open;
     let apps = refresher.apps.load_full();
     // The store says which app an account belongs to; while it cannot be read, its provider's will do.

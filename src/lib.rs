@@ -34,7 +34,8 @@
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.
 //! - [`providers`]: the catalogue, one data file each, and the one interpreter of such files. **Invariant:**
 //!   no code knows the name of a provider.
-//! - [`stores`]: the publisher's tokens: YAML and JSON files, SQLite tables, Redis hashes. **Invariant:** a save is
+//! - [`stores`]: the publisher's tokens: YAML and JSON files, tables in SQLite, PostgreSQL, MySQL and
+//!   MariaDB, Redis hashes. **Invariant:** a save is
 //!   compare-and-set on the token, and nothing but token and status columns is written.
 //! - [`state`]: what we must remember: journal, leases, memory of accounts, incidents, outbox; in SQLite or
 //!   PostgreSQL. **Invariant:** what is answered is durable; no token in it is readable without the key.

@@ -10,12 +10,11 @@ use crate::{
     refresh::{Refresher, Transport, app_of},
     stores::TokenStore,
 };
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
 };
-use tokio::sync::{Notify, mpsc, watch};
 
 /// Accounts that go to the keeper at a time.
 const BATCH_ACCOUNTS_MAX: usize = 512;
@@ -51,19 +50,22 @@ pub async fn run<S: TokenStore, T: Transport>(
         } else {
             AFTER_FAILURE
         };
+        // In this order each time, so that the same run is the same again.
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = again.notified() => continue,
+            biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            () = again.notified() => continue,
+            () = tokio::time::sleep(pause) => {}
         }
         if !worked {
             continue;
         }
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = again.notified() => {}
             // A store that says nothing for long is read all the same: it may have gone away.
             _ = tokio::time::timeout(PASS_EVERY_MAX, refresher.store.changed()) => {}
-            () = again.notified() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
         }
     }
 }

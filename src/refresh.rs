@@ -6,6 +6,7 @@
 
 mod apps;
 mod held;
+mod stale;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
@@ -26,6 +27,7 @@ use crate::{
     stores::{Saved, StoredAccount, TokenStore},
 };
 use arc_swap::ArcSwap;
+use stale::Found;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -78,6 +80,8 @@ struct Attempt<'a> {
     id: &'a AccountId,
     old: Token,
     entry: EntryId,
+    /// The refresh token that is spent, or may have been.
+    spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
     requested_at: Timestamp,
     over_at: Timestamp,
@@ -154,8 +158,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
-        let open = match self.state.open_entry(id).await {
-            Ok(open) => open,
+        let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
+        let (open, newest) = match open.and_then(|open| Ok((open, newest?))) {
+            Ok(both) => both,
             Err(error) => return blocked_by_state(&error),
         };
         // Read now, under the lease: what the decision was made from may be old.
@@ -173,8 +178,14 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // does not want one there.
             return Finished::NoToken;
         };
+        // One that we have spent must never be sent, whoever put it there.
+        let Found { token: old, restored } = match self.put_right(id, &app, old, newest).await {
+            Ok(found) => found,
+            Err(finished) => return finished,
+        };
         match open {
             Some(open) => self.finish_open(&lease, app, old, open).await,
+            None if restored => Finished::Restored(self.facts(&app, &old)),
             None => match wanted {
                 Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
                 // Nothing was open after all: whatever the store holds is what there is.
@@ -210,18 +221,27 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return blocked_by_store(id, &error);
         }
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
+        let spending = maker.of_secret(spending);
         let requested_at = self.clock.now();
         let over_at = requested_at.plus(self.call_deadline);
-        let intent =
-            Intent { old: known, spending: maker.of_secret(spending), requested_at, over_at };
+        let intent = Intent { old: known, spending, requested_at, over_at };
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
             Err(error) => return blocked_by_state(&error),
         };
         self.unspent.forget(id);
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
-        let attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: false };
+        let attempt = Attempt {
+            lease,
+            app,
+            id,
+            old,
+            entry,
+            spending,
+            requested_at,
+            over_at,
+            is_probe: false,
+        };
         self.exchange(attempt, request).await
     }
 
@@ -237,10 +257,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let now = self.clock.now();
         let OpenEntry { entry, intent, probed, result, .. } = open;
         let requested_at = intent.requested_at;
-        let over_at = intent.over_at;
+        let (spending, over_at) = (intent.spending, intent.over_at);
         let held = self.held.of_entry(id, entry);
         let mut attempt =
-            Attempt { lease, app, id, old, entry, requested_at, over_at, is_probe: true };
+            Attempt { lease, app, id, old, entry, spending, requested_at, over_at, is_probe: true };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -352,7 +372,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
         if let Err(error) = journalled {
             tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held.keep(attempt.id, attempt.entry, expected, token.clone());
+            self.held.keep(attempt, expected, token.clone());
         }
         self.save(attempt, token, expected).await
     }
@@ -370,22 +390,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let facts = self.facts(&attempt.app, &token);
         match self.store.save(attempt.id, &token, expected).await {
             Ok(Saved::Written | Saved::AlreadyThere) => {
-                self.held.let_go(attempt.id, attempt.entry);
-                self.close(attempt.entry, Closing::Done).await;
+                self.complete(attempt, &token).await;
                 Finished::Renewed(facts)
             }
-            Ok(Saved::Conflict) => {
-                // Somebody else's token is never overwritten; ours is kept in case theirs is the stale one.
-                self.set_aside(attempt).await;
-                match self.store.get(attempt.id).await {
-                    Ok(Some(StoredAccount { token: Some(theirs), .. })) => {
-                        Finished::Adopted(self.facts(&attempt.app, &theirs))
-                    }
-                    Ok(Some(_)) => Finished::NoToken,
-                    Ok(None) => Finished::Gone,
-                    Err(error) => blocked_by_store(attempt.id, &error),
-                }
-            }
+            Ok(Saved::Conflict) => self.meet_theirs(attempt, &token, facts).await,
             Ok(Saved::Gone) => {
                 self.set_aside(attempt).await;
                 Finished::Gone
@@ -415,7 +423,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let finished = match self.look_again(attempt.id).await {
             Ok(Some(StoredAccount { enabled: true, token: Some(token), .. })) => {
-                if maker.of_token(&token) == maker.of_token(&attempt.old) {
+                let is_same = maker.of_token(&token) == maker.of_token(&attempt.old);
+                // Where our state cannot say, the next attempt asks it before anything is sent.
+                if is_same || self.is_spent(attempt, None, &token).await.unwrap_or_default() {
                     return self.give_up(attempt, evidence).await;
                 }
                 Finished::Adopted(self.facts(&attempt.app, &token))

@@ -85,7 +85,8 @@ fn a_minimal_file_gets_every_default_and_no_warning() {
     assert_eq!(app.client_secret, Some(SecretRef::File(directory.path().join("secret"))));
     assert_eq!(app.endpoints, Endpoints::default());
     assert!(app.default_for_provider, "the only app of its provider");
-    assert_eq!(stores::place_of(&settings.store), directory.path().join("tokens.yaml"));
+    let path = directory.path().join("tokens.yaml");
+    assert_eq!(stores::place_of(&settings.store), path.display().to_string());
     assert_eq!(settings.state.directory, directory.path().join("state"));
     assert_eq!(settings.http.total_deadline, Duration::from_secs(10));
     assert!(settings.delivery.smtp.is_none());

@@ -117,7 +117,7 @@ async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<
             "{homeless} of {accounts} accounts belong to no configured app; add their app under `apps`"
         ));
     }
-    Ok(format!("{}: {accounts} accounts, readable and writable", place.display()))
+    Ok(format!("{place}: {accounts} accounts, readable and writable"))
 }
 
 async fn mail(settings: &Settings) -> Finding {

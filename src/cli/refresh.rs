@@ -110,6 +110,11 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "adopted",
             "somebody else put a newer token into the store in the meantime; it was left alone".to_owned(),
         ),
+        Finished::Restored(_) => (
+            Exit::Done,
+            "restored",
+            "somebody had written a spent token back; the newest one is in the store again, and nothing was spent".to_owned(),
+        ),
         Finished::Unsaved(_) => (
             Exit::Unreachable,
             "unsaved",

@@ -63,6 +63,10 @@ impl Narrator {
             }
             Event::Unsaved { id } => (id.to_string(), "A NEW TOKEN IS NOT SAVED YET".to_owned()),
             Event::Adopted { id } => (id.to_string(), "took over a token of the store".to_owned()),
+            Event::Restored { id } => (
+                id.to_string(),
+                "a spent token had been written back; ours is there again".to_owned(),
+            ),
             Event::AppFrozen { app, cause } => (
                 format!("app {app}"),
                 format!("frozen, {}: {}", cause.as_label(), cause.sentence()),
@@ -91,6 +95,7 @@ impl Narrator {
             | Event::RefreshStarted { .. }
             | Event::RequestEnded { .. }
             | Event::Probed { .. }
+            | Event::WrittenBack { .. }
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
             | Event::MailSent { .. } => return None,

@@ -1,7 +1,7 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, journal, leases, memory,
+    Closing, EntryId, Error, Intent, Lease, journal, leases, memory, newest,
     outbox::{self, Attempt},
     postgres, room,
     writer::{Kind, Refusal, Writer},
@@ -129,6 +129,34 @@ impl Backend {
                 writer.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
             }
             Postgres(writer) => writer.run(postgres::close(writer.holder(), entry, closing)).await,
+        }
+    }
+
+    pub(super) async fn complete(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        kept: newest::Kept,
+    ) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                let work = move |desk: &mut _| newest::complete(desk, entry, &id, &kept);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::complete(writer.holder(), entry, id, kept)).await
+            }
+        }
+    }
+
+    pub(super) async fn newest(&self, id: &AccountId) -> Result<Option<newest::Sealed>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                writer.run(Kind::Read, move |desk| newest::of(desk, &id)).await
+            }
+            Postgres(writer) => writer.run(postgres::newest(id)).await,
         }
     }
 

@@ -197,6 +197,11 @@ fn open_account(desk: &Desk, entry: EntryId) -> Result<Option<(AccountId, bool)>
         .optional()?)
 }
 
+/// True while the entry is there and the account's.
+pub(super) fn is_open(desk: &Desk, entry: EntryId, id: &AccountId) -> Result<bool, Refusal> {
+    Ok(open_account(desk, entry)?.is_some_and(|(account, _)| account == *id))
+}
+
 fn insert_orphan(
     connection: &Connection,
     id: &AccountId,

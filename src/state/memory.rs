@@ -44,13 +44,14 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Forgets; what was not known is forgotten already.
+/// Forgets accounts and the newest token of each; what was not known is forgotten already.
 pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
-    let mut delete = desk
-        .connection
-        .prepare_cached("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
+    let delete = |sql| desk.connection.prepare_cached(sql);
+    let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
+    let mut newest = delete("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?;
     for id in ids {
-        delete.execute((&*id.provider, &*id.account))?;
+        memory.execute((&*id.provider, &*id.account))?;
+        newest.execute((&*id.provider, &*id.account))?;
     }
     Ok(())
 }

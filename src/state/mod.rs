@@ -6,7 +6,8 @@
 //! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost, `postgres` for what is different there. Several processes may open one
+//! keep a token from being lost, `postgres` for what is different there, `simulated` for what stands in for a
+//! disk in simulations. Several processes may open one
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
@@ -15,6 +16,7 @@ mod directory;
 mod journal;
 mod leases;
 mod memory;
+mod newest;
 mod outbox;
 pub mod postgres;
 mod presence;
@@ -22,6 +24,7 @@ mod room;
 mod schema;
 mod seal;
 mod sealed_token;
+pub mod simulated;
 mod writer;
 
 use self::{
@@ -105,10 +108,19 @@ pub struct OpenEntry {
     pub result: Option<Token>,
 }
 
+/// The newest token that we put into the store, and what was spent for it.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The token.
+    pub token: Token,
+    /// The refresh tokens that providers replaced on the way to it, newest first: never to be sent again.
+    pub spent: Vec<Fingerprint>,
+}
+
 /// How an attempt ended. The row is removed, except for an orphan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// The new token is in the store.
+    /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
     /// The refresh token was not spent, or is dead, or another token is in the store by now.
     Void,
@@ -202,6 +214,15 @@ impl State {
         };
         let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
         Ok(Self(Arc::new(Shared { backend, sealer, fingerprinter })))
+    }
+
+    /// A state that a simulation carries.
+    #[must_use]
+    pub fn simulated(database: &simulated::Database, line: Arc<dyn simulated::Line>) -> Self {
+        let sealer = Sealer::new(&simulated::key());
+        let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
+        let backend = Backend::Sqlite(Writer::simulated(database.through(line)));
+        Self(Arc::new(Shared { backend, sealer, fingerprinter }))
     }
 
     /// Keyed by this installation's key.
@@ -312,6 +333,32 @@ impl State {
         self.0.backend.close(entry, closing).await
     }
 
+    /// Ends an entry whose new token is in the store, and keeps that token, sealed, as the newest of its
+    /// account together with `spent`, the refresh token that the provider replaced by it; `None` when it lives
+    /// on. `renewable_by` is what renews the new one. One record an account, a handful of spent tokens in it;
+    /// fails like [`State::close`].
+    pub async fn complete(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+    ) -> Result<(), Error> {
+        let sealed = sealed_token::seal(&self.0.sealer, id, token);
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        let kept = newest::Kept { spent, renewable_by, sealed };
+        self.0.backend.complete(entry, id, kept).await
+    }
+
+    /// What [`State::complete`] kept of an account, until it is forgotten.
+    pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
+        let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
+        let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
+        let token = token.map_err(|refusal| self.error(&refusal))?;
+        Ok(Some(Newest { token, spent: sealed.spent }))
+    }
+
     /// Every attempt that must be brought to its end, oldest first; orphans are not among them.
     pub async fn open_entries(&self) -> Result<Vec<OpenEntry>, Error> {
         let sealed = self.0.backend.open_entries(None).await?;
@@ -352,7 +399,7 @@ impl State {
         self.0.backend.remember(memories).await
     }
 
-    /// Forgets; what is not known is no error. Journal and incidents stay.
+    /// Forgets, the newest token too; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
         self.0.backend.forget(ids).await
     }
@@ -456,7 +503,7 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0 }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.

@@ -3,14 +3,22 @@
 //! One trait, one file per kind of store, one contract suite for all (`tests/stores.rs`). A store knows
 //! nothing of refreshing; it hands out tokens and takes them back if nobody else was faster.
 
+pub mod columns;
 pub mod file;
+pub mod mysql;
+pub mod postgres;
 pub mod redis;
+pub mod server;
 pub mod sqlite;
 
 mod blocking;
-mod columns;
+mod cells;
+mod dialect;
 mod document;
+mod engine;
+mod pool;
 mod spans;
+mod statements;
 mod table;
 mod times;
 mod watch;
@@ -174,6 +182,10 @@ pub enum Settings {
     Redis(redis::Settings),
     /// A table in a SQLite database.
     Sqlite(sqlite::Settings),
+    /// A table in PostgreSQL.
+    Postgres(server::Settings),
+    /// A table in MySQL or MariaDB.
+    Mysql(server::Settings),
 }
 
 /// Every kind of store, chosen once at start. A `match` and no boxes: a new kind is a compile error in
@@ -186,6 +198,10 @@ pub enum AnyStore {
     Redis(redis::RedisStore),
     /// See [`sqlite`].
     Sqlite(sqlite::SqliteStore),
+    /// See [`postgres`].
+    Postgres(postgres::PostgresStore),
+    /// See [`mysql`].
+    Mysql(mysql::MysqlStore),
 }
 
 impl AnyStore {
@@ -203,6 +219,12 @@ impl AnyStore {
             }
             Settings::Sqlite(settings) => {
                 Self::Sqlite(sqlite::SqliteStore::open(settings.clone(), fingerprinter).await?)
+            }
+            Settings::Postgres(settings) => Self::Postgres(
+                postgres::PostgresStore::open(settings.clone(), fingerprinter).await?,
+            ),
+            Settings::Mysql(settings) => {
+                Self::Mysql(mysql::MysqlStore::open(settings.clone(), fingerprinter).await?)
             }
         })
     }
@@ -227,6 +249,8 @@ impl fmt::Debug for AnyStore {
             Self::File(_) => "AnyStore::File",
             Self::Redis(_) => "AnyStore::Redis",
             Self::Sqlite(_) => "AnyStore::Sqlite",
+            Self::Postgres(_) => "AnyStore::Postgres",
+            Self::Mysql(_) => "AnyStore::Mysql",
         })
     }
 }
@@ -241,6 +265,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.load(each, damaged).await,
             Self::Redis(store) => store.load(each, damaged).await,
             Self::Sqlite(store) => store.load(each, damaged).await,
+            Self::Postgres(store) => store.load(each, damaged).await,
+            Self::Mysql(store) => store.load(each, damaged).await,
         }
     }
 
@@ -249,6 +275,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.get(id).await,
             Self::Redis(store) => store.get(id).await,
             Self::Sqlite(store) => store.get(id).await,
+            Self::Postgres(store) => store.get(id).await,
+            Self::Mysql(store) => store.get(id).await,
         }
     }
 
@@ -262,6 +290,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.save(id, token, expected).await,
             Self::Redis(store) => store.save(id, token, expected).await,
             Self::Sqlite(store) => store.save(id, token, expected).await,
+            Self::Postgres(store) => store.save(id, token, expected).await,
+            Self::Mysql(store) => store.save(id, token, expected).await,
         }
     }
 
@@ -270,6 +300,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.mark(id, status).await,
             Self::Redis(store) => store.mark(id, status).await,
             Self::Sqlite(store) => store.mark(id, status).await,
+            Self::Postgres(store) => store.mark(id, status).await,
+            Self::Mysql(store) => store.mark(id, status).await,
         }
     }
 
@@ -278,6 +310,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.add(account).await,
             Self::Redis(store) => store.add(account).await,
             Self::Sqlite(store) => store.add(account).await,
+            Self::Postgres(store) => store.add(account).await,
+            Self::Mysql(store) => store.add(account).await,
         }
     }
 
@@ -286,6 +320,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.probe().await,
             Self::Redis(store) => store.probe().await,
             Self::Sqlite(store) => store.probe().await,
+            Self::Postgres(store) => store.probe().await,
+            Self::Mysql(store) => store.probe().await,
         }
     }
 
@@ -294,6 +330,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.changed().await,
             Self::Redis(store) => store.changed().await,
             Self::Sqlite(store) => store.changed().await,
+            Self::Postgres(store) => store.changed().await,
+            Self::Mysql(store) => store.changed().await,
         }
     }
 }
@@ -308,16 +346,20 @@ pub async fn create(settings: &Settings) -> Result<(), Error> {
         Settings::File(settings) => blocking::run(move || file::create(&settings)).await,
         Settings::Redis(settings) => redis::create(&settings).await,
         Settings::Sqlite(settings) => blocking::run(move || sqlite::create(&settings)).await,
+        Settings::Postgres(settings) => postgres::create(&settings).await,
+        Settings::Mysql(settings) => mysql::create(&settings).await,
     }
 }
 
-/// Where a file store lies; kept here because `check` prints it for every kind.
+/// Where a store lies; kept here because `check` prints it for every kind.
 #[must_use]
-pub fn place_of(settings: &Settings) -> PathBuf {
+pub fn place_of(settings: &Settings) -> String {
     match settings {
-        Settings::File(settings) => settings.path.clone(),
-        Settings::Redis(settings) => settings.place().into(),
-        Settings::Sqlite(settings) => settings.path.clone(),
+        Settings::File(settings) => settings.path.display().to_string(),
+        Settings::Redis(settings) => settings.place(),
+        Settings::Sqlite(settings) => settings.path.display().to_string(),
+        Settings::Postgres(settings) => server::place("postgres", settings),
+        Settings::Mysql(settings) => server::place("mysql", settings),
     }
 }
 

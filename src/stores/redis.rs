@@ -120,7 +120,7 @@ impl RedisStore {
             true => Some(server::listen(&link, &news, &settings).await),
             false => None,
         };
-        let watch = Watch::told(told, settings.poll_every, Some(news.version()));
+        let watch = Watch::told_by(told, settings.poll_every, Some(news.version()));
         let store = Self { settings, fingerprinter, link, news, watch, _listener: listener };
         store.raws(&[store.settings.key.nobodys().into_bytes()]).await?;
         Ok(store)

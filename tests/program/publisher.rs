@@ -197,6 +197,29 @@ async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_an
 }
 
 #[tokio::test]
+async fn a_spent_token_that_the_publisher_writes_back_is_never_presented_and_ours_returns() {
+    let mut world = World::new().life(9).start().await;
+    let cached = world.provider.current("brand-01").unwrap();
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    let ours = world.stored("brand-01");
+    world.write("brand-01", &cached);
+    world.until_metric("tokens_restored_total", &[], 1.0).await;
+    assert_eq!(world.stored("brand-01"), ours);
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    // After a restart the fleet takes it for somebody's news; the refresh that follows finds it out.
+    world.program().kill_9();
+    world.write("brand-01", &cached);
+    world.start().await;
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    world.until_metric("tokens_restored_total", &[], 1.0).await;
+    world.assert_well_behaved();
+    assert_eq!(world.mailbox.mails(), []);
+}
+
+#[tokio::test]
 async fn writes_to_other_columns_and_rows_disturb_nothing() {
     let world = World::new().accounts(3).life(6).start().await;
     until_or(
@@ -296,7 +319,15 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     assert_eq!(text.matches("campaign: winter").count(), 2, "{text}");
     world.assert_well_behaved();
 
-    // As a Kubernetes volume does it: the path leads to another file from one moment to the next.
+    // As a Kubernetes volume does it: the path leads to another file from one moment to the next. Nobody is
+    // renewed meanwhile: a file made of what was read a moment ago would put a retired token back.
+    world.provider.plant(
+        None,
+        Surface::Token,
+        Fault::RateLimit { retry_after: None },
+        Lasting::For(Duration::from_secs(600)),
+    );
+    until_or("both are in the file", async || holds("brand-01") && holds("brand-02"), read).await;
     let target = world.path("tokens.yaml");
     std::fs::create_dir(world.path("..next")).unwrap();
     let theirs = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
@@ -321,6 +352,7 @@ async fn a_file_store_is_renewed_with_its_comments_and_a_replaced_file_is_adopte
     std::fs::write(world.path("..next/tokens.yaml"), lines.join("\n") + "\n").unwrap();
     std::os::unix::fs::symlink("..next/tokens.yaml", world.path("link")).unwrap();
     std::fs::rename(world.path("link"), &target).unwrap();
+    world.provider.behave();
     let adopted =
         async || world.running().scrape().await.value("accounts_adopted_total", &[]) == Some(1.0);
     until_or("the replaced file is adopted", adopted, || world.tell()).await;

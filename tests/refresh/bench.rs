@@ -415,6 +415,7 @@ fn word(finished: &Finished) -> String {
     match finished {
         Finished::Renewed(_) => "renewed".to_owned(),
         Finished::Adopted(_) => "adopted".to_owned(),
+        Finished::Restored(_) => "restored".to_owned(),
         Finished::Unsaved(_) => "unsaved".to_owned(),
         Finished::Dead(evidence) => format!("dead {}", evidence.cause.as_label()),
         Finished::WrongAccount(evidence) => format!("wrong {}", evidence.cause.as_label()),

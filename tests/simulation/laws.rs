@@ -255,7 +255,10 @@ impl Laws {
         let held = world.people[who].row.map(|row| row.number);
         let person = &mut world.people[who];
         match result {
-            Finished::Renewed(facts) | Finished::Adopted(facts) | Finished::Unsaved(facts) => {
+            Finished::Renewed(facts)
+            | Finished::Adopted(facts)
+            | Finished::Restored(facts)
+            | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }
             Finished::Dead(evidence) => {

@@ -145,7 +145,7 @@ impl Backend for Postgres {
         // In this form bytes that are letters are shown as letters.
         client.batch_execute("SET bytea_output TO escape").await.unwrap();
         let mut contents = Vec::new();
-        for table in ["meta", "lease", "journal", "memory", "incident", "outbox"] {
+        for table in ["meta", "lease", "journal", "memory", "newest", "incident", "outbox"] {
             let all = format!("SELECT t::text FROM {}.{table} t", self.schema);
             for row in client.query(&all, &[]).await.unwrap() {
                 contents.extend_from_slice(row.get::<_, &str>(0).as_bytes());

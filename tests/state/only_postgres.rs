@@ -309,3 +309,17 @@ async fn what_a_killed_process_had_leased_is_free_when_the_lease_ends() {
     let over = world.pass_the_rest(30).await;
     assert!(state.take_lease(&ann(), over, LIFE).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_first() {
+    let world = Postgres::make().await;
+    drop(open(&world).await);
+    world
+        .execute("DROP TABLE newest; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .await;
+    let (one, two) = tokio::join!(open(&world), open(&world));
+    for state in [one, two] {
+        assert!(state.newest(&ann()).await.unwrap().is_none());
+    }
+    drop(open(&world).await);
+}

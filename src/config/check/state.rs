@@ -31,7 +31,7 @@ pub(super) fn check(
     }
     let ours = absolute(&directory).unwrap_or_else(|_| directory.clone());
     let is_ours = |path: &Path| absolute(path).is_ok_and(|path| path.starts_with(&ours));
-    if is_ours(store::path_of(store)) {
+    if store::path_of(store).is_some_and(is_ours) {
         check.problem(
             "store.path",
             "lies in state.directory, expected a file of the publisher's",

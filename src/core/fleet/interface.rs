@@ -119,6 +119,8 @@ pub enum Finished {
     Renewed(TokenFacts),
     /// The store holds a token that somebody else put there; it was left alone.
     Adopted(TokenFacts),
+    /// The store held a token that was replaced before; our newest is there again. No request was sent.
+    Restored(TokenFacts),
     /// A new token was received; the store has not taken it.
     Unsaved(TokenFacts),
     /// The refresh token is finished.
@@ -186,7 +188,7 @@ pub enum Effect {
         /// Which account.
         id: AccountId,
     },
-    /// Save the token that the journal holds. Answered by [`Input::Finished`].
+    /// Save the token that the journal holds, or put back the newest one. Answered by [`Input::Finished`].
     Save {
         /// Which account.
         id: AccountId,

@@ -2,7 +2,7 @@
 
 use super::{Blocked, Checked, Finished, Fleet};
 use crate::core::{
-    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts,
+    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
     schedule::{self, RETRY_AFTER_MAX},
 };
 use std::{sync::Arc, time::Duration};
@@ -22,13 +22,17 @@ impl Fleet {
         }
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
-            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs)) => {
+            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
+                if !self.is_spent(id, theirs) =>
+            {
                 self.take_theirs(now, id, theirs);
             }
             (
                 result @ (Finished::NotCommitted(_)
                 | Finished::Ambiguous { .. }
-                | Finished::Blocked(_)),
+                | Finished::Blocked(_)
+                | Finished::Dead(_)
+                | Finished::WrongAccount(_)),
                 Some(theirs),
             ) => {
                 self.conclude(now, id, result);
@@ -46,8 +50,9 @@ impl Fleet {
                 // What a pass that is running has read of it is older.
                 let pass = self.load;
                 self.table.change(id, |account| account.changed_in = pass);
-                self.take_theirs(now, id, Some(token));
+                self.take_over(now, id, Some(token));
             }
+            Finished::Restored(token) => self.restore(now, id, token),
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
@@ -83,7 +88,8 @@ impl Fleet {
         let spacing = self.policy.backoff_first;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
-            account.token = Some(token);
+            account.replace_token(token);
+            account.written_back = false;
             account.changed_in = pass;
             account.last_refresh_at = Some(now);
             account.failed_in_a_row = 0;
@@ -106,11 +112,41 @@ impl Fleet {
         self.look_at(now, id);
     }
 
+    /// Somebody had written a spent token back, and ours is in the store again.
+    fn restore(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
+        let pass = self.load;
+        let first_pause = self.policy.backoff_first;
+        let times = self.table.change(id, |account| {
+            let is_another = account.token.map(|known| known.token) != Some(token.token);
+            if is_another {
+                account.token = Some(token);
+                account.verdict = None;
+                account.access_refused = false;
+                account.failed_in_a_row = 0;
+            }
+            account.changed_in = pass;
+            account.written_back = false;
+            let goes_on =
+                account.restored_at.is_some_and(|at| now < at.plus(RESTORES_IN_A_ROW_WITHIN));
+            account.restores = if goes_on { account.restores.saturating_add(1) } else { 1 };
+            account.restored_at = Some(now);
+            // The refresh that found it is still to be made, but not in a race with whoever wrote it.
+            let pause = if goes_on { decide::RESTORE_EVERY } else { first_pause };
+            account.not_before = account.not_before.max(Some(now.plus(pause)));
+            account.restores
+        });
+        if let Some(times) = times.filter(|times| *times >= RESTORES_TOLD_FROM) {
+            self.report(Event::WrittenBack { id: id.clone(), times });
+        }
+        self.changed.insert(id.clone());
+        self.look_at(now, id);
+    }
+
     fn hold_unsaved(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
         let policy = self.policy;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
-            account.token = Some(token);
+            account.replace_token(token);
             account.changed_in = pass;
             account.in_doubt = false;
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
@@ -215,7 +251,12 @@ impl Fleet {
             _ => self.policy.backoff_first,
         };
         let until = now.plus(pause);
-        self.table.change(id, |account| account.not_before = Some(until));
+        self.table.change(id, |account| {
+            account.not_before = Some(until);
+            // A save that came to nothing is one that was tried.
+            let failures = u16::from(account.unsaved);
+            account.failed_in_a_row = account.failed_in_a_row.saturating_add(failures);
+        });
         self.look_at(now, id);
     }
 
@@ -313,7 +354,11 @@ impl Fleet {
 const fn went_out(result: &Finished) -> bool {
     !matches!(
         result,
-        Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone | Finished::NoToken
+        Finished::Adopted(_)
+            | Finished::Restored(_)
+            | Finished::Blocked(_)
+            | Finished::Gone
+            | Finished::NoToken
     )
 }
 
@@ -333,6 +378,12 @@ fn count_failure(account: &mut Account, cause: Cause) {
 
 /// A provider that is silent is asked again after the pause that so many failures in a row have.
 const SILENT_LIKE_FAILURES: u16 = 4;
+
+/// Tokens that were put back within this time of each other are one story.
+const RESTORES_IN_A_ROW_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// From so many on, a person must look at what the publisher does.
+const RESTORES_TOLD_FROM: u8 = 3;
 
 /// Longest pause between two attempts to save a token: it is the most urgent thing there is.
 const SAVE_AGAIN_MAX: Duration = Duration::from_secs(30);

@@ -31,7 +31,7 @@ impl Fleet {
         } else if !same {
             self.take_theirs(now, &seen.id, seen.token);
             return;
-        } else if self.note_missing_scopes(&seen) {
+        } else if self.note_as_written(&seen) {
             self.look_at(now, &seen.id);
             return;
         }
@@ -50,15 +50,18 @@ impl Fleet {
     }
 
     /// The token is the same, but what the app requires may not be. Nothing missing says nothing: a store
-    /// without a column for scopes always says so.
-    fn note_missing_scopes(&mut self, seen: &Seen) -> bool {
+    /// without a column for scopes always says so. Nothing must be put back any more.
+    fn note_as_written(&mut self, seen: &Seen) -> bool {
         let missing = seen.token.map_or(0, |token| token.missing_scopes);
-        let noted = self.table.change(&seen.id, |account| match &mut account.token {
-            Some(token) if missing != 0 && token.missing_scopes != missing => {
-                token.missing_scopes = missing;
-                true
+        let noted = self.table.change(&seen.id, |account| {
+            let was_written_back = std::mem::take(&mut account.written_back);
+            match &mut account.token {
+                Some(token) if missing != 0 && token.missing_scopes != missing => {
+                    token.missing_scopes = missing;
+                    true
+                }
+                _ => was_written_back,
             }
-            _ => false,
         });
         noted == Some(true)
     }
@@ -117,6 +120,7 @@ impl Fleet {
             account.not_before = None;
             account.questioned_at = None;
             account.in_doubt = false;
+            account.written_back = false;
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
@@ -156,13 +160,30 @@ impl Fleet {
         }
     }
 
-    /// Somebody else's token is in the store, and that is told.
+    /// A pass found another token than ours.
     pub(super) fn take_theirs(
         &mut self,
         now: Timestamp,
         id: &AccountId,
         theirs: Option<TokenFacts>,
     ) {
+        if self.is_spent(id, theirs) {
+            // Nobody's new consent: what is known of ours stands.
+            self.table.change(id, |account| account.written_back = true);
+            self.look_at(now, id);
+        } else {
+            self.take_over(now, id, theirs);
+        }
+    }
+
+    /// True when what was read is renewed by what we spent for the token that we know.
+    pub(super) fn is_spent(&self, id: &AccountId, theirs: Option<TokenFacts>) -> bool {
+        let known = self.table.find(id).zip(theirs);
+        known.is_some_and(|(account, theirs)| account.has_replaced(&theirs))
+    }
+
+    /// Somebody else's token is in the store, and that is told.
+    pub(super) fn take_over(&mut self, now: Timestamp, id: &AccountId, theirs: Option<TokenFacts>) {
         self.adopt(now, id, theirs);
         self.report(Event::Adopted { id: id.clone() });
     }
@@ -205,7 +226,7 @@ fn recall(account: &mut Account, memory: Memory) {
 fn take_up(account: &mut Account, reopened: &Reopened) {
     match reopened.unsaved {
         Some(token) => {
-            account.token = Some(token);
+            account.replace_token(token);
             account.unsaved = true;
             account.not_before = None;
         }

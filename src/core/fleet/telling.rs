@@ -66,7 +66,9 @@ impl Fleet {
             .is_some_and(|at| at.has_come(now));
         // Trouble that may mend itself gets its one retry before anybody hears of it.
         let too_early = cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
-        let audience = notices::audience(account, in_danger).filter(|_| !too_early);
+        // What the last run left in the journal is saved before it is worth a word.
+        let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
+        let audience = notices::audience(account, in_danger).filter(|_| !too_early && !untried);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;

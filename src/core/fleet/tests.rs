@@ -114,6 +114,18 @@ impl Bench {
             .collect()
     }
 
+    /// The events of the last step of this kind.
+    fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Report(event) => Some(event),
+                _ => None,
+            })
+            .filter(|event| which(event))
+            .collect()
+    }
+
     fn evidence(&self, cause: Cause) -> Evidence {
         Evidence::of(cause, self.now)
     }
@@ -678,4 +690,109 @@ fn a_store_that_answers_and_takes_no_token_stops_spending() {
     }
     assert_eq!(refreshed, 3, "then it was clear that it is not about single rows");
     assert!(!bench.fleet.snapshot(bench.now).store_up);
+}
+
+/// One account after a refresh from token 1 to token 2.
+fn renewed_once() -> (Bench, TokenFacts, TokenFacts) {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Renewed(new));
+    (bench, old, new)
+}
+
+#[test]
+fn a_spent_token_that_is_written_back_is_replaced_at_once_and_is_no_news() {
+    let (mut bench, old, new) = renewed_once();
+    bench.pass(5);
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), ["save a"]);
+    assert!(bench.reports(|event| matches!(event, Event::Adopted { .. })).is_empty());
+    bench.finish("a", Finished::Restored(new));
+    assert_eq!(bench.started(), [""; 0]);
+    assert_eq!(bench.account("a").token, Some(new));
+    // Before the store was read again it is well, and after that too.
+    bench.load(&[("a", new)]);
+    assert_eq!(bench.started(), [""; 0]);
+    assert!(!bench.account("a").written_back);
+}
+
+#[test]
+fn who_writes_a_spent_token_back_for_ever_is_answered_once_a_minute_and_reported() {
+    let (mut bench, old, new) = renewed_once();
+    let (mut restored, mut told) = (0, 0);
+    for _ in 0..600 {
+        bench.pass(1);
+        if bench.account("a").busy == Busy::Idle {
+            bench.load(&[("a", old)]);
+        }
+        if bench.account("a").busy == Busy::Saving {
+            restored += 1;
+            bench.finish("a", Finished::Restored(new));
+            told += bench.reports(|event| matches!(event, Event::WrittenBack { .. })).len();
+        }
+    }
+    assert!((9..=11).contains(&restored), "{restored} in ten minutes");
+    assert_eq!(told, restored - 2);
+}
+
+#[test]
+fn what_only_looks_like_a_spent_token_is_somebodys_news() {
+    let (mut bench, old, new) = renewed_once();
+    // The publisher changed the access token's column.
+    let theirs = TokenFacts { token: Fingerprint::from_hash(9), ..new };
+    bench.load(&[("a", theirs)]);
+    assert_eq!(bench.account("a").token, Some(theirs));
+    // Its owner reconnected it.
+    let consent = bench.token(7, 0.0);
+    bench.load(&[("a", consent)]);
+    assert_eq!(bench.account("a").token, Some(consent));
+    // The store's own record says that it was not spent after all.
+    bench.finish("a", Finished::Adopted(old));
+    assert_eq!(bench.account("a").token, Some(old));
+
+    // The provider hands the same refresh token out again: nothing is spent.
+    let mut bench = Bench::new();
+    let old = bench.token(1, 0.9);
+    let new = TokenFacts { renewable_by: old.renewable_by, ..bench.token(2, 0.0) };
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Renewed(new));
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), ["refresh a"]);
+}
+
+#[test]
+fn a_spent_token_does_not_heal_an_account_that_needs_its_owner() {
+    let (mut bench, old, new) = renewed_once();
+    bench.pass(LIFE.as_secs());
+    assert_eq!(bench.started(), ["refresh a"]);
+    // Seen while the request is on the wire, and after it.
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)));
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), [""; 0]);
+    assert_eq!(bench.account("a").cause, Some(Cause::RefreshTokenRejected));
+    let consent = bench.token(7, 0.0);
+    bench.load(&[("a", consent)]);
+    assert_eq!(bench.account("a").cause, None);
+    assert_ne!(Some(new), bench.account("a").token);
+}
+
+#[test]
+fn what_the_last_run_left_in_the_journal_is_told_of_when_its_first_save_fails() {
+    for fails in [false, true] {
+        let mut bench = Bench::new();
+        let (old, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+        let over_at = bench.now;
+        bench.tell(Input::Reopened(vec![Reopened { id: id("a"), unsaved: Some(new), over_at }]));
+        bench.load(&[("a", old)]);
+        assert_eq!(bench.started(), ["save a"]);
+        assert_eq!(bench.notices(), vec![]);
+        bench.finish(
+            "a",
+            if fails { Finished::Blocked(Blocked::StateDown) } else { Finished::Renewed(new) },
+        );
+        let told: Vec<Cause> = bench.notices().into_iter().map(|(_, cause, ..)| cause).collect();
+        assert_eq!(told, if fails { vec![Cause::UnsavedToken] } else { vec![] });
+    }
 }

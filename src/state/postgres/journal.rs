@@ -290,25 +290,27 @@ WHERE j.entry = $5 AND j.provider = $1 AND j.account = $2
   AND l.expires_at > clock_timestamp()
 RETURNING j.entry";
 
-const LOCK_LEASE_OF_ENTRY: &str = "
+pub(super) const LOCK_LEASE_OF_ENTRY: &str = "
 SELECT FROM lease l JOIN journal j USING (provider, account) WHERE j.entry = $1 FOR SHARE OF l";
 
 /// True in each of these: `$2` has the account of entry `$1`, or had it last.
 macro_rules! of_the_last_holder {
-    ($before:literal) => {
+    ($before:literal $(, $after:literal)?) => {
         concat!(
             $before,
             " AND NOT EXISTS (SELECT FROM lease l
                 WHERE l.provider = j.provider AND l.account = j.account AND l.holder <> $2)"
+            $(, $after)?
         )
     };
 }
+pub(super) use of_the_last_holder;
 
 const RETURN_PROBE: &str = of_the_last_holder!(
     "UPDATE journal j SET probed = false WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL"
 );
 
-const CLOSE: &str =
+pub(super) const CLOSE: &str =
     of_the_last_holder!("DELETE FROM journal j WHERE j.entry = $1 AND NOT j.orphan");
 
 const CLOSE_WITHOUT_RESULT: &str = of_the_last_holder!(
@@ -319,7 +321,7 @@ const CLOSE_AS_ORPHAN: &str =
     of_the_last_holder!("UPDATE journal j SET orphan = true WHERE j.entry = $1 AND NOT j.orphan");
 
 /// An entry that was not closed, and whether that is because somebody else has taken the account over.
-const LEFT_OPEN: &str = "
+pub(super) const LEFT_OPEN: &str = "
 SELECT j.provider, j.account,
        EXISTS (SELECT FROM lease l
                WHERE l.provider = j.provider AND l.account = j.account AND l.holder <> $2)

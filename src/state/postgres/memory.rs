@@ -47,12 +47,13 @@ pub(in super::super) fn remember(memories: &[Memory]) -> Work<()> {
     done(None, vec![step])
 }
 
-/// Forgets; what was not known is forgotten already.
+/// Forgets accounts and the newest token of each; what was not known is forgotten already.
 pub(in super::super) fn forget(ids: &[AccountId]) -> Work<()> {
     let mut sorted: Vec<_> = ids.iter().map(names).collect();
     sorted.sort_unstable();
     let (providers, accounts): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
-    done(None, vec![step!(FORGET, providers, accounts)])
+    let forget = step!(FORGET, providers.clone(), accounts.clone());
+    done(None, vec![forget, step!(FORGET_NEWEST, providers, accounts)])
 }
 
 /// The next accounts after `after`, sorted; fewer than [`MEMORY_PAGE_ROWS`] are the last.
@@ -142,6 +143,10 @@ ON CONFLICT (provider, account) DO UPDATE SET
 const FORGET: &str = "
 DELETE FROM memory USING unnest($1::text[], $2::text[]) AS gone (provider, account)
 WHERE memory.provider = gone.provider AND memory.account = gone.account";
+
+const FORGET_NEWEST: &str = "
+DELETE FROM newest USING unnest($1::text[], $2::text[]) AS gone (provider, account)
+WHERE newest.provider = gone.provider AND newest.account = gone.account";
 
 const FIRST_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,

@@ -7,6 +7,7 @@
 
 mod journal;
 mod memory;
+mod newest;
 mod outbox;
 mod schema;
 mod session;
@@ -20,6 +21,7 @@ pub(super) use self::{
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
+    newest::{complete, newest},
     outbox::{fire, outlook, owed, resolve, settle},
     writer::Writer,
 };

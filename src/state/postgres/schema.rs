@@ -12,7 +12,11 @@ pub(super) async fn create_or_check(
 ) -> Result<(), Refusal> {
     // Made only when looking has shown that it must be: a role that may not make tables is enough later.
     if has_tables(client, schema).await.map_err(unavailable)? {
-        return check(client, schema, key_id).await;
+        let version = check(client, schema, key_id).await?;
+        return match version < SCHEMA_VERSION {
+            true => migrate(client).await.map_err(unavailable),
+            false => Ok(()),
+        };
     }
     create(client, schema, key_id).await.map_err(|error| {
         let reason = said(&error);
@@ -20,7 +24,7 @@ pub(super) async fn create_or_check(
             "the schema cannot be made: {reason}; make it for this role with CREATE SCHEMA {schema} AUTHORIZATION …"
         ))
     })?;
-    check(client, schema, key_id).await
+    check(client, schema, key_id).await.map(drop)
 }
 
 /// Checks without making anything; false when there is nothing yet.
@@ -28,7 +32,7 @@ pub(super) async fn examine(client: &Client, schema: &str, key_id: KeyId) -> Res
     if !has_tables(client, schema).await.map_err(unavailable)? {
         return Ok(false);
     }
-    check(client, schema, key_id).await.map(|()| true)
+    check(client, schema, key_id).await.map(|_| true)
 }
 
 async fn has_tables(client: &impl GenericClient, schema: &str) -> Result<bool, Error> {
@@ -61,6 +65,7 @@ async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), 
         transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await?;
     }
     transaction.batch_execute(TABLES).await?;
+    transaction.batch_execute(NEWEST).await?;
     transaction
         .execute(
             "INSERT INTO meta VALUES ('schema_version', $1), ('key_id', $2), ('probe', 0)",
@@ -70,7 +75,26 @@ async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), 
     transaction.commit().await
 }
 
-async fn check(client: &Client, schema: &str, key_id: KeyId) -> Result<(), Refusal> {
+/// Brings the tables up to date. A replica of the older version that is still running goes on with them.
+async fn migrate(client: &mut Client) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&CREATION_LOCK]).await?;
+    // Another replica may have been first.
+    let version: i64 = transaction
+        .query_one("SELECT value FROM meta WHERE name = 'schema_version'", &[])
+        .await?
+        .try_get(0)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(version - 1).unwrap_or_default()) {
+        transaction.batch_execute(step).await?;
+    }
+    transaction
+        .execute("UPDATE meta SET value = $1 WHERE name = 'schema_version'", &[&SCHEMA_VERSION])
+        .await?;
+    transaction.commit().await
+}
+
+/// Answers the version that was found.
+async fn check(client: &Client, schema: &str, key_id: KeyId) -> Result<i64, Refusal> {
     let damaged = |reason: String| Err(Refusal::Damaged(reason));
     let Some(version) = meta(client, "schema_version").await? else {
         return damaged(format!(
@@ -88,7 +112,7 @@ async fn check(client: &Client, schema: &str, key_id: KeyId) -> Result<(), Refus
                 .to_owned(),
         );
     }
-    Ok(())
+    Ok(version)
 }
 
 /// `None` when there is no such row, or no such table.
@@ -106,7 +130,22 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+
+/// From each version to the next, beginning with 1.
+const MIGRATIONS: [&str; 1] = [NEWEST];
+
+const NEWEST: &str = "
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
+-- One row per account.
+CREATE TABLE newest (
+    provider text COLLATE \"C\" NOT NULL,
+    account  text COLLATE \"C\" NOT NULL,
+    spent    bigint[] NOT NULL,
+    sealed   bytea NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 50);
+";
 
 /// Any number that nobody else is likely to lock: the first eight letters of our name.
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
