@@ -5,6 +5,7 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod ends;
 mod held;
 mod stale;
 mod unspent;

@@ -45,7 +45,10 @@ use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    LocalSet::new().run_until(run()).await
+    tokio::select! {
+        code = async { LocalSet::new().run_until(run()).await } => code,
+        () = patience::interrupted() => ExitCode::FAILURE,
+    }
 }
 
 async fn run() -> ExitCode {

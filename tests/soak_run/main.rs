@@ -50,7 +50,10 @@ async fn main() -> ExitCode {
         }
     };
     println!("seed {}", options.seed);
-    let report = Soak::start(options).await.run().await;
+    let report = tokio::select! {
+        report = async { Soak::start(options).await.run().await } => report,
+        () = patience::interrupted() => return ExitCode::FAILURE,
+    };
     report.print();
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
