@@ -34,6 +34,12 @@ impl Report {
         if tally.hit == 0 {
             tally.violations.push("not one point was hit".to_owned());
         }
+        if reference.window() > WINDOW_MAX {
+            let window = reference.window();
+            let text =
+                format!("{window} system calls between the answer and its first durable write");
+            tally.violations.push(text);
+        }
         if round.grace > 0 && tally.lost > 0 {
             tally
                 .violations
@@ -94,8 +100,11 @@ impl Tally {
         }
         match verdict {
             Verdict::Alive => {}
-            Verdict::Lost => {
+            Verdict::Lost(cause) => {
                 self.lost += 1;
+                if cause != TRUE_CAUSE {
+                    self.violations.push(format!("{point}: called {cause}; {told}"));
+                }
                 let zone = struck.unwrap_or(Zone::Before);
                 self.places.entry(zone).or_default().push(point.to_string());
                 // An error is not an end: whoever survives has the answer in his hands, once it came.
@@ -118,3 +127,9 @@ impl Tally {
         }
     }
 }
+
+/// More than these between the last receive and the first durable write is a step that does not belong there;
+/// other threads of the program have their share in them.
+const WINDOW_MAX: usize = 30;
+/// What the program must call each of these losses: it knows that it had sent the token.
+const TRUE_CAUSE: &str = "rotation_lost";

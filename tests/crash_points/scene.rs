@@ -25,8 +25,8 @@ pub(crate) struct Scene {
 pub(crate) enum Verdict {
     /// The store holds what the provider honours and nothing is owed.
     Alive,
-    /// It is gone, the program says so, and its owner has a mail.
-    Lost,
+    /// It is gone, the program says so with this cause, and its owner has a mail.
+    Lost(String),
     /// The program gave it up although the store holds what the provider honours.
     GivenUp,
     /// Neither, for far longer than it takes.
@@ -108,7 +108,7 @@ impl Scene {
                 }
             }
             Some(cause) if LOST.contains(&cause) && mails > 0 => {
-                return Ok(if kept { Verdict::GivenUp } else { Verdict::Lost });
+                return Ok(if kept { Verdict::GivenUp } else { Verdict::Lost(cause.to_owned()) });
             }
             _ => {}
         }
