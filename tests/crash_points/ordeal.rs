@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 /// How it went.
 pub(crate) struct Ending {
-    /// Where the harm struck; `None` when it did not.
+    /// The point was met.
+    pub(crate) met: bool,
+    /// Where the harm struck, at the point or elsewhere; `None` when it did not.
     pub(crate) struck: Option<Zone>,
     pub(crate) verdict: Verdict,
     /// For people who look into it.
@@ -32,7 +34,7 @@ pub(crate) async fn strike(
         // A connection cannot be named to strace, so that calls of other kinds count too.
         let beyond = if point.target == Target::Peer { tried % OTHERS_MAX } else { 0 };
         match attempt(options, round, reference, point, beyond, lead).await {
-            Some(ending) if ending.struck.is_some() || ending.verdict != Verdict::Alive => {
+            Some(ending) if ending.met || ending.verdict != Verdict::Alive => {
                 return ending;
             }
             Some(ending) => last = Some(ending),
@@ -41,6 +43,7 @@ pub(crate) async fn strike(
         }
     }
     last.unwrap_or_else(|| Ending {
+        met: false,
         struck: None,
         verdict: Verdict::Alive,
         told: "strace was never attached in time".to_owned(),
@@ -71,7 +74,7 @@ async fn attempt(
         }
     }
     let calls = scene.calls(&strace);
-    let struck = struck(round.harm, &calls, reference, point);
+    let (met, struck) = struck(round.harm, &calls, reference, point);
     if round.harm == Harm::Kill {
         strace.detach();
         scene.world.program().kill_9();
@@ -79,7 +82,7 @@ async fn attempt(
     }
     let verdict = scene.settle().await;
     let told = if verdict == Verdict::Alive { String::new() } else { scene.tell() };
-    Some(Ending { struck, verdict, told })
+    Some(Ending { met, struck, verdict, told })
 }
 
 /// What strace is asked for. A path narrows both what it shows and what it strikes.
@@ -125,29 +128,29 @@ async fn until_injected(scene: &Scene, strace: &Strace) {
     }
 }
 
-/// Where the harm struck, by what strace wrote.
-fn struck(harm: Harm, calls: &[Call], reference: &Reference, point: &Point) -> Option<Zone> {
+/// Whether the point was met, and where the harm struck, by what strace wrote.
+fn struck(
+    harm: Harm,
+    calls: &[Call],
+    reference: &Reference,
+    point: &Point,
+) -> (bool, Option<Zone>) {
     let hit = |call: &Call| match harm {
         // It began and never came back.
-        Harm::Kill => call.ended.is_none() && is_about_this(call, point),
+        Harm::Kill => call.ended.is_none() && call.name == point.name,
         Harm::Eio | Harm::Enospc => call.injected,
     };
-    let index = calls.iter().position(hit)?;
-    if point.is_exact() {
-        let number = calls[..=index].iter().filter(|call| is_about(call, point)).count();
-        return reference
-            .zone(&Point { number, ..point.clone() })
-            .filter(|_| number == point.number);
-    }
-    // Its own trace is complete enough to tell.
-    let mut calls = calls.to_vec();
-    calls.truncate(index + 1);
-    Some(zone_within(&calls))
-}
-
-fn is_about_this(call: &Call, point: &Point) -> bool {
-    // A call that is chosen by its number alone may turn out to be about anything.
-    call.name == point.name && (!point.is_exact() || call.target == point.target)
+    let is_it = |call: &Call| !point.is_exact() || call.target == point.target;
+    let meant = calls.iter().position(|call| hit(call) && is_it(call));
+    let Some(index) = meant.or_else(|| calls.iter().position(hit)) else { return (false, None) };
+    let number = calls[..=index].iter().filter(|call| is_about(call, point)).count();
+    let met = meant.is_some() && (!point.is_exact() || number == point.number);
+    let zone = match &point.target {
+        // Only calls about this file were seen.
+        Target::File(_) => reference.zone(&Point { number, ..point.clone() }),
+        Target::Peer | Target::Other => Some(zone_within(&calls[..=index])),
+    };
+    (met, zone)
 }
 
 /// The zone of the last call of a trace that ends with it.

@@ -90,13 +90,13 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, round: Round, point: &Point, ending: Ending) {
-        let Ending { struck, verdict, told } = ending;
-        match struck {
-            Some(_) => self.hit += 1,
-            None if point.is_exact() => {
+        let Ending { met, struck, verdict, told } = ending;
+        match met {
+            true => self.hit += 1,
+            false if point.is_exact() => {
                 self.violations.push(format!("{point} was never met; {told}"))
             }
-            None => self.missed.push(point.to_string()),
+            false => self.missed.push(point.to_string()),
         }
         match verdict {
             Verdict::Alive => {}

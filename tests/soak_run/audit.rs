@@ -89,7 +89,7 @@ impl Audit {
         }
     }
 
-    /// Nothing that arrives from now on is the dead process's: its connections ended with it.
+    /// Nothing that arrives from now on is the dead process's.
     pub(crate) fn killed(&mut self, now: Duration) {
         self.kills.push(now);
         self.started = now;

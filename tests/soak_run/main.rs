@@ -121,10 +121,24 @@ impl Soak {
 
     async fn kill(&mut self) {
         self.sidecar.kill_9();
+        self.until_provider_is_quiet().await;
         self.audit.killed(self.world.provider.uptime());
         // What lies in the store now had reached it, whatever was on the way.
         self.look();
         self.sidecar.start(&self.world).await;
+    }
+
+    /// What the dead process had sent may still lie before the provider; it is not the next one's.
+    async fn until_provider_is_quiet(&mut self) {
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(QUIET / 4).await;
+            let log = self.world.provider.take_log();
+            if !log.is_empty() {
+                since = Instant::now();
+            }
+            self.audit.hear_provider(log);
+        }
     }
 
     fn tell_progress(&self) {
@@ -193,6 +207,8 @@ fn faults() -> Vec<Fault> {
 /// Well within the deadline of a request.
 const SLOW: Duration = Duration::from_millis(400);
 const LOOK_EVERY_TICK: Duration = Duration::from_millis(500);
+/// Longer than what the provider has received waits there, slow faults included.
+const QUIET: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Until then caches fill.
 const FIRST_RSS_AFTER: Duration = Duration::from_secs(60);
