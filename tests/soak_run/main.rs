@@ -164,7 +164,8 @@ impl Soak {
             counts = Some((ours, self.audit.outcomes_since_start()));
             let quiet = scrape.value("outbox_length", &[]) == Some(0.0);
             // Counts of nothing agree with everything.
-            let counted = ours.iter().sum::<u64>() * 10 >= self.options.accounts as u64;
+            let enough = (self.options.accounts as u64 / 2).min(COUNTED_ENOUGH);
+            let counted = ours.iter().sum::<u64>() >= enough;
             if agree && counted && quiet && self.audit.is_settled() {
                 break;
             }
@@ -210,5 +211,7 @@ const LOOK_EVERY_TICK: Duration = Duration::from_millis(500);
 /// Longer than what the provider has received waits there, slow faults included.
 const QUIET: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// Token requests that are counted before counts are compared.
+const COUNTED_ENOUGH: u64 = 500;
 /// Until then caches fill.
 const FIRST_RSS_AFTER: Duration = Duration::from_secs(60);
