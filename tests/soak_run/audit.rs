@@ -188,7 +188,8 @@ impl Audit {
             let is_new = if mail.subject.starts_with("Resolved") {
                 std::mem::take(&mut account.owes_resolved)
             } else {
-                !std::mem::replace(&mut account.told, true)
+                // Until the mail that it is over, one that it began is the old one once more.
+                !account.owes_resolved && !std::mem::replace(&mut account.told, true)
             };
             if is_new {
                 self.mails_sent += 1;
