@@ -7,6 +7,7 @@
 use super::{Refresher, Transport, app_of, stays_open};
 use crate::{
     core::{AccountId, Fingerprint},
+    oauth::Token,
     state::{self, EntryId},
     stores::TokenStore,
 };
@@ -65,8 +66,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             let Ok(stored) = self.store.get(&id).await else { return };
             let apps = self.apps.load_full();
             let ours = stored.and_then(|stored| {
-                let app = app_of(&apps, &stored)?.clone();
-                stored.token.filter(|token| self.renews_with(&app, token) == renewable_by)
+                let app = app_of(&apps, &stored)?;
+                let is_ours = |token: &Token| self.renews_with(app, token) == renewable_by;
+                stored.token.filter(is_ours)
             });
             // Where the store has moved on, the account's next attempt says what that means.
             if let Some(token) = ours {

@@ -97,15 +97,14 @@ impl Scene {
         let number = |name: &str| scrape.value(name, &[]);
         let cause = scrape.cause(ACCOUNT);
         let kept = self.world.kept(ACCOUNT);
+        let well = self.is_done() && self.world.live(ACCOUNT);
         let mails = self.world.mails_to(&owner(ACCOUNT)).len();
         let at_rest =
             number("journal_entries") == Some(0.0) && number("unsaved_tokens") == Some(0.0);
         let works = number("store_up") == Some(1.0) && number("state_up") == Some(1.0);
         match cause.as_deref() {
-            Some("none") if at_rest && works && kept && self.world.rotations(ACCOUNT) > 0 => {
-                if mails == 0 && self.world.live(ACCOUNT) {
-                    return Ok(Verdict::Alive);
-                }
+            Some("none") if at_rest && works && mails == 0 && well => {
+                return Ok(Verdict::Alive);
             }
             Some(cause) if LOST.contains(&cause) && mails > 0 => {
                 return Ok(if kept { Verdict::GivenUp } else { Verdict::Lost(cause.to_owned()) });

@@ -231,7 +231,7 @@ impl Audit {
     }
 
     /// Accounts that are lost and whose owners know: they act now.
-    pub(crate) fn to_reconnect(&mut self) -> Vec<String> {
+    pub(crate) fn reconnected(&mut self) -> Vec<String> {
         let lost = self.accounts.iter_mut().filter(|(_, account)| account.is_lost && account.told);
         let names: Vec<String> = lost
             .map(|(name, account)| {

@@ -109,7 +109,7 @@ impl Soak {
         }
         self.audit.look_at_store(now, &self.store, &self.world.provider);
         // The owner of a lost account mends it once he was told, as the mail asks him to.
-        for account in self.audit.to_reconnect() {
+        for account in self.audit.reconnected() {
             let token = self.world.provider.connect(&account, &SCOPES, Duration::ZERO);
             self.world.write(&account, &token);
         }
