@@ -15,6 +15,7 @@ mod blocking;
 mod cells;
 mod dialect;
 mod document;
+mod draft;
 mod engine;
 mod pool;
 mod spans;
@@ -22,6 +23,8 @@ mod statements;
 mod table;
 mod times;
 mod watch;
+
+pub use draft::Draft;
 
 use crate::{
     core::{AccountId, Fingerprint, Secret},
@@ -85,7 +88,7 @@ impl Status {
     }
 }
 
-/// Why a store could not do it. Two reactions, two variants.
+/// Why a store could not do it. One variant for each reaction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not reachable, locked, read-only, full: try again later, refresh nothing meanwhile.
@@ -105,13 +108,42 @@ pub enum Error {
         /// What was found and what was expected, free of stored values.
         reason: String,
     },
+    /// The same of one row whose account can be read: the account is there, and nothing else is known of it.
+    #[error("{place}: {reason}")]
+    Row {
+        /// Whose row it is.
+        id: AccountId,
+        /// As above.
+        place: String,
+        /// As above.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Says whose row is damaged.
+    fn of(self, id: &AccountId) -> Self {
+        match self {
+            Self::Damaged { place, reason } => Self::Row { id: id.clone(), place, reason },
+            other => other,
+        }
+    }
+
+    /// Whose row is damaged, when it is one row and that can be read.
+    #[must_use]
+    pub const fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::Row { id, .. } => Some(id),
+            Self::Unavailable { .. } | Self::Damaged { .. } => None,
+        }
+    }
 }
 
 /// A publisher's token store.
 pub trait TokenStore: Send + Sync + 'static {
     /// Hands every account to `each`, one at a time, without holding all tokens in memory at once. A
-    /// row that cannot be read is reported through `damaged` with its place and skipped, so that one
-    /// bad row does not take the fleet down.
+    /// row that cannot be read is reported through `damaged` with its place, and with its account where that
+    /// can be read, and skipped: one bad row neither takes the fleet down nor makes its account one that left.
     ///
     /// # Errors
     /// When the store as a whole cannot be read.
@@ -142,6 +174,18 @@ pub trait TokenStore: Send + Sync + 'static {
         token: &Token,
         expected: Fingerprint,
     ) -> impl Future<Output = Result<Saved, Error>> + Send;
+
+    /// Prepares a save that our state carries out by itself, together with recording the token that is yet
+    /// to come. `None` where store and state do not share a database, when another token than `expected` is
+    /// there, and when the store cannot be asked: then `save` is the way.
+    fn draft(
+        &self,
+        id: &AccountId,
+        expected: Fingerprint,
+    ) -> impl Future<Output = Option<Draft>> + Send {
+        let _ = (id, expected);
+        std::future::ready(None)
+    }
 
     /// Tells the publisher, through a column that it already understands; does nothing where there is
     /// none.
@@ -231,6 +275,15 @@ impl AnyStore {
 }
 
 impl AnyStore {
+    /// Says that our state is in the same database, and may carry saves out.
+    #[must_use]
+    pub fn beside_our_state(mut self) -> Self {
+        if let Self::Postgres(store) = &mut self {
+            store.drafts = true;
+        }
+        self
+    }
+
     /// What works and is dangerous all the same, for `check`: the store would lose what it was given.
     ///
     /// # Errors
@@ -292,6 +345,13 @@ impl TokenStore for AnyStore {
             Self::Sqlite(store) => store.save(id, token, expected).await,
             Self::Postgres(store) => store.save(id, token, expected).await,
             Self::Mysql(store) => store.save(id, token, expected).await,
+        }
+    }
+
+    async fn draft(&self, id: &AccountId, expected: Fingerprint) -> Option<Draft> {
+        match self {
+            Self::Postgres(store) => store.draft(id, expected).await,
+            Self::File(_) | Self::Redis(_) | Self::Sqlite(_) | Self::Mysql(_) => None,
         }
     }
 

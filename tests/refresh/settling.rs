@@ -4,7 +4,7 @@ use crate::{
     bench::{ALIVE, APP_REFUSED, Bench, DEAD, DEADLINE, Write, answered, good, id, token},
     store::{Call, Trick},
 };
-use oauth_keepalive::{oauth::Trouble, providers::Provider};
+use oauth_keepalive::{core::AccountId, oauth::Trouble, providers::Provider};
 use std::time::Duration;
 
 /// A bench after a request whose outcome nobody knows, with its deadline behind it.
@@ -146,6 +146,47 @@ async fn while_the_provider_answers_nothing_the_one_probe_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_somebody() {
+    let mut bench = Bench::with_provider(unasked()).await;
+    let bob = AccountId::new("tiktok", "bob");
+    bench.answers(503, "<html>");
+    bench.refresh().await;
+    for _ in 0..25 {
+        bench.wait(Duration::from_secs(60)).await;
+        let finished = bench.settle().await;
+        bench
+            .ends("in the outage", &finished, "provider silent; sent [0]; store 0; journal intent")
+            .await;
+    }
+    bench.store.put(&bob, Some(token("5")));
+    let theirs = bench.refresher.state.fingerprinter().of_token(&token("5"));
+    // An outage that is told in words is one all the same.
+    bench.answers(500, "{}");
+    bench.refresher.refresh(&bob, theirs, "due").await;
+    let finished = bench.settle().await;
+    bench.ends("still", &finished, "provider silent; sent [0 5]; store 0; journal intent").await;
+    bench.answers(400, DEAD);
+    bench.wait(Duration::from_secs(60)).await;
+    bench.refresher.settle(&bob, false).await;
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("it is back", &finished, "renewed; sent [0 5 5 0]; store 1; journal empty").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_free_the_one_probe_is_sent_when_it_cannot_wait_or_nobody_else_is_heard() {
+    for (sentence, minutes, may_wait) in [("it nears its end", 1, false), ("in vain", 31, true)] {
+        let mut bench = Bench::with_provider(unasked()).await;
+        bench.answers(503, "<html>");
+        bench.refresh().await;
+        bench.wait(Duration::from_secs(60 * minutes)).await;
+        bench.answers(200, &good("1"));
+        let finished = bench.refresher.settle(&id(), may_wait).await;
+        bench.ends(sentence, &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_is_never_a_second_probe() {
     // The process dies while the probe is on the wire.
     let bench = in_doubt().await;
@@ -265,6 +306,22 @@ async fn where_the_refresh_token_stays_a_crash_is_no_reason_to_wait() {
     bench.ends("at once", &finished, "renewed; sent [0 0]; store 1+0; journal empty").await;
 }
 
+/// A provider that replaces its refresh tokens and can be asked nothing for free.
+fn unasked() -> &'static Provider {
+    let yaml = "
+name: tiktok
+title: Unasked
+docs: [https://example.org/tokens]
+renewal: rotating
+endpoints: {token: https://example.org/token}
+refresh:
+  params: {client_id: '{client_id}', grant_type: refresh_token, refresh_token: '{refresh_token}'}
+errors:
+  - {where: token, match: {path: error, eq: invalid_grant}, cause: refresh_token_rejected}
+";
+    Box::leak(Box::new(Provider::from_yaml(yaml).unwrap()))
+}
+
 /// A provider whose refresh tokens stay.
 fn steady() -> &'static Provider {
     let yaml = "
@@ -279,4 +336,28 @@ errors:
   - {where: token, match: {path: error, eq: invalid_grant}, cause: refresh_token_rejected}
 ";
     Box::leak(Box::new(Provider::from_yaml(yaml).unwrap()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_refused_while_our_state_was_full_is_not_taken_for_a_lost_one() {
+    let mut bench = Bench::new().await;
+    bench.state_refuses(Write::Close);
+    bench.answers(429, "{}");
+    let finished = bench.refresh().await;
+    let expected = "not committed rate_limited of the app; sent [0-]; store 0; journal intent";
+    bench.ends("refused, and not voided", &finished, expected).await;
+    bench.wait(DEADLINE).await;
+    let finished = bench.refresh().await;
+    let expected = "state down; sent [0-]; store 0; journal intent";
+    bench.ends("still not", &finished, expected).await;
+    bench.state_works_again(Write::Close);
+    // The next request is an ordinary one: what becomes of it may be asked for once.
+    bench.is_lost(Trouble::Deadline);
+    let finished = bench.refresh().await;
+    bench.ends("lost", &finished, "ambiguous; sent [0- 0]; store 0; journal intent").await;
+    bench.wait(DEADLINE).await;
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("found", &finished, "renewed; sent [0- 0 check 0]; store 1; journal empty").await;
 }

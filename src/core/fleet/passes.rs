@@ -1,6 +1,6 @@
 //! What a pass over the store brings: new accounts, tokens that somebody else wrote, accounts that left.
 
-use super::{Fleet, Reopened, Seen};
+use super::{Effect, Fleet, Reopened, Seen};
 use crate::core::{
     Account, AccountId, Busy, Cause, Event, Evidence, Memory, Timestamp, TokenFacts,
 };
@@ -9,6 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Fleet {
     /// One account of a pass over the store.
     pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        if !self.holds(&seen.id) {
+            return;
+        }
         let Some(account) = self.table.find(&seen.id) else {
             self.welcome(now, seen);
             return;
@@ -84,6 +87,17 @@ impl Fleet {
         }
     }
 
+    /// Rows that are there and say nothing.
+    pub(super) fn note_unreadable(&mut self, ids: &[AccountId]) {
+        let pass = self.load;
+        for id in ids {
+            let known = self.table.change(id, |account| account.seen_in = pass).is_some();
+            if !known && self.recalled.contains_key(id) {
+                self.unreadable.insert(id.clone());
+            }
+        }
+    }
+
     /// An account that was not known before.
     fn welcome(&mut self, now: Timestamp, seen: Seen) {
         let mut account = Account::new(seen.id.clone(), seen.app);
@@ -134,15 +148,27 @@ impl Fleet {
             .iter()
             // What is under way comes back first; the next pass sees to it.
             .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            // Of those that became ours during the pass it may have read the rows before.
+            .filter(|account| self.holding.is_in_whole_pass(&account.id))
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
+        self.store_read_at = Some(now);
+        // Whoever is remembered and was not seen has left while nobody looked.
+        let unreadable = std::mem::take(&mut self.unreadable);
+        let holding = &self.holding;
+        let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
+        let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
+        let is_homeless = |id: &AccountId, reopened: &Reopened| {
+            reopened.unsaved.is_some() && holding.is_in_whole_pass(id)
+        };
+        let homeless: Vec<AccountId> = self
+            .reopened
+            .extract_if(.., |id, reopened| is_homeless(id, reopened))
+            .map(|(id, _)| id)
+            .collect();
+        homeless.iter().for_each(|id| self.save_once_more(id));
+        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
@@ -155,8 +181,20 @@ impl Fleet {
     pub(super) fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
         if let Some(account) = self.table.remove(id) {
             self.unsaved -= usize::from(account.unsaved);
+            if account.unsaved {
+                self.save_once_more(id);
+            }
             self.changed.remove(id);
             self.forget(now, account.memory());
+        }
+    }
+
+    /// Of an account that the configuration does not know any more: its row may be there all the same, with a
+    /// token in it that ours has replaced.
+    fn save_once_more(&mut self, id: &AccountId) {
+        if !self.flying.contains_key(id) {
+            self.flying.insert(id.clone(), "".into());
+            self.effects.push_back(Effect::Save { id: id.clone() });
         }
     }
 
