@@ -226,7 +226,8 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
     fn is_in_trouble(&self) -> bool {
         let seen = self.snapshot.load();
         let refused = self.fleet.refused_apps().next().is_some();
-        !seen.store_up || !seen.state_up || refused || !self.refresher.held.is_empty()
+        let owes = !self.refresher.held.is_empty() || self.refresher.held.owes_ends();
+        !seen.store_up || !seen.state_up || refused || owes
     }
 
     /// While store, state or an app's secret is in trouble, looks whether it still is; gives the journal
@@ -246,6 +247,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         }
         // Whatever becomes of it: what the journal has not taken stays where it is.
         let _ = timeout(LOOK_WITHIN, refresher.journal_held()).await;
+        let _ = timeout(LOOK_WITHIN, refresher.write_ends()).await;
         self.looked_at = Some(Instant::now());
         let refused: Vec<Arc<str>> = self.fleet.refused_apps().collect();
         self.secrets_seen.retain(|app, _| refused.contains(app));

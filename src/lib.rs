@@ -82,7 +82,8 @@
 //! - **Stopping** refuses new refreshes, waits for calls in flight and for their tokens to be saved, and then
 //!   closes the listeners.
 //! - **Tests.** The core has tables beside its code; every store passes one contract suite; the whole program
-//!   runs against the misbehaving provider of [`demo`].
+//!   runs against the misbehaving provider of [`demo`]. `tests/crash` kills it at every system call around a
+//!   rotation; `tests/soak` runs fleets under faults and kills.
 #![forbid(unsafe_code)]
 
 pub mod core;

@@ -5,6 +5,7 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod ends;
 mod heard;
 mod held;
 mod homeless;

@@ -3,7 +3,11 @@
 //! They are given to the journal again with each attempt at their account and whenever the keeper looks at
 //! what is in trouble, and to the store, which needs no journal to take them.
 
-use super::{Attempt, Refresher, Transport, app_of, is_anothers, stays_open};
+use super::{
+    Attempt, Refresher, Transport, app_of,
+    ends::{End, Ends},
+    is_anothers,
+};
 use crate::{
     core::{AccountId, Fingerprint, fleet::Finished},
     oauth::Token,
@@ -30,7 +34,10 @@ struct Copy {
 
 /// At most one for each account, since an entry that is open keeps the next from being begun.
 #[derive(Default)]
-pub struct Held(Mutex<BTreeMap<AccountId, Copy>>);
+pub struct Held {
+    copies: Mutex<BTreeMap<AccountId, Copy>>,
+    ends: Ends,
+}
 
 impl Held {
     /// How many there are; while there is one, the program must not end.
@@ -48,6 +55,16 @@ impl Held {
     pub(super) fn keep(&self, attempt: &Attempt<'_>, old: Fingerprint, token: Token) {
         let Attempt { entry, spending, .. } = *attempt;
         self.lock().insert(attempt.id.clone(), Copy { entry, old, spending, token });
+    }
+
+    /// True when the end of an attempt is still to be written down. Nothing is lost if it never is.
+    #[must_use]
+    pub fn owes_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    pub(super) const fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     pub(super) fn of_entry(&self, id: &AccountId, entry: EntryId) -> Option<Token> {
@@ -71,7 +88,7 @@ impl Held {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountId, Copy>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,7 +131,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 let by = self.renews_with(&app, &token);
                 let spent = (by != Some(spending)).then_some(spending);
                 if let Err(error) = self.state.complete(entry, id, &token, by, spent).await {
-                    stays_open(&error);
+                    self.held.ends().keep_after(&error, id, End { entry, renewable_by: by, spent });
                 }
                 Some(Finished::Renewed(self.facts(&app, &token)))
             }

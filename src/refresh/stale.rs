@@ -4,7 +4,7 @@
 //!
 //! A consent that is newer than ours is none of the tokens we spent, and is never touched.
 
-use super::{App, Attempt, Refresher, Transport, blocked_by_state, blocked_by_store, stays_open};
+use super::{App, Attempt, Refresher, Transport, blocked_by_state, blocked_by_store, ends::End};
 use crate::{
     core::{AccountId, Cause, Event, Evidence, Fingerprint, TokenFacts, fleet::Finished},
     oauth::Token,
@@ -143,7 +143,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let spent = self.spent_for(attempt, token);
         let (entry, id) = (attempt.entry, attempt.id);
         if let Err(error) = self.state.complete(entry, id, token, renewable_by, spent).await {
-            stays_open(&error);
+            self.held.ends().keep_after(&error, id, End { entry, renewable_by, spent });
         }
     }
 

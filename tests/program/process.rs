@@ -92,6 +92,12 @@ impl Program {
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
+    /// True once it has ended, for whatever reason.
+    #[allow(dead_code, reason = "kills from outside are those of the crash points")]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Asks it to end and waits until it has.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");

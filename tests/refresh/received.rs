@@ -95,6 +95,30 @@ async fn a_state_that_takes_nothing_at_all_does_not_keep_it_from_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_could_not_be_written_is_written_when_it_can_be_and_only_if_the_token_is_still_ours()
+ {
+    for (theirs, journal) in
+        [(false, "store 1; journal empty"), (true, "store 7; journal result 1")]
+    {
+        let mut bench = Bench::new().await;
+        bench.answers(200, &good("1"));
+        bench.state_refuses(Write::Close);
+        let finished = bench.refresh().await;
+        bench.ends("open", &finished, "renewed; sent [0]; store 1; journal result 1").await;
+        bench.refresher.write_ends().await;
+        assert!(bench.refresher.held.owes_ends());
+        bench.ends("still open", &finished, "renewed; sent [0]; store 1; journal result 1").await;
+        bench.state_works_again(Write::Close);
+        if theirs {
+            bench.store.put(&id(), Some(token("7")));
+        }
+        bench.refresher.write_ends().await;
+        assert!(!bench.refresher.held.owes_ends());
+        bench.ends("written", &finished, &format!("renewed; sent [0]; {journal}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_held_of_one_attempt_never_becomes_the_result_of_another() {
     let mut bench = Bench::new().await;
     bench.answers(200, &good_of("1", "open-bob"));

@@ -8,7 +8,10 @@ use oauth_keepalive::demo::{
     provider::{LogEntry, Provider, Refreshed, What},
 };
 use rusqlite::Connection;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 /// Everything that was seen so far. Instants are the provider's uptime.
 pub(crate) struct Audit {
@@ -44,7 +47,8 @@ struct Account {
     rotated: Option<Rotation>,
     /// Faults of the last two requests.
     last_faults: [Option<&'static str>; 2],
-    last_at: Duration,
+    /// Its last requests, for people who look into it.
+    recent: VecDeque<String>,
     /// The store does not hold what the provider honours since then.
     astray_since: Option<Duration>,
     /// Its stored access token is dead and that has been counted.
@@ -63,6 +67,8 @@ struct Rotation {
     fault: Option<&'static str>,
     /// Its token was seen in the store.
     arrived: bool,
+    /// When its predecessor was presented again.
+    probed_at: Option<Duration>,
 }
 
 impl Audit {
@@ -89,7 +95,7 @@ impl Audit {
         }
     }
 
-    /// Nothing that arrives from now on is the dead process's: its connections ended with it.
+    /// Nothing that arrives from now on is the dead process's.
     pub(crate) fn killed(&mut self, now: Duration) {
         self.kills.push(now);
         self.started = now;
@@ -111,11 +117,19 @@ impl Audit {
             }
             let account = self.accounts.entry(name).or_default();
             account.last_faults = [entry.fault, account.last_faults[0]];
-            account.last_at = entry.at;
+            if account.recent.len() == RECENT_MAX {
+                account.recent.pop_front();
+            }
+            let fault = entry.fault.unwrap_or("no fault");
+            account.recent.push_back(format!("{:?} {refreshed:?} {fault}", entry.at));
             if refreshed == Refreshed::Rotated {
                 self.rotations += 1;
-                account.rotated =
-                    Some(Rotation { at: entry.at, fault: entry.fault, arrived: false });
+                account.rotated = Some(Rotation {
+                    at: entry.at,
+                    fault: entry.fault,
+                    arrived: false,
+                    probed_at: None,
+                });
                 account.lapsed = false;
             }
         }
@@ -143,20 +157,23 @@ impl Audit {
     fn judge_retired(&mut self, name: &str, entry: &LogEntry) {
         let excuse = self.accounts.get_mut(name).and_then(|account| {
             let rotation = account.rotated.as_mut()?;
-            let (arrived, at, fault) = (rotation.arrived, rotation.at, rotation.fault);
-            // One probe for each lost answer: the next one finds the token as if it had arrived.
-            rotation.arrived = true;
-            if arrived {
-                None
-            } else if fault.is_some_and(is_answer_lost) {
-                Some("fault")
-            } else {
-                self.kills.iter().any(|kill| *kill >= at).then_some("kill")
+            let killed_since = |then: Duration| self.kills.iter().any(|kill| *kill >= then);
+            match rotation.probed_at.replace(entry.at) {
+                _ if rotation.arrived => None,
+                None if rotation.fault.is_some_and(is_answer_lost) => Some("fault"),
+                None => killed_since(rotation.at).then_some("kill"),
+                // One probe for each lost answer; what was learnt of it may have died with the process.
+                Some(before) => killed_since(before).then_some("verdict_killed"),
             }
         });
         match excuse {
             Some(excuse) => *self.probes_after.entry(excuse).or_default() += 1,
-            None => self.retired.push(format!("{name} at {:?}", entry.at)),
+            None => {
+                let recent = self.accounts.get(name).map(|account| &account.recent);
+                let kills = &self.kills;
+                self.retired
+                    .push(format!("{name} at {:?} after {recent:?}, kills {kills:?}", entry.at));
+            }
         }
     }
 
@@ -171,7 +188,8 @@ impl Audit {
             let is_new = if mail.subject.starts_with("Resolved") {
                 std::mem::take(&mut account.owes_resolved)
             } else {
-                !std::mem::replace(&mut account.told, true)
+                // Until the mail that it is over, one that it began is the old one once more.
+                !account.owes_resolved && !std::mem::replace(&mut account.told, true)
             };
             if is_new {
                 self.mails_sent += 1;
@@ -213,11 +231,12 @@ impl Audit {
     }
 
     /// Accounts that are lost and whose owners know: they act now.
-    pub(crate) fn to_reconnect(&mut self) -> Vec<String> {
+    pub(crate) fn reconnected(&mut self) -> Vec<String> {
         let lost = self.accounts.iter_mut().filter(|(_, account)| account.is_lost && account.told);
         let names: Vec<String> = lost
             .map(|(name, account)| {
-                *account = Account { owes_resolved: true, ..Account::default() };
+                let recent = std::mem::take(&mut account.recent);
+                *account = Account { owes_resolved: true, recent, ..Account::default() };
                 name.clone()
             })
             .collect();
@@ -321,6 +340,8 @@ fn is_answer_lost(fault: &'static str) -> bool {
 
 /// A loss that nobody but the program can have caused.
 pub(crate) const UNEXPLAINED: &str = "unexplained";
+/// Requests of an account that are kept.
+const RECENT_MAX: usize = 6;
 /// Far longer than request, wait, probe and mail take together, several kills included.
 const SILENT_AFTER: Duration = Duration::from_secs(60);
 /// How long a request of a killed process may go on at the provider.

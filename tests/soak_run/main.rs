@@ -50,7 +50,10 @@ async fn main() -> ExitCode {
         }
     };
     println!("seed {}", options.seed);
-    let report = Soak::start(options).await.run().await;
+    let report = tokio::select! {
+        report = async { Soak::start(options).await.run().await } => report,
+        () = patience::interrupted() => return ExitCode::FAILURE,
+    };
     report.print();
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -106,7 +109,7 @@ impl Soak {
         }
         self.audit.look_at_store(now, &self.store, &self.world.provider);
         // The owner of a lost account mends it once he was told, as the mail asks him to.
-        for account in self.audit.to_reconnect() {
+        for account in self.audit.reconnected() {
             let token = self.world.provider.connect(&account, &SCOPES, Duration::ZERO);
             self.world.write(&account, &token);
         }
@@ -118,10 +121,24 @@ impl Soak {
 
     async fn kill(&mut self) {
         self.sidecar.kill_9();
+        self.until_provider_is_quiet().await;
         self.audit.killed(self.world.provider.uptime());
         // What lies in the store now had reached it, whatever was on the way.
         self.look();
         self.sidecar.start(&self.world).await;
+    }
+
+    /// What the dead process had sent may still lie before the provider; it is not the next one's.
+    async fn until_provider_is_quiet(&mut self) {
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(QUIET / 4).await;
+            let log = self.world.provider.take_log();
+            if !log.is_empty() {
+                since = Instant::now();
+            }
+            self.audit.hear_provider(log);
+        }
     }
 
     fn tell_progress(&self) {
@@ -146,7 +163,10 @@ impl Soak {
             let agree = ours == self.audit.outcomes_since_start();
             counts = Some((ours, self.audit.outcomes_since_start()));
             let quiet = scrape.value("outbox_length", &[]) == Some(0.0);
-            if agree && quiet && self.audit.is_settled() {
+            // Counts of nothing agree with everything.
+            let enough = (self.options.accounts as u64 / 2).min(COUNTED_ENOUGH);
+            let counted = ours.iter().sum::<u64>() >= enough;
+            if agree && counted && quiet && self.audit.is_settled() {
                 break;
             }
         }
@@ -188,6 +208,10 @@ fn faults() -> Vec<Fault> {
 /// Well within the deadline of a request.
 const SLOW: Duration = Duration::from_millis(400);
 const LOOK_EVERY_TICK: Duration = Duration::from_millis(500);
+/// Longer than what the provider has received waits there, slow faults included.
+const QUIET: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// Token requests that are counted before counts are compared.
+const COUNTED_ENOUGH: u64 = 500;
 /// Until then caches fill.
 const FIRST_RSS_AFTER: Duration = Duration::from_secs(60);

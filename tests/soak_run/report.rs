@@ -73,7 +73,7 @@ impl Report {
             let times = audit.mails_twice;
             self.violations.push(format!("{times} mails were sent twice"));
         }
-        if ours != theirs {
+        if ours != theirs || ours == [0; 4] {
             self.violations
                 .push(format!("counted {OUTCOMES:?}: {ours:?}, by the provider {theirs:?}"));
         }
