@@ -5,12 +5,14 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod heard;
 mod held;
 mod stale;
 mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use heard::Heard;
 pub use held::Held;
 pub use unspent::Unspent;
 
@@ -32,6 +34,7 @@ use stale::Found;
 use std::{
     collections::BTreeMap,
     future::Future,
+    ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -70,13 +73,29 @@ pub struct Refresher<S, T> {
     pub held: Held,
     /// Probes that our state may count as sent and that were not.
     pub unspent: Unspent,
+    /// When each app's token endpoint last said something.
+    pub heard: Heard,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
 
+/// A lease and its end on our own steady clock, counted from before it was asked for.
+struct Term {
+    lease: Lease,
+    ends_at: Duration,
+}
+
+impl Deref for Term {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
+    }
+}
+
 /// What one attempt works on.
 struct Attempt<'a> {
-    lease: &'a Lease,
+    lease: &'a Term,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
@@ -101,12 +120,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         expected: Fingerprint,
         why: &'static str,
     ) -> Finished {
-        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
+        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)), true)).await
     }
 
     /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
-    pub async fn settle(&self, id: &AccountId) -> Finished {
-        let finished = self.under_lease(id, |lease| self.attempt(lease, None)).await;
+    ///
+    /// `may_wait` says that the access token lives well beyond now, so that the one probe can be kept until
+    /// the provider is known to answer.
+    pub async fn settle(&self, id: &AccountId, may_wait: bool) -> Finished {
+        let finished = self.under_lease(id, |lease| self.attempt(lease, None, may_wait)).await;
         if matches!(finished, Finished::Blocked(Blocked::StateDown)) {
             // A full disk of ours is no reason to keep the only copy from a store that would take it.
             return self.save_held(id).await.unwrap_or(finished);
@@ -140,25 +162,31 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn under_lease<'a, F>(
         &'a self,
         id: &'a AccountId,
-        work: impl FnOnce(Lease) -> F,
+        work: impl FnOnce(Term) -> F,
     ) -> Finished
     where
         F: Future<Output = Finished> + 'a,
     {
         // Longer than all that is done under it, or a second holder could start while we still wait.
         let life = self.call_deadline * 3 + LEASE_SLACK;
+        let ends_at = self.clock.steady() + life;
         let lease = match self.state.take_lease(id, self.clock.now(), life).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         };
-        let finished = work(lease.clone()).await;
+        let finished = work(Term { lease: lease.clone(), ends_at }).await;
         // One that cannot be released expires.
         let _ = self.state.release(&lease).await;
         finished
     }
 
-    async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+    async fn attempt(
+        &self,
+        lease: Term,
+        wanted: Option<(Fingerprint, &'static str)>,
+        may_wait: bool,
+    ) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
         let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
@@ -187,7 +215,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(finished) => return finished,
         };
         match open {
-            Some(open) => self.finish_open(&lease, app, old, open).await,
+            Some(open) => self.finish_open(&lease, app, old, open, may_wait).await,
             None if restored => Finished::Restored(self.facts(&app, &old)),
             None => match wanted {
                 Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
@@ -200,7 +228,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An ordinary refresh.
     async fn begin(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         expected: Fingerprint,
@@ -253,10 +281,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An attempt that an earlier call, or an earlier run, left open.
     async fn finish_open(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         open: OpenEntry,
+        may_wait: bool,
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
@@ -315,7 +344,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return blocked_by_store(id, &error);
         }
         // In an outage the probe would end in the dark as well, and a healthy account would be given up.
-        if self.is_silent(&attempt).await {
+        if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
         attempt.draft = self.store.draft(id, intent.old).await;
@@ -337,12 +366,19 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// The one request, and what follows from its outcome.
     async fn exchange(&self, attempt: Attempt<'_>, request: Request) -> Finished {
+        if self.clock.steady() + self.call_deadline >= attempt.lease.ends_at {
+            return self.stay_silent(&attempt).await;
+        }
         let began = Instant::now();
         let exchange = self.transport.send(&attempt.app.name, request).await;
         let took = began.elapsed();
         let now = self.clock.now();
         self.observe_date(&attempt.app, &exchange);
         let outcome = attempt.app.provider.outcome(&exchange, now);
+        let is_answer = matches!(exchange, Exchange::Answered(_));
+        if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
+            self.heard.note(&attempt.app.name, now);
+        }
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
@@ -394,6 +430,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             }
         }
         self.save(attempt, token, expected).await
+    }
+
+    /// So much time has passed since the lease was taken, as when the process was stopped, that somebody
+    /// else could have the account before the answer is here: nothing is sent.
+    async fn stay_silent(&self, attempt: &Attempt<'_>) -> Finished {
+        tracing::warn!(account = %attempt.id, "nothing is sent: too little is left of the lease");
+        if !attempt.is_probe {
+            self.close(attempt.entry, Closing::Void).await;
+        } else if let Err(error) = self.state.return_probe(attempt.entry).await {
+            self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
+        }
+        Finished::Blocked(Blocked::LeaseHeld)
     }
 
     /// Gives the journalled token to the store.
@@ -461,7 +509,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
-        match self.state.close(attempt.entry, Closing::Void).await {
+        match self.state.close(attempt.entry, Closing::Dead).await {
             Ok(()) => return Finished::Dead(evidence),
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
@@ -519,15 +567,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// Whether the provider's free check does not answer. Where there is none, nobody can tell. What it
-    /// says of the old access token changes nothing: a refused one says that the rotation took place, a
-    /// living one proves nothing.
-    async fn is_silent(&self, attempt: &Attempt<'_>) -> bool {
+    /// Whether the provider's free check does not answer. Where there is none, an answer to another account
+    /// is waited for as long as `may_wait` says. What the check says of the old access token changes
+    /// nothing: a refused one says that the rotation took place, a living one proves nothing.
+    async fn is_silent(&self, attempt: &Attempt<'_>, may_wait: bool) -> bool {
         let liveness = self.liveness(&attempt.app, &attempt.old).await;
         let word = match liveness {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
+            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
+                return true;
+            }
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
@@ -577,6 +628,9 @@ fn blocked_by_state(error: &state::Error) -> Finished {
 
 fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
     tracing::warn!(account = %id, "nothing is refreshed: {error}");
+    if error.account().is_some() {
+        return Finished::Blocked(Blocked::RowDamaged);
+    }
     Finished::Blocked(Blocked::StoreDown)
 }
 

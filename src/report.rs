@@ -103,6 +103,10 @@ fn log(event: &Event) {
         Event::AppThawed { app } => {
             tracing::info!(app = %app, "the provider accepts the app again")
         }
+        Event::AppPaused { app, until } => {
+            let until = until.as_unix();
+            tracing::warn!(app = %app, until, "the provider asked the app to wait; all its accounts do");
+        }
         Event::ResponsesReported { id, status, times } => {
             tracing::debug!(account = %id, status, times, "the publisher reported answers");
         }

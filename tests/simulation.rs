@@ -85,9 +85,8 @@ fn calm(cast: [usize; 4], days: i64, policy: Policy) -> World {
 
 #[test]
 fn accounts_minted_in_one_second_settle_to_twice_the_mean_rate_within_two_periods() {
-    // A triangle of this width is what two draws make of one instant; with the default of a tenth it takes
-    // more periods.
-    let policy = Policy { spread_fraction: 0.3, ..Policy::default() };
+    // Only the rooms are wider: what is measured is the spread.
+    let policy = Policy { in_flight_per_app_max: 16, ..Policy::default() };
     let life = 2 * HOUR;
     let mut world = calm([1_500, 0, 0, 0], 1, policy);
     world.play(world.began + 4 * life);
@@ -139,16 +138,18 @@ fn the_whole_program_keeps_every_law_whatever_happens() {
         Some(seed) => vec![seed],
         None => (1..=number("SIMULATION_SEEDS").unwrap_or(20)).collect(),
     };
+    // One seed that breaks a law is enough for whoever plants faults.
+    let quick = number("SIMULATION_QUICK").is_some();
     let began = Instant::now();
     let mut all = whole::Summary::default();
     let mut broken = Vec::new();
     for seed in seeds {
-        match whole::judge(seed, without) {
+        match whole::judge(seed, without, broken.is_empty() && !quick) {
             Ok(summary) => all.add(&summary),
             Err(told) => {
                 println!("{told}\n");
                 broken.push(seed);
-                if broken.len() >= 5 {
+                if quick || broken.len() >= 5 {
                     break;
                 }
             }

@@ -288,6 +288,7 @@ pub(super) struct State {
     pub(super) schema: Option<String>,
     pub(super) statement_timeout: Option<Span>,
     pub(super) connect_timeout: Option<Span>,
+    pub(super) lease: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -380,7 +381,7 @@ impl Default for Refresh {
     fn default() -> Self {
         Self {
             due_after: 0.66,
-            spread: 0.1,
+            spread: 0.3,
             danger: 0.15,
             assumed_life: Span::seconds(60 * 60),
             backoff_first: Span::seconds(5),
@@ -396,7 +397,7 @@ impl Default for Http {
         Self {
             total_deadline: Span::seconds(10),
             connect_deadline: Span::seconds(4),
-            in_flight_per_app_max: 16,
+            in_flight_per_app_max: 5,
             ca_file: None,
             proxy: None,
         }
@@ -459,6 +460,7 @@ impl Default for State {
             schema: None,
             statement_timeout: None,
             connect_timeout: None,
+            lease: None,
         }
     }
 }
@@ -468,6 +470,7 @@ pub(super) const STATE_PORT: u16 = 5432;
 pub(super) const STATE_SCHEMA: &str = "oauth_keepalive";
 pub(super) const STATE_STATEMENT_TIMEOUT: Span = Span::seconds(5);
 pub(super) const STATE_CONNECT_TIMEOUT: Span = Span::seconds(5);
+pub(super) const STATE_LEASE: Span = Span::seconds(30);
 
 impl Span {
     pub(super) const fn seconds(seconds: u64) -> Self {

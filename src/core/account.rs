@@ -137,7 +137,7 @@ pub struct Evidence {
     pub at: Timestamp,
     /// How long the provider asked us to stay away.
     pub retry_after: Option<Duration>,
-    /// True when the answer concerns the app's registration and so every account of it.
+    /// True when the answer concerns the app, and so every account of it.
     pub app_wide: bool,
 }
 

@@ -42,6 +42,8 @@ pub enum Event {
     AppFrozen { app: Arc<str>, cause: Cause },
     /// They are again.
     AppThawed { app: Arc<str> },
+    /// The provider asked for no request of an app's before an instant.
+    AppPaused { app: Arc<str>, until: Timestamp },
     /// The publisher reported answers from the provider's API.
     ResponsesReported { id: AccountId, status: u16, times: u32 },
     /// An access token was tried at the provider's free check: `alive`, `refused` or `unknown`.

@@ -74,6 +74,9 @@ impl Narrator {
             Event::AppThawed { app } => {
                 (format!("app {app}"), "thawed: the provider takes it again".to_owned())
             }
+            Event::AppPaused { app, .. } => {
+                (format!("app {app}"), "the provider asked all its accounts to wait".to_owned())
+            }
             Event::StoreUp { up } => ("store".to_owned(), up_or_down(*up)),
             Event::StateUp { up } => ("state".to_owned(), up_or_down(*up)),
             Event::StoreRowDamaged { place } => ("store".to_owned(), format!("damaged: {place}")),

@@ -220,6 +220,7 @@ impl Metrics {
             | Event::CauseChanged { .. }
             | Event::AppFrozen { .. }
             | Event::AppThawed { .. }
+            | Event::AppPaused { .. }
             | Event::ClockStepped { .. } => {}
         }
     }

@@ -6,7 +6,7 @@
 
 use super::{App, Attempt, Refresher, Transport, blocked_by_state, blocked_by_store, stays_open};
 use crate::{
-    core::{AccountId, Event, Fingerprint, TokenFacts, fleet::Finished},
+    core::{AccountId, Cause, Event, Evidence, Fingerprint, TokenFacts, fleet::Finished},
     oauth::Token,
     state::{self, Newest},
     stores::{Saved, StoredAccount, TokenStore},
@@ -35,6 +35,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         for _ in 0..STALE_WRITES_MET_MAX {
             if !self.renews_with(app, &stored).is_some_and(|by| spent.contains(&by)) {
                 return Ok(Found { token: stored, restored: false });
+            }
+            if self.renews_with(app, &ours).is_some_and(|by| spent.contains(&by)) {
+                // The provider has spoken about ours too, and was not to be asked again.
+                let evidence = Evidence::of(Cause::RefreshTokenRejected, self.clock.now());
+                return Err(Finished::Dead(evidence));
             }
             let expected = self.state.fingerprinter().of_token(&stored);
             match self.store.save(id, &ours, expected).await {

@@ -106,9 +106,10 @@ impl<D: Driver> TokenStore for ServerStore<D> {
         let mut again = Vec::new();
         let rows = |row: TextRow| match inner.statements.read(&row, Care::All) {
             Err(fault) => {
-                let name = inner.statements.read_id(&row);
-                let name = name.map_or_else(|_| "without a name".to_owned(), |id| id.to_string());
-                damaged(inner.damaged_row(&name, fault));
+                damaged(match inner.statements.read_id(&row) {
+                    Ok(id) => inner.damaged_row(&id.to_string(), fault).of(&id),
+                    Err(_) => inner.damaged_row("without a name", fault),
+                });
             }
             Ok(Found { account, .. }) if seen.insert(hash_of(&account.id)) => each(account),
             Ok(Found { account, .. }) => again.push(account),
@@ -382,7 +383,7 @@ impl<D: Driver> Inner<D> {
         let found = self
             .statements
             .read(row, care)
-            .map_err(|fault| self.damaged_row(&id.to_string(), fault))?;
+            .map_err(|fault| self.damaged_row(&id.to_string(), fault).of(id))?;
         if found.account.id != *id {
             return Ok(None);
         }
@@ -538,7 +539,7 @@ impl<D: Driver> Inner<D> {
         let column = self.settings.columns.account.clone();
         let reason =
             "several rows have this account; the column must be unique together with the provider";
-        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() })
+        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() }).of(id)
     }
 }
 

@@ -88,7 +88,7 @@ impl Status {
     }
 }
 
-/// Why a store could not do it. Two reactions, two variants.
+/// Why a store could not do it. One variant for each reaction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not reachable, locked, read-only, full: try again later, refresh nothing meanwhile.
@@ -108,13 +108,42 @@ pub enum Error {
         /// What was found and what was expected, free of stored values.
         reason: String,
     },
+    /// The same of one row whose account can be read: the account is there, and nothing else is known of it.
+    #[error("{place}: {reason}")]
+    Row {
+        /// Whose row it is.
+        id: AccountId,
+        /// As above.
+        place: String,
+        /// As above.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Says whose row is damaged.
+    fn of(self, id: &AccountId) -> Self {
+        match self {
+            Self::Damaged { place, reason } => Self::Row { id: id.clone(), place, reason },
+            other => other,
+        }
+    }
+
+    /// Whose row is damaged, when it is one row and that can be read.
+    #[must_use]
+    pub const fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::Row { id, .. } => Some(id),
+            Self::Unavailable { .. } | Self::Damaged { .. } => None,
+        }
+    }
 }
 
 /// A publisher's token store.
 pub trait TokenStore: Send + Sync + 'static {
     /// Hands every account to `each`, one at a time, without holding all tokens in memory at once. A
-    /// row that cannot be read is reported through `damaged` with its place and skipped, so that one
-    /// bad row does not take the fleet down.
+    /// row that cannot be read is reported through `damaged` with its place, and with its account where that
+    /// can be read, and skipped: one bad row neither takes the fleet down nor makes its account one that left.
     ///
     /// # Errors
     /// When the store as a whole cannot be read.

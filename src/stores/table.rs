@@ -186,16 +186,11 @@ impl Place {
         while let Some(row) = found.next().map_err(failed)? {
             last = row.get(ROW_ID).map_err(failed)?;
             let read = open.statements.read(row, Care::All).map_err(|fault| {
-                let name = open.statements.read_id(row).map_or_else(
-                    |_| {
-                        last.map_or_else(
-                            || "without a number".to_owned(),
-                            |n| format!("number {n}"),
-                        )
-                    },
-                    |id| id.to_string(),
-                );
-                self.damaged_row(&name, fault)
+                match (open.statements.read_id(row), last) {
+                    (Ok(id), _) => self.damaged_row(&id.to_string(), fault).of(&id),
+                    (Err(_), Some(number)) => self.damaged_row(&format!("number {number}"), fault),
+                    (Err(_), None) => self.damaged_row("without a number", fault),
+                }
             });
             page.push(read.and_then(|found| self.once(open, found, seen)));
         }
@@ -241,8 +236,9 @@ impl Place {
         let mut statement = connection.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
-        let found =
-            statements.read(row, care).map_err(|fault| self.damaged_row(&id.to_string(), fault))?;
+        let found = statements
+            .read(row, care)
+            .map_err(|fault| self.damaged_row(&id.to_string(), fault).of(id))?;
         // A number column finds 7 for `007`, a column without case finds `a` for `A`.
         if found.account.id != *id {
             return Ok(None);
@@ -419,7 +415,7 @@ impl Place {
         let column = self.settings.columns.account.clone();
         let reason =
             "several rows have this account; the column must be unique together with the provider";
-        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() })
+        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() }).of(id)
     }
 
     fn damaged(&self, reason: String) -> Error {

@@ -197,7 +197,7 @@ fn oddities_of_other_providers_come_out_right() {
             "facebook",
             400,
             r#"{"error":{"code":80007}}"#,
-            "not committed: rate_limited (business_use_case) 400 code 80007",
+            "not committed: rate_limited (business_use_case) 400 code 80007 app-wide",
         ),
         (
             "facebook",

@@ -234,7 +234,9 @@ impl Laws {
     }
 
     fn may_spend(world: &World, who: usize) {
-        let works = world.laws.store_believed && world.laws.state_believed;
+        // One that answers and has refused a few tokens is tried now and then.
+        let store_works = world.laws.store_believed || world.store_works();
+        let works = store_works && world.laws.state_believed;
         law!(world, works, "{}: spends while store or state take nothing", world.people[who].id);
     }
 

@@ -9,7 +9,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Exchange, Request, Token},
     providers::{self, Endpoints},
-    refresh::{App, Apps, Held, Refresher, Transport, Unspent},
+    refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     report::Reporter,
     secrets::SecretRef,
     stores::{AnyStore, TokenStore},
@@ -73,6 +73,7 @@ async fn refreshed(beside: &Beside<'_>, open_id: &'static str, meanwhile: Meanwh
         call_deadline: Duration::from_secs(10),
         held: Held::default(),
         unspent: Unspent::default(),
+        heard: Heard::default(),
         clock_offsets: Mutex::default(),
     };
     let old = stored(beside).await;

@@ -112,6 +112,7 @@ fn state_settings(
         schema: ours(table),
         statement_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(20),
+        lease: Duration::from_secs(30),
     };
     let directory = folder.path().join("state");
     state::Settings { postgres: Some(postgres), ..state::Settings::in_directory(directory) }

@@ -9,6 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Fleet {
     /// One account of a pass over the store.
     pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        if !self.holds(&seen.id) {
+            return;
+        }
         let Some(account) = self.table.find(&seen.id) else {
             self.welcome(now, seen);
             return;
@@ -84,6 +87,17 @@ impl Fleet {
         }
     }
 
+    /// Rows that are there and say nothing.
+    pub(super) fn note_unreadable(&mut self, ids: &[AccountId]) {
+        let pass = self.load;
+        for id in ids {
+            let known = self.table.change(id, |account| account.seen_in = pass).is_some();
+            if !known && self.recalled.contains_key(id) {
+                self.unreadable.insert(id.clone());
+            }
+        }
+    }
+
     /// An account that was not known before.
     fn welcome(&mut self, now: Timestamp, seen: Seen) {
         let mut account = Account::new(seen.id.clone(), seen.app);
@@ -134,15 +148,18 @@ impl Fleet {
             .iter()
             // What is under way comes back first; the next pass sees to it.
             .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            // Of those that became ours during the pass it may have read the rows before.
+            .filter(|account| self.holding.is_in_whole_pass(&account.id))
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
+        self.store_read_at = Some(now);
+        // Whoever is remembered and was not seen has left while nobody looked.
+        let unreadable = std::mem::take(&mut self.unreadable);
+        let holding = &self.holding;
+        let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
+        let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
+        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 

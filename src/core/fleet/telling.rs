@@ -157,8 +157,9 @@ impl Fleet {
     }
 
     pub(super) fn note_store(&mut self, now: Timestamp, up: bool) {
+        self.saves.answered(up);
         // A store that answers and takes no token is not up: each refresh would leave one more unsaved.
-        let up = up && self.unsaved < UNSAVED_STOPS_SPENDING;
+        let up = up && self.store_takes();
         if self.store.note(now, up) {
             self.report(Event::StoreUp { up });
         }
@@ -230,9 +231,6 @@ impl Fleet {
             .collect()
     }
 }
-
-/// So many tokens that the store has not taken are no matter of single rows any more.
-const UNSAVED_STOPS_SPENDING: usize = 3;
 
 /// A notice to the operator about something that accounts share.
 const fn shared(

@@ -9,6 +9,7 @@ use super::{
     super::{
         Error,
         seal::KeyId,
+        shares::Role,
         writer::{Kind, Refusal, ended},
     },
     Settings, outbox,
@@ -43,6 +44,8 @@ pub(in super::super) struct Writer {
     place: Arc<str>,
     /// Who we are among the processes on this state.
     holder: [u8; 16],
+    /// Whether we look after shares of the accounts.
+    role: Role,
 }
 
 /// One call and the caller who waits for it.
@@ -83,6 +86,7 @@ impl Writer {
         settings: Settings,
         key_id: KeyId,
         holder: [u8; 16],
+        role: Role,
     ) -> Result<Self, Error> {
         let place: Arc<str> = settings.to_string().into();
         let commits = Arc::new(AtomicU64::new(0));
@@ -114,6 +118,7 @@ impl Writer {
             commits,
             place: Arc::clone(&place),
             holder,
+            role,
         };
         wait.await.unwrap_or_else(|_| Err(ended(&place)))?;
         Ok(writer)
@@ -141,6 +146,14 @@ impl Writer {
     /// Who we are among the processes on this state.
     pub(in super::super) const fn holder(&self) -> [u8; 16] {
         self.holder
+    }
+
+    /// Who must hold the share of an account that is written about; `None` when that is not asked.
+    pub(in super::super) const fn fence(&self) -> Option<[u8; 16]> {
+        match self.role {
+            Role::Replica => Some(self.holder),
+            Role::Guest => None,
+        }
     }
 }
 
