@@ -86,7 +86,7 @@ pub(super) async fn send<'a>(
     let client = session.client();
     let Save { settings, writes, check, .. } = &attempted.save;
     let open = format!(
-        "SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}; {settings}",
+        "SAVEPOINT save; SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}; {settings}",
         session.limit().min(STATEMENT_MAX).as_millis(),
         LOCK_WAIT_MAX.as_millis(),
     );
