@@ -42,7 +42,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
 };
@@ -484,6 +484,14 @@ async fn measure(
     }
 }
 
+/// Never, where the signal cannot be heard.
+async fn hung_up(signal: Option<&mut Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads the configuration again when its file changes, on SIGHUP and on request.
 struct Reloader {
     path: PathBuf,
@@ -506,17 +514,14 @@ impl Reloader {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut file = config::Watch::new(&self.path);
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => hangup,
-            Err(error) => {
-                tracing::warn!("SIGHUP does not reload: {error}");
-                return;
-            }
-        };
+        // The file and the API reload all the same.
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+            .ok();
         loop {
             let answer = tokio::select! {
                 () = file.changed() => None,
-                Some(()) = hangup.recv() => None,
+                Some(()) = hung_up(hangup.as_mut()) => None,
                 Some(answer) = asked.recv() => Some(answer),
                 _ = stop.wait_for(|stop| *stop) => return,
             };

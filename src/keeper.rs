@@ -134,6 +134,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                 () = tokio::time::sleep(pause) => Some(Input::Woke),
             };
             let now = self.clock.now();
+            self.count_requests(now);
             if let Some(input) = first {
                 self.fleet.handle(now, input);
             }
@@ -180,6 +181,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                 None => break,
             }
         }
+        self.count_requests(now);
         for (provider, seconds) in self.clock_offsets() {
             self.fleet.handle(now, Input::ClockOffset { provider, seconds });
         }
@@ -187,6 +189,14 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         if seconds != self.step_told {
             self.step_told = seconds;
             self.fleet.handle(now, Input::ClockStep { seconds });
+        }
+    }
+
+    /// Each of them ended before its call did, so none is counted later than its outcome is known.
+    fn count_requests(&mut self, now: Timestamp) {
+        let sent = self.reporter.take_sent();
+        if !sent.is_empty() {
+            self.fleet.handle(now, Input::Requested(sent));
         }
     }
 

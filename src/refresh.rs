@@ -7,6 +7,7 @@
 mod apps;
 mod heard;
 mod held;
+mod homeless;
 mod stale;
 mod together;
 mod unspent;
@@ -20,6 +21,7 @@ use crate::{
     clock::Clock,
     core::{
         AccountId, Cause, Event, Evidence, Fingerprint, Timestamp, TokenFacts,
+        event::NOT_SENT,
         fleet::{Blocked, Checked, Finished},
     },
     http_client::HttpClient,
@@ -202,7 +204,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         };
         let apps = self.apps.load_full();
         let Some(app) = app_of(&apps, &stored).cloned() else {
-            return Finished::Gone;
+            return self.save_homeless(id, &stored, open).await;
         };
         let Some(old) = stored.token else {
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
@@ -314,6 +316,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
+        if self.unspent.is_void(id, entry) {
+            if let Err(error) = self.state.close(entry, Closing::Void).await {
+                return blocked_by_state(&error);
+            }
+            return self.begin(lease, attempt.app, attempt.old, intent.old, "not_committed").await;
+        }
         if attempt.app.provider.renewal == Renewal::Stable {
             // The refresh token is still good whatever became of the request.
             self.close(entry, Closing::Void).await;
@@ -379,10 +387,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
             self.heard.note(&attempt.app.name, now);
         }
+        let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
-            Outcome::NotCommitted(_) => "not_committed",
+            Outcome::NotCommitted(_) if was_sent => "not_committed",
+            Outcome::NotCommitted(_) => NOT_SENT,
             Outcome::Dead(_) => "dead",
             Outcome::Ambiguous(_) => "ambiguous",
         };
@@ -400,7 +410,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::NotCommitted(evidence)
             }
             Outcome::NotCommitted(evidence) => {
-                self.close(attempt.entry, Closing::Void).await;
+                if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
+                    stays_open(&error);
+                    self.unspent.keep_void(&error, attempt.id, attempt.entry);
+                }
                 Finished::NotCommitted(evidence)
             }
             // The one probe ended in the dark as well.
@@ -576,13 +589,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
-            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
-                return true;
-            }
+            None if may_wait && self.may_yet_be_heard(attempt) => return true,
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");
         false
+    }
+
+    /// True while an answer to another account may yet come and say that the provider is back. Where there
+    /// is no other account that is due soon, nobody would ever know.
+    fn may_yet_be_heard(&self, attempt: &Attempt<'_>) -> bool {
+        let waits_until = attempt.over_at.plus(SIGN_OF_LIFE_WITHIN);
+        waits_until > self.clock.now() && !self.heard.since(&attempt.app.name, attempt.over_at)
     }
 
     async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {
@@ -636,6 +654,10 @@ fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
 
 /// What reading, journalling and saving may take besides the requests, before a lease ends.
 const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// How long the one probe is kept for an answer to somebody else, where nothing can be asked for free. Most
+/// outages are over by then.
+const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// How often the store is read before a verdict about a token waits for it.
 const LOOKS_MAX: u32 = 3;

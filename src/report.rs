@@ -1,9 +1,10 @@
 //! Tells everybody what happened: one log line, one count, one broadcast for each [`Event`].
 
 use crate::{
-    core::{Event, cause::Actor},
+    core::{AccountId, Event, cause::Actor, event::NOT_SENT},
     metrics::events::Metrics,
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
 /// Where events go. Cheap to clone.
@@ -11,7 +12,12 @@ use tokio::sync::broadcast;
 pub struct Reporter {
     metrics: Metrics,
     events: broadcast::Sender<Event>,
+    /// Whose requests reached the wire, for the keeper to count with the account.
+    sent: Arc<Mutex<Vec<AccountId>>>,
 }
+
+/// Requests that may wait to be counted with their accounts: far more than can be under way at a time.
+const SENT_WAITING_MAX: usize = 65_536;
 
 /// Events that a slow listener may fall behind before it misses some.
 pub const EVENTS_BEHIND_MAX: usize = 4_096;
@@ -20,7 +26,8 @@ impl Reporter {
     /// Counts into `metrics`.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, events: broadcast::Sender::new(EVENTS_BEHIND_MAX) }
+        let events = broadcast::Sender::new(EVENTS_BEHIND_MAX);
+        Self { metrics, events, sent: Arc::default() }
     }
 
     /// For whoever wants to listen.
@@ -29,10 +36,24 @@ impl Reporter {
         &self.events
     }
 
+    /// The requests that reached the wire since this was last asked.
+    #[must_use]
+    pub fn take_sent(&self) -> Vec<AccountId> {
+        std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Counts, logs and passes on.
     pub fn report(&self, event: Event) {
         self.metrics.record(&event);
         log(&event);
+        if let Event::RequestEnded { id, outcome, .. } = &event
+            && *outcome != NOT_SENT
+        {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            if sent.len() < SENT_WAITING_MAX {
+                sent.push(id.clone());
+            }
+        }
         // Nobody listening is no failure: the log and the counters are the record.
         let _ = self.events.send(event);
     }

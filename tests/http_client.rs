@@ -7,7 +7,7 @@
 use oauth_keepalive::{
     core::Secret,
     http_client::{ANSWER_BYTES_MAX, Error, HttpClient, Settings},
-    oauth::{Answer, Body, Exchange, Method, Request, Trouble},
+    oauth::{Answer, Body, Exchange, Method, Outcome, Request, Trouble},
 };
 use std::{
     io::{BufRead, BufReader},
@@ -271,6 +271,167 @@ async fn what_was_sent_and_not_answered_is_lost_and_sent_only_once() {
             server.flooded.load(SeqCst)
         );
     }
+}
+
+/// What a provider may answer, byte for byte, and what it says about the refresh token.
+#[tokio::test]
+async fn every_answer_that_a_socket_can_carry_comes_to_one_of_the_four_outcomes() {
+    const GOOD: &str =
+        r#"{"access_token":"act.invented","expires_in":7200,"refresh_token":"rft.invented"}"#;
+    let says = |status: &str, body: &str| {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let ok = |body: &str| says("200 OK", body);
+    let raw = |text: &str| text.as_bytes().to_vec();
+    let bytes = |body: &[u8]| {
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        answer.extend_from_slice(body);
+        answer
+    };
+    let html = "<html><body>invented</body></html>";
+    let large = format!(r#"{{"access_token":"{}"}}"#, "a".repeat(ANSWER_BYTES_MAX));
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("a good answer", ok(GOOD), "committed"),
+        (
+            "in chunks",
+            raw(&format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{GOOD}\r\n0\r\n\r\n",
+                GOOD.len()
+            )),
+            "committed",
+        ),
+        (
+            "until the connection closes",
+            raw(&format!("HTTP/1.1 200 OK\r\n\r\n{GOOD}")),
+            "committed",
+        ),
+        ("in the older protocol", raw(&format!("HTTP/1.0 200 OK\r\n\r\n{GOOD}")), "committed"),
+        (
+            "after an interim answer",
+            [raw("HTTP/1.1 100 Continue\r\n\r\n"), ok(GOOD)].concat(),
+            "committed",
+        ),
+        (
+            "after early hints",
+            [raw("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"), ok(GOOD)].concat(),
+            "committed",
+        ),
+        ("as created", says("201 Created", GOOD), "committed"),
+        ("behind a byte order mark", ok(&format!("\u{feff}{GOOD}")), "committed"),
+        (
+            "with an error beside it",
+            ok(&GOOD.replacen('{', r#"{"error":"invalid_grant","#, 1)),
+            "committed",
+        ),
+        (
+            "with the same key twice",
+            ok(&GOOD.replacen('{', r#"{"access_token":"act.first","#, 1)),
+            "committed",
+        ),
+        (
+            "without a refresh token",
+            ok(r#"{"access_token":"act.invented","expires_in":7200}"#),
+            "committed",
+        ),
+        (
+            "with a refresh token that is a number",
+            ok(r#"{"access_token":"act.invented","refresh_token":7}"#),
+            "committed",
+        ),
+        (
+            "with a life in words",
+            ok(r#"{"access_token":"act.invented","expires_in":"soon"}"#),
+            "committed",
+        ),
+        (
+            "with bytes that are no text beside the token",
+            bytes(b"{\"access_token\":\"act.invented\",\"scope\":\"\xff\xfe\"}"),
+            "committed",
+        ),
+        (
+            "with bytes that are no text in the token",
+            bytes(b"{\"access_token\":\"act.\xff\xfe\"}"),
+            "ambiguous",
+        ),
+        ("with a token that is a number", ok(r#"{"access_token":7}"#), "ambiguous"),
+        ("with a token that is null", ok(r#"{"access_token":null}"#), "ambiguous"),
+        ("with a blank token", ok(r#"{"access_token":"  "}"#), "ambiguous"),
+        ("an object with nothing in it", ok("{}"), "ambiguous"),
+        ("a list", ok("[]"), "ambiguous"),
+        ("JSON that ends too early", ok(&GOOD[..40]), "ambiguous"),
+        ("JSON with something behind it", ok(&format!("{GOOD} invented")), "ambiguous"),
+        ("nothing at all with 200", ok(""), "ambiguous"),
+        ("no content", raw("HTTP/1.1 204 No Content\r\n\r\n"), "ambiguous"),
+        ("a page with 200", ok(html), "ambiguous"),
+        ("more than anybody reads", ok(&large), "ambiguous"),
+        (
+            "a chunk of no size",
+            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"),
+            "ambiguous",
+        ),
+        (
+            "two lengths",
+            raw(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: {}\r\n\r\n{GOOD}",
+                GOOD.len()
+            )),
+            "ambiguous",
+        ),
+        (
+            "a length that is none",
+            raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{GOOD}")),
+            "ambiguous",
+        ),
+        (
+            "another protocol from now on",
+            raw(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: invented\r\nconnection: upgrade\r\n\r\n",
+            ),
+            "ambiguous",
+        ),
+        (
+            "a redirect with a token",
+            says("307 Temporary Redirect\r\nlocation: http://127.0.0.1:9/", GOOD),
+            "ambiguous",
+        ),
+        ("not modified", raw("HTTP/1.1 304 Not Modified\r\n\r\n"), "ambiguous"),
+        ("a refusal with a token", says("400 Bad Request", GOOD), "ambiguous"),
+        ("a page with 400", says("400 Bad Request", html), "not committed"),
+        ("a page with 404", says("404 Not Found", html), "not committed"),
+        ("nothing with 403", says("403 Forbidden", ""), "not committed"),
+        ("a limit", says("429 Too Many Requests", ""), "not committed app-wide"),
+        (
+            "a refused app",
+            says("401 Unauthorized", r#"{"error":"invalid_client"}"#),
+            "not committed app-wide",
+        ),
+        ("a refused app with 200", ok(r#"{"error":"invalid_client"}"#), "not committed app-wide"),
+        ("a refused token", says("400 Bad Request", r#"{"error":"invalid_grant"}"#), "dead"),
+        ("a refused token with 200", ok(r#"{"error":"invalid_grant"}"#), "dead"),
+        ("an outage", says("500 Internal Server Error", ""), "ambiguous"),
+        ("a page with 503", says("503 Service Unavailable", html), "ambiguous"),
+        ("a good answer with 502", says("502 Bad Gateway", GOOD), "ambiguous"),
+        ("a status that nobody knows", says("799 Invented", GOOD), "ambiguous"),
+    ];
+    let provider = oauth_keepalive::providers::find("tiktok").unwrap();
+    let mut wrong = Vec::new();
+    for (name, answer, expected) in cases {
+        let server = Server::start(Script::Say(answer)).await;
+        let exchange = send(&client(), refresh(&server.url)).await;
+        let now = oauth_keepalive::core::Timestamp::from_unix(1_800_000_000);
+        let outcome = match provider.outcome(&exchange, now) {
+            Outcome::Committed(_) => "committed",
+            Outcome::NotCommitted(evidence) if evidence.app_wide => "not committed app-wide",
+            Outcome::NotCommitted(_) => "not committed",
+            Outcome::Dead(_) => "dead",
+            Outcome::Ambiguous(_) => "ambiguous",
+        };
+        if outcome != expected || server.seen() != 1 {
+            wrong.push((name, outcome, expected, word(&exchange), server.seen()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test]

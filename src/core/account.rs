@@ -286,7 +286,7 @@ pub struct Account {
     pub restored_at: Option<Timestamp>,
     /// Publish answers by status code.
     pub responses: Responses,
-    /// Refresh requests begun since this process started.
+    /// Requests to the token endpoint that ended since this process started.
     pub refresh_attempts: u32,
     /// Refresh requests that did not bring a new token, by cause; allocated with the first failure.
     pub refresh_failures: Option<Arc<[u32; Cause::ALL.len()]>>,

@@ -6,6 +6,9 @@
 use super::{AccountId, Cause, Evidence, Timestamp, notices::Notice};
 use std::{sync::Arc, time::Duration};
 
+/// What a request that the provider never saw came to.
+pub const NOT_SENT: &str = "not_sent";
+
 /// Something that happened. No variant can hold a token or a mail address.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields say what they are; each variant says when")]
@@ -22,7 +25,8 @@ pub enum Event {
     RefreshStarted { id: AccountId, why: &'static str },
     /// A request to a token endpoint came to one of the four outcomes: `committed`, `not_committed`,
     /// `dead`, `ambiguous`. One event for each request on the wire, so that our count equals the
-    /// provider's.
+    /// provider's; one that never left this machine is not committed either, and counted as
+    /// [`NOT_SENT`].
     RequestEnded { id: AccountId, outcome: &'static str, took: Duration },
     /// A new token is in the store.
     Refreshed { id: AccountId, expires_at: Option<Timestamp> },

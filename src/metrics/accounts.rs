@@ -92,7 +92,10 @@ pub const COLUMNS: [Column; 12] = [
         },
     },
     Column {
-        family: Family::counter("refresh_attempts", "Refreshes that were begun."),
+        family: Family::counter(
+            "refresh_attempts",
+            "Requests to the token endpoint that reached the wire and ended.",
+        ),
         write: |lines, account, _| lines.write(PLAIN, i64::from(account.refresh_attempts)),
     },
     Column {

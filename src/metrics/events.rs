@@ -7,6 +7,7 @@
 use super::negotiation::Format;
 use crate::core::{
     AccountId, Event, Timestamp,
+    event::NOT_SENT,
     notices::{Audience, Change},
 };
 use prometheus_client::{
@@ -254,9 +255,11 @@ impl Metrics {
 
     fn request_ended(&self, id: &AccountId, outcome: &'static str, took: Duration) {
         let provider = id.provider.to_string();
-        self.refresh_duration
-            .get_or_create(&Provider { provider: provider.clone() })
-            .observe(took.as_secs_f64());
+        if outcome != NOT_SENT {
+            self.refresh_duration
+                .get_or_create(&Provider { provider: provider.clone() })
+                .observe(took.as_secs_f64());
+        }
         self.refresh_outcomes.get_or_create(&Outcome { provider, outcome }).inc();
     }
 
@@ -425,8 +428,8 @@ fn write_header(help: Option<&str>, kind: &str, format: Format, out: &mut Vec<u8
     }
 }
 
-/// Design section 5: what a request to a token endpoint comes to.
-const OUTCOMES: [&str; 4] = ["committed", "not_committed", "dead", "ambiguous"];
+/// What a request to a token endpoint comes to.
+const OUTCOMES: [&str; 5] = ["committed", "not_committed", "dead", "ambiguous", NOT_SENT];
 
 /// What the free check of an access token says.
 const PROBE_RESULTS: [&str; 3] = ["alive", "refused", "unknown"];

@@ -1,6 +1,9 @@
 //! Probes that our state may count as sent and that were not: the answer to noting one was lost, or it could
 //! not be given back. Without them an account would be given up for a request that was never made.
 //!
+//! And attempts that were certainly not committed while our state could not be told so. Their next request is an
+//! ordinary one; taken for the one probe, a lost answer to it would be the end of a healthy account.
+//!
 //! Absent on purpose: durability. After a restart what is noted counts as sent.
 
 use crate::{
@@ -12,9 +15,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// At most one for each account.
+/// At most one of each for each account.
 #[derive(Default)]
-pub struct Unspent(Mutex<BTreeMap<AccountId, (EntryId, Timestamp)>>);
+pub struct Unspent {
+    probes: Mutex<BTreeMap<AccountId, (EntryId, Timestamp)>>,
+    void: Mutex<BTreeMap<AccountId, EntryId>>,
+}
 
 impl Unspent {
     /// Only after an error that leaves the account ours. The end of the request's time is remembered with it:
@@ -27,19 +33,31 @@ impl Unspent {
         over_at: Timestamp,
     ) {
         if let state::Error::Unavailable { .. } = error {
-            self.lock().insert(id.clone(), (entry, over_at));
+            lock(&self.probes).insert(id.clone(), (entry, over_at));
         }
     }
 
+    /// The entry could not be voided.
+    pub(super) fn keep_void(&self, error: &state::Error, id: &AccountId, entry: EntryId) {
+        if let state::Error::Unavailable { .. } = error {
+            lock(&self.void).insert(id.clone(), entry);
+        }
+    }
+
+    pub(super) fn is_void(&self, id: &AccountId, entry: EntryId) -> bool {
+        lock(&self.void).get(id) == Some(&entry)
+    }
+
     pub(super) fn is_that_of(&self, id: &AccountId, entry: EntryId, over_at: Timestamp) -> bool {
-        self.lock().get(id) == Some(&(entry, over_at))
+        lock(&self.probes).get(id) == Some(&(entry, over_at))
     }
 
     pub(super) fn forget(&self, id: &AccountId) {
-        self.lock().remove(id);
+        lock(&self.probes).remove(id);
+        lock(&self.void).remove(id);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountId, (EntryId, Timestamp)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(notes: &Mutex<BTreeMap<AccountId, T>>) -> MutexGuard<'_, BTreeMap<AccountId, T>> {
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     http, until_or,
-    world::{SCOPES, World},
+    world::{SCOPES, World, owner},
 };
 use oauth_keepalive::{
     core::{Secret, Timestamp},
@@ -180,6 +180,59 @@ async fn a_publisher_that_was_a_moment_earlier_keeps_its_token_and_the_account_s
 }
 
 #[tokio::test]
+async fn a_publisher_that_renews_before_we_do_is_left_to_it_and_one_that_does_so_after_us_too() {
+    let world = World::new().life(30).start().await;
+    world.until_ready().await;
+    // Before: long before ours would be due.
+    let theirs = renew_as_publisher(&world, "brand-01").await;
+    world.write("brand-01", &theirs);
+    world.until_metric("accounts_adopted_total", &[], 1.0).await;
+    let ours = [("account", "brand-01")];
+    world.until_metric("refresh_attempts_total", &ours, 0.0).await;
+    // After: a moment after ours was saved.
+    world.until_metric("refresh_attempts_total", &ours, 1.0).await;
+    world.until_kept_and_live("brand-01").await;
+    let theirs = renew_as_publisher(&world, "brand-01").await;
+    world.write("brand-01", &theirs);
+    world.until_metric("accounts_adopted_total", &[], 2.0).await;
+    world.until_metric("refresh_attempts_total", &ours, 2.0).await;
+    world.until_kept_and_live("brand-01").await;
+    world.assert_well_behaved();
+    assert_eq!(world.mailbox.mails(), []);
+}
+
+#[tokio::test]
+async fn an_account_that_was_declared_dead_for_a_race_is_healed_by_the_winners_token() {
+    let world = World::new().life(12).start().await;
+    world.until_ready().await;
+    let status = |account: &str| -> Option<String> {
+        let sql = "SELECT status FROM accounts WHERE account = ?1";
+        world.database().query_row(sql, [account], |row| row.get(0)).unwrap()
+    };
+    // The publisher has the newer token and is slow to write it down.
+    let theirs = renew_as_publisher(&world, "brand-01").await;
+    world.until_cause("brand-01", "refresh_token_rejected").await;
+    until_or(
+        "its status says so",
+        async || status("brand-01").as_deref() == Some("needs_reconnect"),
+        || world.tell(),
+    )
+    .await;
+    world.until_mails(&owner("brand-01"), 1).await;
+    world.write("brand-01", &theirs);
+    world.until_cause("brand-01", "none").await;
+    until_or(
+        "its status says so too",
+        async || status("brand-01").as_deref() == Some("connected"),
+        || world.tell(),
+    )
+    .await;
+    world.until_mails(&owner("brand-01"), 2).await;
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+}
+
+#[tokio::test]
 async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_answer() {
     let world = World::new().life(8).start().await;
     let slow = Fault::HangFor(Duration::from_millis(1_500));
@@ -193,6 +246,8 @@ async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_an
     world.until_kept_and_live("brand-01").await;
     world.until_cause("brand-01", "none").await;
     world.assert_well_behaved();
+    // The request whose token found no place is counted too.
+    world.until_requests_agree().await;
     assert_eq!(world.mailbox.mails(), []);
 }
 

@@ -365,8 +365,10 @@ impl World {
         }
     }
 
-    /// Waits until what the program counted is what the provider counted, outcome by outcome.
+    /// Waits until what the program counted is what the provider counted, outcome by outcome and account by
+    /// account.
     pub(crate) async fn until_counts_agree(&self) {
+        self.until_requests_agree().await;
         let mut difference = (Vec::new(), Vec::new());
         let began = Instant::now();
         loop {
@@ -386,6 +388,36 @@ impl World {
             assert!(began.elapsed() < PATIENCE, "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}");
             tokio::time::sleep(crate::LOOK_EVERY).await;
         }
+    }
+
+    /// The same for the accounts alone, where it hangs on a deadline what a request comes to. An account that
+    /// has left is counted no more.
+    pub(crate) async fn until_requests_agree(&self) {
+        let told = std::cell::RefCell::new(String::new());
+        until_or(
+            "requests are counted alike, account by account",
+            async || {
+                let scrape = self.running().scrape().await;
+                let theirs = self.requests_by_log();
+                let ours = theirs.iter().map(|(account, requests)| {
+                    let ours = scrape.value("refresh_attempts_total", &[("account", account)]);
+                    (account.clone(), ours.map_or(*requests, |ours| ours as usize))
+                });
+                let ours: BTreeMap<String, usize> = ours.collect();
+                *told.borrow_mut() = format!("{ours:?} and {theirs:?}");
+                ours == theirs
+            },
+            || told.borrow().clone(),
+        )
+        .await;
+    }
+
+    fn requests_by_log(&self) -> BTreeMap<String, usize> {
+        let mut requests = BTreeMap::new();
+        for account in self.refreshes().into_iter().filter_map(|(entry, _)| entry.account) {
+            *requests.entry(account).or_default() += 1;
+        }
+        requests
     }
 
     fn outcomes_by_log(&self) -> [usize; 4] {

@@ -267,3 +267,30 @@ async fn what_the_provider_is_asked_is_what_the_store_holds_at_that_moment() {
     bench.ends("a decision about this one", &finished, expected).await;
     assert_ne!(bench.refresher.clock.now(), Timestamp::MIN);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_on_the_wire_is_counted_once_whatever_came_of_it() {
+    let rows: [(&str, Setting, usize); 4] = [
+        ("never left", |bench| bench.is_not_reached(Trouble::Connect), 0),
+        ("lost", |bench| bench.is_lost(Trouble::Deadline), 1),
+        ("refused", |bench| bench.answers(400, DEAD), 1),
+        (
+            "of no use any more",
+            |bench| {
+                bench.does(Box::new(|store| {
+                    store.remove(&id());
+                    answered(200, &good("1"))
+                }))
+            },
+            1,
+        ),
+    ];
+    for (sentence, setting, counted) in rows {
+        let mut bench = Bench::new().await;
+        setting(&mut bench);
+        bench.refresh().await;
+        assert_eq!(bench.refresher.reporter.take_sent().len(), counted, "{sentence}");
+        // What is only saved again is no request.
+        assert_eq!(bench.refresher.reporter.take_sent(), [], "{sentence}");
+    }
+}

@@ -129,3 +129,17 @@ async fn a_token_that_was_saved_is_not_saved_again_over_a_later_one() {
     let expected = "adopted; sent [0]; store 7; journal orphans 1";
     bench.ends("theirs stays", &finished, expected).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_whose_app_left_the_configuration_is_saved_all_the_same() {
+    let mut bench = Bench::new().await;
+    bench.answers(200, &good("1"));
+    bench.store.play(Call::Save, [Trick::Fails, Trick::Fails]);
+    bench.refresh().await;
+    bench.refresher.apps.store(Default::default());
+    let finished = bench.settle().await;
+    let expected = "gone; sent [0]; store 0; journal result 1";
+    bench.ends("not yet", &finished, expected).await;
+    let finished = bench.settle().await;
+    bench.ends("saved", &finished, "gone; sent [0]; store 1; journal empty").await;
+}

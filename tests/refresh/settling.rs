@@ -151,7 +151,7 @@ async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_
     let bob = AccountId::new("tiktok", "bob");
     bench.answers(503, "<html>");
     bench.refresh().await;
-    for _ in 0..60 {
+    for _ in 0..25 {
         bench.wait(Duration::from_secs(60)).await;
         let finished = bench.settle().await;
         bench
@@ -174,14 +174,16 @@ async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_is_free_and_the_token_nears_its_end_the_one_probe_is_sent() {
-    let mut bench = Bench::with_provider(unasked()).await;
-    bench.answers(503, "<html>");
-    bench.refresh().await;
-    bench.wait(Duration::from_secs(60)).await;
-    bench.answers(200, &good("1"));
-    let finished = bench.refresher.settle(&id(), false).await;
-    bench.ends("it cannot wait", &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+async fn where_nothing_is_free_the_one_probe_is_sent_when_it_cannot_wait_or_nobody_else_is_heard() {
+    for (sentence, minutes, may_wait) in [("it nears its end", 1, false), ("in vain", 31, true)] {
+        let mut bench = Bench::with_provider(unasked()).await;
+        bench.answers(503, "<html>");
+        bench.refresh().await;
+        bench.wait(Duration::from_secs(60 * minutes)).await;
+        bench.answers(200, &good("1"));
+        let finished = bench.refresher.settle(&id(), may_wait).await;
+        bench.ends(sentence, &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,4 +336,28 @@ errors:
   - {where: token, match: {path: error, eq: invalid_grant}, cause: refresh_token_rejected}
 ";
     Box::leak(Box::new(Provider::from_yaml(yaml).unwrap()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_refused_while_our_state_was_full_is_not_taken_for_a_lost_one() {
+    let mut bench = Bench::new().await;
+    bench.state_refuses(Write::Close);
+    bench.answers(429, "{}");
+    let finished = bench.refresh().await;
+    let expected = "not committed rate_limited of the app; sent [0-]; store 0; journal intent";
+    bench.ends("refused, and not voided", &finished, expected).await;
+    bench.wait(DEADLINE).await;
+    let finished = bench.refresh().await;
+    let expected = "state down; sent [0-]; store 0; journal intent";
+    bench.ends("still not", &finished, expected).await;
+    bench.state_works_again(Write::Close);
+    // The next request is an ordinary one: what becomes of it may be asked for once.
+    bench.is_lost(Trouble::Deadline);
+    let finished = bench.refresh().await;
+    bench.ends("lost", &finished, "ambiguous; sent [0- 0]; store 0; journal intent").await;
+    bench.wait(DEADLINE).await;
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("found", &finished, "renewed; sent [0- 0 check 0]; store 1; journal empty").await;
 }

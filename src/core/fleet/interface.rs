@@ -60,6 +60,8 @@ pub enum Input {
         /// How.
         result: Finished,
     },
+    /// Requests to token endpoints ended, whatever they came to: one entry for each that was on the wire.
+    Requested(Vec<AccountId>),
     /// The free check of an access token came back.
     Probed {
         /// Whose.

@@ -140,6 +140,7 @@ impl Fleet {
             Input::Store { up } => self.note_store(now, up),
             Input::State { up } => self.note_state(now, up),
             Input::Finished { id, result } => self.finish(now, &id, result),
+            Input::Requested(ids) => self.count_requests(&ids),
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Asked { id } => self.note_question(now, &id),

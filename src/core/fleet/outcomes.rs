@@ -12,13 +12,8 @@ impl Fleet {
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
         let theirs = self.passed_over.remove(id);
-        if busy == Busy::Refreshing && went_out(&result) {
-            self.table.change(id, |account| {
-                account.refresh_attempts = account.refresh_attempts.saturating_add(1);
-            });
-            if speaks_for_the_app(&result) {
-                self.accept_app_of(now, id);
-            }
+        if busy == Busy::Refreshing && speaks_for_the_app(&result) {
+            self.accept_app_of(now, id);
         }
         self.conclude_beside(now, id, result, theirs);
         self.let_go(id);
@@ -52,6 +47,15 @@ impl Fleet {
             }
             // The others have looked at the store themselves, later than the pass did.
             (result, _) => self.conclude(now, id, result),
+        }
+    }
+
+    /// Told by whoever sent them: what an attempt came to does not say how many there were.
+    pub(super) fn count_requests(&mut self, ids: &[AccountId]) {
+        for id in ids {
+            self.table.change(id, |account| {
+                account.refresh_attempts = account.refresh_attempts.saturating_add(1);
+            });
         }
     }
 
@@ -99,7 +103,10 @@ impl Fleet {
             Finished::Blocked(blocked) => self.block(now, id, blocked),
             // Whose it is now sees for himself, and closes what is open about it.
             Finished::Gone if !self.holds(id) => self.give_up_saving(id),
-            Finished::Gone => self.bid_farewell(now, id),
+            Finished::Gone => {
+                self.give_up_saving(id);
+                self.bid_farewell(now, id);
+            }
             Finished::NoToken => self.adopt(now, id, None),
         }
     }
@@ -395,18 +402,6 @@ impl Fleet {
         });
         self.look_at(now, id);
     }
-}
-
-/// True when a request to the token endpoint was on the wire.
-const fn went_out(result: &Finished) -> bool {
-    !matches!(
-        result,
-        Finished::Adopted(_)
-            | Finished::Restored(_)
-            | Finished::Blocked(_)
-            | Finished::Gone
-            | Finished::NoToken
-    )
 }
 
 /// True when the provider dealt with the account, so that it accepts the app.

@@ -1,6 +1,6 @@
 //! What a pass over the store brings: new accounts, tokens that somebody else wrote, accounts that left.
 
-use super::{Fleet, Reopened, Seen};
+use super::{Effect, Fleet, Reopened, Seen};
 use crate::core::{
     Account, AccountId, Busy, Cause, Event, Evidence, Memory, Timestamp, TokenFacts,
 };
@@ -159,6 +159,15 @@ impl Fleet {
         let holding = &self.holding;
         let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
         let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
+        let is_homeless = |id: &AccountId, reopened: &Reopened| {
+            reopened.unsaved.is_some() && holding.is_in_whole_pass(id)
+        };
+        let homeless: Vec<AccountId> = self
+            .reopened
+            .extract_if(.., |id, reopened| is_homeless(id, reopened))
+            .map(|(id, _)| id)
+            .collect();
+        homeless.iter().for_each(|id| self.save_once_more(id));
         absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
@@ -172,8 +181,20 @@ impl Fleet {
     pub(super) fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
         if let Some(account) = self.table.remove(id) {
             self.unsaved -= usize::from(account.unsaved);
+            if account.unsaved {
+                self.save_once_more(id);
+            }
             self.changed.remove(id);
             self.forget(now, account.memory());
+        }
+    }
+
+    /// Of an account that the configuration does not know any more: its row may be there all the same, with a
+    /// token in it that ours has replaced.
+    fn save_once_more(&mut self, id: &AccountId) {
+        if !self.flying.contains_key(id) {
+            self.flying.insert(id.clone(), "".into());
+            self.effects.push_back(Effect::Save { id: id.clone() });
         }
     }
 

@@ -144,7 +144,6 @@ fn an_account_is_refreshed_once_when_it_is_due_and_shows_its_new_token() {
     bench.finish("a", Finished::Renewed(new));
     assert_eq!(bench.account("a").token, Some(new));
     assert_eq!(bench.account("a").cause, None);
-    assert_eq!(bench.account("a").refresh_attempts, 1);
 }
 
 #[test]
@@ -997,4 +996,43 @@ fn a_row_that_cannot_be_read_is_no_trouble_of_the_store() {
     assert!(bench.fleet.snapshot(bench.now).store_up);
     bench.pass(20);
     assert_eq!(bench.started(), [""; 0], "a person must mend it");
+}
+
+#[test]
+fn requests_are_counted_as_they_were_sent_whatever_came_of_them() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.token(1, 0.9), bench.token(2, 0.9));
+    bench.load(&[("a", a), ("b", b)]);
+    bench.tell(Input::Requested(vec![id("a"), id("b"), id("a"), id("gone")]));
+    bench.finish("a", Finished::Adopted(bench.token(3, 0.0)));
+    bench.finish("b", Finished::Unsaved(bench.token(4, 0.0)));
+    bench.finish("b", Finished::Renewed(bench.token(4, 0.0)));
+    let counted = ["a", "b"].map(|name| bench.account(name).refresh_attempts);
+    assert_eq!(counted, [2, 1], "neither an adopted token nor a replay is a request");
+}
+
+#[test]
+fn an_unsaved_token_of_an_account_that_nobody_keeps_any_more_is_saved_once_more() {
+    let mut bench = Bench::new();
+    let (due, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+    bench.load(&[("a", due)]);
+    bench.finish("a", Finished::Unsaved(new));
+    // Its app left the configuration, so that no pass brings it any more.
+    bench.load(&[]);
+    assert_eq!(bench.started(), ["save a"]);
+    assert!(bench.fleet.owes_work());
+    bench.finish("a", Finished::Gone);
+    assert!(!bench.fleet.owes_work());
+    bench.load(&[]);
+    assert_eq!(bench.started(), [""; 0]);
+
+    // The same after a restart.
+    let mut bench = Bench::new();
+    let over_at = bench.now;
+    bench.tell(Input::Reopened(vec![Reopened { id: id("a"), unsaved: Some(new), over_at }]));
+    bench.load(&[]);
+    assert_eq!(bench.started(), ["save a"]);
+    bench.finish("a", Finished::Gone);
+    bench.load(&[]);
+    assert_eq!(bench.started(), [""; 0]);
 }

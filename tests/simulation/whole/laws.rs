@@ -96,7 +96,8 @@ pub(crate) fn sends(
     }
     let player = &truth.players[who];
     let asked = player.access_dead || now - player.reported_at < HOUR || !player.alive;
-    let early = now - minted_at < life / 2 && !probed && !asked && number == current;
+    // The default spread begins a little later than that.
+    let early = now - minted_at < life / 3 && !probed && !asked && number == current;
     truth.law(!early, "no needless refresh", at, |_| {
         format!("{name} renews {number} after {} s", (now - minted_at) / SECOND)
     });
