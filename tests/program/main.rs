@@ -15,6 +15,7 @@ mod healthy;
 mod http;
 mod leaks;
 mod mail_server;
+mod one_database;
 mod patience;
 mod people;
 mod postgres;

@@ -28,7 +28,7 @@ struct Server {
 pub(crate) struct Schema {
     pub(crate) directory: PathBuf,
     pub(crate) port: u16,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Schema {
@@ -56,6 +56,15 @@ impl Schema {
         let directory = self.directory.display();
         let way = format!("host: localhost, port: {port}, ca_file: \"{directory}/ca.pem\"");
         self.section(state, lease, &way)
+    }
+
+    /// A connection of the superuser.
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&self.directory).port(self.port).user("postgres").dbname("keepalive");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
     }
 
     fn section(&self, state: &str, lease: &str, way: &str) -> String {

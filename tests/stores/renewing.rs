@@ -107,6 +107,8 @@ async fn a_refresh_costs_one_commit_from_the_answer_to_the_end() {
     assert_eq!(newest.token.access.expose(), "act.invented-2");
     let spent = beside.state.fingerprinter().of_secret(&Secret::new("rft.invented-a1".to_owned()));
     assert_eq!(newest.spent, [spent]);
+    let changed = tokio::time::timeout(Duration::from_secs(1), beside.store.changed());
+    assert!(changed.await.is_err(), "what we wrote is no news");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
