@@ -70,7 +70,8 @@ fn play(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>>
 
 async fn run(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>> {
     let mut dice = Dice::new(seed ^ 0xca57);
-    let replicas = [1, 1, 1, 1, 1, 2, 2, 3][dice.index(8)];
+    let drawn = [1, 1, 1, 1, 1, 2, 2, 3][dice.index(8)];
+    let replicas = crate::number("SIMULATION_REPLICAS").map_or(drawn, |count| count as usize);
     let world = World::new(seed, without, replicas, records);
     let policy = Policy::default();
     let players = dice.between(3, 7) as usize;
