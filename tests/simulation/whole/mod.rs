@@ -41,6 +41,7 @@ const LINES_SHOWN: usize = 80;
 #[derive(Default)]
 pub(crate) struct Summary {
     pub(crate) seeds: u64,
+    pub(crate) years: f64,
     pub(crate) account_years: f64,
     pub(crate) refreshes: u64,
     pub(crate) requests: u64,
@@ -70,7 +71,8 @@ fn play(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>>
 
 async fn run(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>> {
     let mut dice = Dice::new(seed ^ 0xca57);
-    let replicas = [1, 1, 1, 1, 1, 2, 2, 3][dice.index(8)];
+    let drawn = [1, 1, 1, 1, 1, 2, 2, 3][dice.index(8)];
+    let replicas = crate::number("SIMULATION_REPLICAS").map_or(drawn, |count| count as usize);
     let world = World::new(seed, without, replicas, records);
     let policy = Policy::default();
     let players = dice.between(3, 7) as usize;
@@ -152,6 +154,7 @@ fn conclude(world: &Arc<World>, replicas: usize) -> Result<Summary, Box<Failure>
     let refreshes = truth.players.iter().map(|player| player.refreshes).sum();
     let mut summary = Summary {
         seeds: 1,
+        years: PLAYED as f64 / (365 * 24 * HOUR) as f64,
         account_years: truth.players.len() as f64 * PLAYED as f64 / (365 * 24 * HOUR) as f64,
         refreshes,
         requests: truth.requests,
@@ -175,6 +178,7 @@ fn conclude(world: &Arc<World>, replicas: usize) -> Result<Summary, Box<Failure>
 impl Summary {
     pub(crate) fn add(&mut self, other: &Self) {
         self.seeds += other.seeds;
+        self.years += other.years;
         self.account_years += other.account_years;
         self.refreshes += other.refreshes;
         self.requests += other.requests;

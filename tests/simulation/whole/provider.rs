@@ -72,7 +72,11 @@ impl Wire {
         let exchange = match tokio::time::timeout(DEADLINE, answer).await {
             Ok(Ok(exchange)) => exchange,
             Ok(Err(_)) => Exchange::Lost(Trouble::Broken),
-            Err(_) => Exchange::Lost(Trouble::Deadline),
+            Err(_) => {
+                // Nobody waits for it any more: what is on its way back arrives at a closed door.
+                world.truth().players[who].in_flight.retain(|life| *life != self.0.life);
+                Exchange::Lost(Trouble::Deadline)
+            }
         };
         self.0.pass().await;
         laws::heard(&mut world.truth(), &self.0, who, number, &exchange);
