@@ -281,9 +281,14 @@ pub(crate) type Dues = BTreeMap<(u64, usize), (u64, i64)>;
 
 /// Now and then.
 pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
-    let open = world.auditor.open_entries().await.expect("nothing is in its way");
+    let mut open = world.auditor.open_entries().await.expect("nothing is in its way");
     let mut truth = world.truth();
     let truth = &mut *truth;
+    // Of an account that is switched off nothing more is asked, not even how its last request ended.
+    open.retain(|open| {
+        let player = truth.players.iter().find(|player| player.id == open.id);
+        player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
+    });
     let now = truth.now;
     let mut living: Vec<_> = truth.processes.iter().flatten().cloned().collect();
     living.retain(|process| !process.is_stalled(now));
@@ -360,7 +365,11 @@ fn shows_the_truth(
     who: usize,
 ) {
     let player = &truth.players[who];
-    let calm = truth.calm(who).min(truth.now - process.started_at);
+    // A process that did not hear whether its intent was written knows as little as one that was killed.
+    let calm = truth
+        .calm(who)
+        .min(truth.now - process.started_at)
+        .min(truth.now - process.state_failed_at());
     let Some(account) = snapshot.accounts.find(&player.id) else { return };
     let (cause, name) = (account.cause, process.name());
     let current = &player.tokens[player.current()];
