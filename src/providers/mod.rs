@@ -247,9 +247,10 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
+    ("tiktok_business", include_str!("data/tiktok_business.yaml")),
 ];
 
 #[cfg(test)]
