@@ -247,10 +247,11 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
     ("tiktok_business", include_str!("data/tiktok_business.yaml")),
+    ("x", include_str!("data/x.yaml")),
 ];
 
 #[cfg(test)]
