@@ -247,7 +247,8 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
+    ("google", include_str!("data/google.yaml")),
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
     ("tiktok_business", include_str!("data/tiktok_business.yaml")),
