@@ -247,7 +247,8 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
+    ("facebook", include_str!("data/facebook.yaml")),
     ("google", include_str!("data/google.yaml")),
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
