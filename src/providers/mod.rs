@@ -247,11 +247,12 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("facebook", include_str!("data/facebook.yaml")),
     ("google", include_str!("data/google.yaml")),
     ("instagram", include_str!("data/instagram.yaml")),
     ("oauth2", include_str!("data/oauth2.yaml")),
+    ("threads", include_str!("data/threads.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
     ("tiktok_business", include_str!("data/tiktok_business.yaml")),
     ("x", include_str!("data/x.yaml")),
