@@ -247,10 +247,11 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("facebook", include_str!("data/facebook.yaml")),
     ("google", include_str!("data/google.yaml")),
     ("instagram", include_str!("data/instagram.yaml")),
+    ("linkedin", include_str!("data/linkedin.yaml")),
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("threads", include_str!("data/threads.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
