@@ -247,7 +247,7 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("facebook", include_str!("data/facebook.yaml")),
     ("google", include_str!("data/google.yaml")),
     ("instagram", include_str!("data/instagram.yaml")),
@@ -255,6 +255,7 @@ const FILES: [(&str, &str); 11] = [
     ("oauth2", include_str!("data/oauth2.yaml")),
     ("pinterest", include_str!("data/pinterest.yaml")),
     ("reddit", include_str!("data/reddit.yaml")),
+    ("snapchat", include_str!("data/snapchat.yaml")),
     ("threads", include_str!("data/threads.yaml")),
     ("tiktok", include_str!("data/tiktok.yaml")),
     ("tiktok_business", include_str!("data/tiktok_business.yaml")),

@@ -22,7 +22,7 @@ use serde_json::Value;
 use std::{collections::BTreeSet, fs, time::Duration};
 
 /// A provider, how many rows are known about its errors, and which of them are uncertain.
-const KNOWN: [(&str, usize, &[usize]); 11] = [
+const KNOWN: [(&str, usize, &[usize]); 12] = [
     ("facebook", 23, &[6, 8, 9, 12, 14, 18, 20, 23]),
     ("google", 20, &[3, 7, 9, 10, 16, 19]),
     ("instagram", 7, &[3]),
@@ -30,6 +30,7 @@ const KNOWN: [(&str, usize, &[usize]); 11] = [
     ("oauth2", 11, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ("pinterest", 9, &[2, 3, 6]),
     ("reddit", 6, &[1, 2, 3, 4, 5, 6]),
+    ("snapchat", 0, &[]),
     ("threads", 3, &[]),
     ("tiktok", 35, &[2]),
     ("tiktok_business", 6, &[3, 4, 6]),
