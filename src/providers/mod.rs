@@ -247,7 +247,8 @@ fn catalogue(environment: Environment) -> Vec<Provider> {
 }
 
 /// Sorted by name.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
+    ("bluesky", include_str!("data/bluesky.yaml")),
     ("facebook", include_str!("data/facebook.yaml")),
     ("google", include_str!("data/google.yaml")),
     ("instagram", include_str!("data/instagram.yaml")),
