@@ -15,7 +15,7 @@ use crate::{
     loader,
     metrics::{events::Metrics, fleet::Gauges},
     oauth::Token,
-    providers::{self, Renewal},
+    providers::Renewal,
     refresh::{App, Apps, Held, Refresher, Unspent, app_of, is_anothers},
     report::Reporter,
     server::{
@@ -145,8 +145,8 @@ pub async fn open(settings: Settings) -> Result<Parts, String> {
 #[must_use]
 pub fn apps_of(settings: &Settings) -> Apps {
     let app = |app: &config::App| {
-        // `config` has checked that the provider is in the catalogue.
-        let provider = providers::find(&app.provider)?;
+        // `config` has checked that the provider is known.
+        let provider = settings.provider_of(app)?;
         let name: Arc<str> = app.name.as_str().into();
         let scopes = app.scopes.iter().map(|scope| Arc::from(scope.as_str())).collect();
         let ours = App {

@@ -16,7 +16,10 @@ mod yaml;
 pub use problem::{KeyPath, Place, Problem, Problems, Warning};
 pub use watch::Watch;
 
-use crate::{providers::Endpoints, secrets::SecretRef};
+use crate::{
+    providers::{self, Described, Endpoints, Environment, Provider},
+    secrets::SecretRef,
+};
 use std::{
     fs::File,
     io::{self, Read},
@@ -44,6 +47,8 @@ pub struct Settings {
     pub state: crate::state::Settings,
     /// Outgoing requests.
     pub http: crate::http_client::Settings,
+    /// Providers that are not in the catalogue; no name is in it, or here twice.
+    pub providers: Vec<Described>,
     /// Apps, in the order of the file; names are unique.
     pub apps: Vec<App>,
     /// When and how hard to refresh.
@@ -59,8 +64,10 @@ pub struct Settings {
 pub struct App {
     /// Its name; accounts refer to it.
     pub name: String,
-    /// A name in the catalogue.
+    /// A name in the catalogue, or of a described provider.
     pub provider: String,
+    /// Which of the provider's worlds it lives in.
+    pub environment: Environment,
     /// Public id (`client_key` at TikTok).
     pub client_id: String,
     /// Its secret; absent for public clients.
@@ -101,13 +108,32 @@ pub struct Metrics {
     pub per_account: bool,
 }
 
+impl Settings {
+    /// The provider of an app, as the app sees it.
+    #[must_use]
+    pub fn provider_of(&self, app: &App) -> Option<&'static Provider> {
+        provider(&app.provider, app.environment, &self.providers)
+    }
+}
+
+fn provider(
+    name: &str,
+    environment: Environment,
+    described: &[Described],
+) -> Option<&'static Provider> {
+    providers::find_in(name, environment).or_else(|| {
+        let mut described = described.iter().map(|provider| provider.provider(environment));
+        described.find(|provider| provider.name == name)
+    })
+}
+
 /// Reads and checks the file at `path`. Nothing is changed and nobody is called; secrets are looked at
 /// and not kept.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with file, line, key and remedy.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_knowing(path, &crate::providers::names())
+    load_knowing(path, &providers::names())
 }
 
 /// [`load`] with the names of the providers that `apps[].provider` may use.

@@ -405,7 +405,8 @@ fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
 const TESTS_EXPECTED: &str =
     "expected exactly one of `eq`, `in`, `re`, `range`, `present`, `past`, `differs_from`";
 const OURS: [&str; 5] = ["content-type", "content-length", "host", "user-agent", "connection"];
-const FILE_BYTES_MAX: usize = 64 * 1024;
+/// Longest provider file.
+pub const FILE_BYTES_MAX: usize = 64 * 1024;
 const ROWS_MAX: usize = 256;
 const PARAMS_MAX: usize = 32;
 const MATCH_DEPTH_MAX: usize = 4;

@@ -11,6 +11,7 @@ mod request;
 mod rules;
 pub mod schema;
 
+pub use check::FILE_BYTES_MAX;
 pub use described::Described;
 pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
 pub use rules::Known;
