@@ -1,7 +1,7 @@
 //! What the providers of the catalogue are asked, and how their good answers read.
 
-use crate::{answered, outcome_word, path, refresh_line, shown, token};
-use oauth_keepalive::providers::{self, Endpoints, Renewal};
+use crate::{answered, outcome_word, path, read, refresh_line, shown, token};
+use oauth_keepalive::providers::{self, Endpoints, Provider, Renewal};
 use std::{fs, time::Duration};
 
 struct Dialect {
@@ -229,6 +229,17 @@ fn each_is_probed_for_free_or_not_at_all() {
             .map_or_else(|| "none".to_owned(), |request| shown(&request));
         assert_eq!(request, expected, "{name}");
     }
+}
+
+#[test]
+fn the_page_speaks_of_each_and_its_example_is_one() {
+    let page = read("docs/providers.md");
+    for name in providers::names() {
+        assert!(page.contains(&format!("\n### {name}\n")), "{name} is not on the page");
+    }
+    let example = page.split("```yaml\n").find(|part| part.starts_with("name: ")).unwrap();
+    let example = Provider::from_yaml(example.split("```").next().unwrap()).unwrap();
+    assert_eq!(example.title, "Mastodon");
 }
 
 /// The demo plays one provider, and tests play several; nobody else may know one by name.
