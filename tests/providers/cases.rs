@@ -314,6 +314,16 @@ fn seen(provider: &Provider, evidence: &Evidence) -> Verdict {
 }
 
 #[test]
+fn a_row_that_asks_for_what_is_not_known_does_not_fit() {
+    let google = in_catalogue("google", Environment::Production);
+    let of_somebody = Exchange::Answered(answer(200, r#"{"aud":"some-client"}"#));
+    assert_eq!(google.liveness(&of_somebody, None, NOW), Liveness::Alive);
+    let sandbox = in_catalogue("tiktok", Environment::Sandbox);
+    let refused = Exchange::Answered(answer(200, r#"{"error":"invalid_grant"}"#));
+    assert!(matches!(sandbox.outcome(&refused, NOW), Outcome::NotCommitted(_)));
+}
+
+#[test]
 fn every_refresh_that_helps_has_something_to_refresh_with() {
     for name in providers::names() {
         let provider = in_catalogue(name, Environment::Production);
