@@ -4,7 +4,11 @@ use crate::core::{
     Timestamp,
     timeline::{Reading, Timeline},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Tells the program's time. Cheap to clone; all clones tell the same.
 ///
@@ -20,12 +24,23 @@ struct Both {
 }
 
 /// Where readings come from.
-#[derive(Debug)]
 enum Source {
     /// The machine.
     Machine,
     /// The runtime's time, from an instant and a moment on.
     Runtime(Timestamp, tokio::time::Instant),
+    /// Whoever simulates.
+    Played(Box<dyn Fn() -> Reading + Send + Sync>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Machine => "Machine",
+            Self::Runtime(..) => "Runtime",
+            Self::Played(_) => "Played",
+        })
+    }
 }
 
 impl Clock {
@@ -40,6 +55,12 @@ impl Clock {
     #[must_use]
     pub fn simulated(at: Timestamp) -> Self {
         Self::of(Source::Runtime(at, tokio::time::Instant::now()))
+    }
+
+    /// Two clocks that a simulation reads for us, wall clock that steps included.
+    #[must_use]
+    pub fn played(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self::of(Source::Played(Box::new(read)))
     }
 
     /// The program's time.
@@ -59,6 +80,22 @@ impl Clock {
     #[must_use]
     pub fn unconfirmed_step(&self) -> i64 {
         self.with(|timeline, reading| timeline.unconfirmed_step(reading))
+    }
+
+    /// A reading of the clock that never steps and counts through suspend; its zero means nothing. For
+    /// measuring what must not be longer than a lease.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        match &self.0.source {
+            Source::Machine => {
+                let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::try_from(since_boot).unwrap_or_default()
+            }
+            Source::Runtime(_, origin) => origin.elapsed(),
+            Source::Played(read) => {
+                Duration::from_secs(read().steady.try_into().unwrap_or_default())
+            }
+        }
     }
 
     fn of(source: Source) -> Self {
@@ -84,6 +121,7 @@ impl Source {
                 let seconds = at.as_unix() + origin.elapsed().as_secs().cast_signed();
                 Reading { steady: seconds, wall: seconds }
             }
+            Self::Played(read) => read(),
         }
     }
 }

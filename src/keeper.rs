@@ -120,15 +120,18 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         while !stopping.is_some_and(|since| self.may_end(since)) {
             let pause = self.pause(stopping.is_some());
             let first = tokio::select! {
-                Some(ended) = self.calls.join_next_with_id() => self.landed(ended),
-                Some(input) = self.inputs.recv() => Some(input),
-                () = tokio::time::sleep(pause) => Some(Input::Woke),
+                // In this order, so that the same run is the same again. Nothing starves: whatever waits is
+                // taken below, in every round.
+                biased;
                 _ = stop.wait_for(|stop| *stop), if stopping.is_none() => {
                     stopping = Some(Instant::now());
                     let unsaved = self.snapshot.load().unsaved;
                     tracing::info!(in_flight = self.calls.len(), unsaved, "stopping: calls in flight are answered and saved first");
                     Some(Input::Stopping)
                 }
+                Some(ended) = self.calls.join_next_with_id() => self.landed(ended),
+                Some(input) = self.inputs.recv() => Some(input),
+                () = tokio::time::sleep(pause) => Some(Input::Woke),
             };
             let now = self.clock.now();
             if let Some(input) = first {
@@ -263,10 +266,17 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                         Input::Finished { id, result }
                     });
                 }
-                Effect::Settle { id } | Effect::Save { id } => {
+                Effect::Settle { id, may_wait } => {
                     let refresher = Arc::clone(&self.refresher);
                     self.call(id, move |id| async move {
-                        let result = refresher.settle(&id).await;
+                        let result = refresher.settle(&id, may_wait).await;
+                        Input::Finished { id, result }
+                    });
+                }
+                Effect::Save { id } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let result = refresher.settle(&id, true).await;
                         Input::Finished { id, result }
                     });
                 }

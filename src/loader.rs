@@ -8,19 +8,18 @@ use crate::{
         fleet::{Input, Seen},
     },
     refresh::{Refresher, Transport, app_of},
-    stores::TokenStore,
+    stores::{self, StoredAccount, TokenStore},
 };
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
 };
-use tokio::sync::{Notify, mpsc, watch};
 
 /// Accounts that go to the keeper at a time.
 const BATCH_ACCOUNTS_MAX: usize = 512;
 
-/// Damaged rows that are named; the rest is only counted.
+/// Damaged rows, and accounts without an app, that are named; the rest is only counted.
 const DAMAGED_NAMED_MAX: usize = 20;
 
 /// Shortest time between the ends of two passes.
@@ -51,19 +50,22 @@ pub async fn run<S: TokenStore, T: Transport>(
         } else {
             AFTER_FAILURE
         };
+        // In this order each time, so that the same run is the same again.
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = again.notified() => continue,
+            biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            () = again.notified() => continue,
+            () = tokio::time::sleep(pause) => {}
         }
         if !worked {
             continue;
         }
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = again.notified() => {}
             // A store that says nothing for long is read all the same: it may have gone away.
             _ = tokio::time::timeout(PASS_EVERY_MAX, refresher.store.changed()) => {}
-            () = again.notified() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
         }
     }
 }
@@ -77,36 +79,39 @@ async fn pass<S: TokenStore, T: Transport>(
 ) -> bool {
     let apps = refresher.apps.load_full();
     let _ = keeper.send(Input::LoadBegan).await;
-    let mut homeless = Vec::new();
-    let mut damaged = Vec::new();
-    let mut batch = Vec::with_capacity(BATCH_ACCOUNTS_MAX);
+    let (mut homeless, mut damaged) = (Faults::default(), Faults::default());
     // The store hands accounts over without waiting, so what a slow keeper has not taken is kept here:
     // fingerprints, a hundred bytes an account, and never more than the store has accounts.
     let (full, mut filled) = mpsc::unbounded_channel();
+    let mut seen = Batch::new(full.clone(), Input::Seen);
+    let mut unreadable = Batch::new(full, Input::Unreadable);
     let reading = async {
-        let each = |stored: crate::stores::StoredAccount| {
+        let each = |stored: StoredAccount| {
             if !stored.enabled {
                 return;
             }
             let Some(app) = app_of(&apps, &stored) else {
-                homeless.push(stored.id);
+                homeless.add(|| no_app(&stored.id));
                 return;
             };
             let token = stored.token.as_ref().map(|token| refresher.facts(app, token));
-            batch.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
-            if batch.len() >= BATCH_ACCOUNTS_MAX {
-                let next = Vec::with_capacity(BATCH_ACCOUNTS_MAX);
-                let _ = full.send(std::mem::replace(&mut batch, next));
+            seen.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
+        };
+        let broken = |error: stores::Error| {
+            damaged.add(|| error.to_string());
+            if let Some(id) = error.account() {
+                unreadable.push(id.clone());
             }
         };
-        let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
-        let _ = full.send(batch);
-        drop(full);
+        let loaded = refresher.store.load(each, broken).await;
+        seen.send();
+        unreadable.send();
+        drop((seen, unreadable));
         loaded
     };
     let passing_on = async {
         while let Some(batch) = filled.recv().await {
-            let _ = keeper.send(Input::Seen(batch)).await;
+            let _ = keeper.send(batch).await;
         }
     };
     // Together, so that a million accounts are not all in memory before the first is looked at.
@@ -116,10 +121,52 @@ async fn pass<S: TokenStore, T: Transport>(
         let _ = keeper.send(Input::Store { up: false }).await;
         return false;
     }
-    damaged.extend(homeless.iter().map(no_app));
-    name_new(refresher, &damaged, named);
-    let _ = keeper.send(Input::LoadEnded { damaged: damaged.len() }).await;
+    let count = homeless.count + damaged.count;
+    name_new(refresher, damaged.named.into_iter().chain(homeless.named).collect(), named);
+    let _ = keeper.send(Input::LoadEnded { damaged: count }).await;
     true
+}
+
+/// What goes to the keeper in pieces.
+struct Batch<T> {
+    full: mpsc::UnboundedSender<Input>,
+    make: fn(Vec<T>) -> Input,
+    items: Vec<T>,
+}
+
+impl<T> Batch<T> {
+    const fn new(full: mpsc::UnboundedSender<Input>, make: fn(Vec<T>) -> Input) -> Self {
+        Self { full, make, items: Vec::new() }
+    }
+
+    fn push(&mut self, item: T) {
+        self.items.push(item);
+        if self.items.len() >= BATCH_ACCOUNTS_MAX {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        if !self.items.is_empty() {
+            let _ = self.full.send((self.make)(std::mem::take(&mut self.items)));
+        }
+    }
+}
+
+/// What is wrong with rows: all are counted, a few are named.
+#[derive(Default)]
+struct Faults {
+    count: usize,
+    named: Vec<String>,
+}
+
+impl Faults {
+    fn add(&mut self, place: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.named.len() < DAMAGED_NAMED_MAX {
+            self.named.push(place());
+        }
+    }
 }
 
 fn no_app(id: &AccountId) -> String {
@@ -131,13 +178,13 @@ fn no_app(id: &AccountId) -> String {
 /// Each damaged row is named once, not with every pass.
 fn name_new<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
-    damaged: &[String],
+    damaged: Vec<String>,
     named: &mut BTreeSet<String>,
 ) {
     named.retain(|place| damaged.contains(place));
-    for place in damaged.iter().take(DAMAGED_NAMED_MAX) {
+    for place in damaged {
         if named.insert(place.clone()) {
-            refresher.reporter.report(Event::StoreRowDamaged { place: place.clone() });
+            refresher.reporter.report(Event::StoreRowDamaged { place });
         }
     }
 }

@@ -66,6 +66,12 @@ fn log(event: &Event) {
         Event::Adopted { id } => {
             tracing::info!(account = %id, "somebody else put another token into the store; it is taken");
         }
+        Event::Restored { id } => {
+            tracing::warn!(account = %id, "somebody wrote a token back that is spent; the newest one is in the store again");
+        }
+        Event::WrittenBack { id, times } => {
+            tracing::error!(account = %id, times, "spent tokens are written back again and again; let the publisher read an account's token right before it writes one, and write only what it changed");
+        }
         Event::RefreshFailed { id, evidence, retry_at } => {
             let code = evidence.code.as_deref().unwrap_or("");
             let log_id = evidence.log_id.as_deref().unwrap_or("");
@@ -96,6 +102,10 @@ fn log(event: &Event) {
         }
         Event::AppThawed { app } => {
             tracing::info!(app = %app, "the provider accepts the app again")
+        }
+        Event::AppPaused { app, until } => {
+            let until = until.as_unix();
+            tracing::warn!(app = %app, until, "the provider asked the app to wait; all its accounts do");
         }
         Event::ResponsesReported { id, status, times } => {
             tracing::debug!(account = %id, status, times, "the publisher reported answers");

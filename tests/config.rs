@@ -87,7 +87,8 @@ fn a_minimal_file_gets_every_default_and_no_warning() {
     assert_eq!(app.client_secret, Some(SecretRef::File(directory.path().join("secret"))));
     assert_eq!(app.endpoints, Endpoints::default());
     assert!(app.default_for_provider, "the only app of its provider");
-    assert_eq!(stores::place_of(&settings.store), directory.path().join("tokens.yaml"));
+    let path = directory.path().join("tokens.yaml");
+    assert_eq!(stores::place_of(&settings.store), path.display().to_string());
     assert_eq!(settings.state.directory, directory.path().join("state"));
     assert_eq!(settings.http.total_deadline, Duration::from_secs(10));
     assert!(settings.delivery.smtp.is_none());
@@ -319,6 +320,34 @@ fn state_in_postgres_becomes_what_it_says() {
     assert_eq!(Path::new(&socket.host), directory.path().join("run"));
     assert!(socket.is_socket());
     assert_eq!(with("host: 127.0.0.1, tls: off").tls, Tls::None);
+}
+
+#[test]
+fn store_and_state_are_one_database_when_server_database_and_user_are_the_same() {
+    let directory = folder(&[("secret", "invented\n"), ("key", "x")]);
+    let is_one = |store: &str, state: &str| {
+        let columns = "{account: a, provider_name: tiktok, access_token: t}";
+        let text = format!(
+            "store: {{kind: postgres, table: t, columns: {columns}, {store}}}\n\
+             state: {{kind: postgres, key_file: key, {state}}}\n"
+        );
+        load(&directory, &text).unwrap().settings.is_one_database()
+    };
+    let (tcp, socket) = ("host: h, database: d, user: u", "socket: /run/p, database: d, user: u");
+    for (store, state, one) in [
+        (tcp, tcp, true),
+        (tcp, "host: h, port: 5432, database: d, user: u, schema: elsewhere", true),
+        (socket, socket, true),
+        (tcp, socket, false),
+        (tcp, "host: g, database: d, user: u", false),
+        (tcp, "host: h, port: 5433, database: d, user: u", false),
+        (tcp, "host: h, database: e, user: u", false),
+        (tcp, "host: h, database: d, user: v", false),
+    ] {
+        assert_eq!(is_one(store, state), one, "{store} / {state}");
+    }
+    let text = format!("{MINIMAL}state: {{kind: postgres, key_file: key, {tcp}}}\n");
+    assert!(!load(&directory, &text).unwrap().settings.is_one_database(), "a file is no database");
 }
 
 #[test]

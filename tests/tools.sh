@@ -32,6 +32,7 @@ openssl openssl
 redis-server redis-server
 python3 python3
 cc build-essential
+mariadb-install-db mariadb-server
 PACKAGES
     # Debian keeps the server's programs out of the path.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)

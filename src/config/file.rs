@@ -34,6 +34,21 @@ pub(super) struct Store {
     pub(super) path: Option<PathBuf>,
     pub(super) poll_every: Span,
     pub(super) busy_timeout: Option<Span>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) database: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) tls: Option<StoreTls>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) pool_max: Option<u32>,
+    pub(super) statement_timeout: Option<Span>,
+    pub(super) connect_timeout: Option<Span>,
+    pub(super) notify_channel: Option<String>,
+    pub(super) change_column: Option<String>,
+    pub(super) schema: Option<String>,
     pub(super) table: Option<String>,
     pub(super) columns: Option<Columns>,
     pub(super) redis: Option<Redis>,
@@ -45,6 +60,15 @@ pub(super) enum StoreKind {
     File,
     Redis,
     Sqlite,
+    Postgres,
+    Mysql,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreTls {
+    Require,
+    Off,
 }
 
 /// What is absent here is absent from the table.
@@ -266,6 +290,7 @@ pub(super) struct State {
     pub(super) schema: Option<String>,
     pub(super) statement_timeout: Option<Span>,
     pub(super) connect_timeout: Option<Span>,
+    pub(super) lease: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -295,6 +320,21 @@ impl Default for Store {
             path: None,
             poll_every: Span::seconds(10),
             busy_timeout: None,
+            host: None,
+            port: None,
+            socket: None,
+            database: None,
+            user: None,
+            password_file: None,
+            password_env: None,
+            tls: None,
+            ca_file: None,
+            pool_max: None,
+            statement_timeout: None,
+            connect_timeout: None,
+            notify_channel: None,
+            change_column: None,
+            schema: None,
             table: None,
             columns: None,
             redis: None,
@@ -305,8 +345,17 @@ impl Default for Store {
 /// `store.busy_timeout`, where the kind is `sqlite`.
 pub(super) const BUSY_TIMEOUT: Span = Span::seconds(5);
 
-/// `store.table`, where the kind is `sqlite`.
+/// `store.table`, where the kind is not `file`.
 pub(super) const TABLE: &str = "accounts";
+
+/// `store.port` of PostgreSQL and of MySQL.
+pub(super) const PORT_POSTGRES: u16 = 5432;
+pub(super) const PORT_MYSQL: u16 = 3306;
+
+/// `store.pool_max`, `store.statement_timeout` and `store.connect_timeout` of a database server.
+pub(super) const POOL_MAX: u32 = 4;
+pub(super) const STATEMENT_TIMEOUT: Span = Span::seconds(5);
+pub(super) const CONNECT_TIMEOUT: Span = Span::seconds(5);
 
 impl Default for Redis {
     fn default() -> Self {
@@ -334,7 +383,7 @@ impl Default for Refresh {
     fn default() -> Self {
         Self {
             due_after: 0.66,
-            spread: 0.1,
+            spread: 0.3,
             danger: 0.15,
             assumed_life: Span::seconds(60 * 60),
             backoff_first: Span::seconds(5),
@@ -350,7 +399,7 @@ impl Default for Http {
         Self {
             total_deadline: Span::seconds(10),
             connect_deadline: Span::seconds(4),
-            in_flight_per_app_max: 16,
+            in_flight_per_app_max: 5,
             ca_file: None,
             proxy: None,
         }
@@ -413,6 +462,7 @@ impl Default for State {
             schema: None,
             statement_timeout: None,
             connect_timeout: None,
+            lease: None,
         }
     }
 }
@@ -422,6 +472,7 @@ pub(super) const STATE_PORT: u16 = 5432;
 pub(super) const STATE_SCHEMA: &str = "oauth_keepalive";
 pub(super) const STATE_STATEMENT_TIMEOUT: Span = Span::seconds(5);
 pub(super) const STATE_CONNECT_TIMEOUT: Span = Span::seconds(5);
+pub(super) const STATE_LEASE: Span = Span::seconds(30);
 
 impl Span {
     pub(super) const fn seconds(seconds: u64) -> Self {

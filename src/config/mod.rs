@@ -19,6 +19,7 @@ pub use watch::Watch;
 use crate::{
     providers::{self, Described, Endpoints, Environment, Provider},
     secrets::SecretRef,
+    stores::{self, server::Host},
 };
 use std::{
     fs::File,
@@ -42,7 +43,7 @@ pub struct Settings {
     /// The HTTP surface.
     pub server: crate::server::Settings,
     /// The publisher's token store.
-    pub store: crate::stores::Settings,
+    pub store: stores::Settings,
     /// Our own state.
     pub state: crate::state::Settings,
     /// Outgoing requests.
@@ -113,6 +114,23 @@ impl Settings {
     #[must_use]
     pub fn provider_of(&self, app: &App) -> Option<&'static Provider> {
         provider(&app.provider, app.environment, &self.providers)
+    }
+
+    /// True when store and state are the same database, reached by the same user at the same place: then a
+    /// result and its save are one transaction. Two names of one server are two places.
+    #[must_use]
+    pub fn is_one_database(&self) -> bool {
+        let (stores::Settings::Postgres(store), Some(state)) = (&self.store, &self.state.postgres)
+        else {
+            return false;
+        };
+        let same_place = match &store.host {
+            Host::Tcp(host, port) => *host == state.host && *port == state.port,
+            Host::Socket(directory, port) => {
+                *directory == *Path::new(&state.host) && *port == state.port
+            }
+        };
+        same_place && store.database == state.database && store.user == state.user
     }
 }
 

@@ -137,7 +137,7 @@ pub struct Evidence {
     pub at: Timestamp,
     /// How long the provider asked us to stay away.
     pub retry_after: Option<Duration>,
-    /// True when the answer concerns the app's registration and so every account of it.
+    /// True when the answer concerns the app, and so every account of it.
     pub app_wide: bool,
 }
 
@@ -275,6 +275,15 @@ pub struct Account {
     pub unsaved: bool,
     /// True while the outcome of the last request is not known; it is settled by one probe.
     pub in_doubt: bool,
+    /// What renewed the token before this one, and was spent for it: seen in the store again, it is nobody's
+    /// new consent.
+    pub replaced: Option<Fingerprint>,
+    /// True while the store holds that one, and ours must be put back.
+    pub written_back: bool,
+    /// How often in a row ours had to be put back.
+    pub restores: u8,
+    /// When it last was.
+    pub restored_at: Option<Timestamp>,
     /// Publish answers by status code.
     pub responses: Responses,
     /// Refresh requests begun since this process started.
@@ -310,9 +319,29 @@ impl Account {
             busy: Busy::Idle,
             unsaved: false,
             in_doubt: false,
+            replaced: None,
+            written_back: false,
+            restores: 0,
+            restored_at: None,
             responses: Responses::default(),
             refresh_attempts: 0,
             refresh_failures: None,
+        }
+    }
+
+    /// True when `theirs` is renewed by what was spent for the token that we know.
+    #[must_use]
+    pub fn has_replaced(&self, theirs: &TokenFacts) -> bool {
+        let known = self.token.and_then(|token| token.renewable_by);
+        self.replaced.is_some() && theirs.renewable_by == self.replaced && known != self.replaced
+    }
+
+    /// Takes over a token that a refresh brought.
+    pub fn replace_token(&mut self, new: TokenFacts) {
+        let old = self.token.replace(new).and_then(|old| old.renewable_by);
+        // A provider that hands the same refresh token out again has spent nothing.
+        if old.is_some() && old != new.renewable_by {
+            self.replaced = old;
         }
     }
 

@@ -45,7 +45,7 @@ pub enum Action {
     Refresh,
     /// Settle a request whose outcome is unknown, with the one probe that is allowed.
     Settle,
-    /// Save the token that the store has not taken.
+    /// Save the token that the store has not taken, or put back the one that was written over.
     Save,
     /// Ask the provider, free of charge, whether the access token works.
     Probe,
@@ -74,6 +74,8 @@ pub enum Reason {
     InDoubt,
     /// Nothing can renew it, and it nears its end.
     NothingRenewsIt,
+    /// Somebody wrote a token back that ours had replaced.
+    WrittenBack,
     /// The provider refused the access token before its declared end.
     AccessRefused,
     /// The publisher reported a 401.
@@ -102,6 +104,7 @@ impl Reason {
             Self::BackingOff => "backing_off",
             Self::InDoubt => "in_doubt",
             Self::NothingRenewsIt => "nothing_renews_it",
+            Self::WrittenBack => "written_back",
             Self::AccessRefused => "access_refused",
             Self::Questioned => "questioned",
             Self::AlreadyAnswered => "already_answered",
@@ -155,6 +158,17 @@ pub fn decide(
         };
     }
 
+    // Before the refresh that would present it. Settling looks for it too.
+    if account.written_back && !account.in_doubt {
+        let again_at = account.restored_at.map(|at| at.plus(RESTORE_EVERY));
+        // A long pause is the provider's, and this asks nothing of the provider.
+        let pause = backing_off_until.filter(|until| until.since(now) <= RESTORE_EVERY);
+        return match again_at.max(pause).filter(|at| *at > now) {
+            Some(at) => wait(Reason::WrittenBack, Some(at)),
+            None => act(Action::Save, Reason::WrittenBack),
+        };
+    }
+
     // What must wait.
     if let Some(until) = app_blocked_until.filter(|until| *until > now) {
         return wait(Reason::AppRefused, Some(until));
@@ -201,6 +215,9 @@ pub fn decide(
 const fn ends_renewing(verdict: Cause) -> bool {
     verdict.needs_reconnect() || matches!(verdict, Cause::WrongEnvironment)
 }
+
+/// A publisher that writes a spent token back whenever it can is not answered more often than this.
+pub const RESTORE_EVERY: Duration = Duration::from_secs(60);
 
 const fn wait(reason: Reason, recheck_at: Option<Timestamp>) -> Decision {
     Decision { action: Action::Wait, reason, recheck_at }
@@ -329,6 +346,30 @@ mod tests {
                 with_token(used(0.7), |t| t.renewable_by = None),
                 AskHuman(Cause::NotRenewable),
                 Reason::NothingRenewsIt,
+            ),
+            (
+                "a token that was written over is put back before anything is spent",
+                with(used(1.5), |a| a.written_back = true),
+                Save,
+                Reason::WrittenBack,
+            ),
+            (
+                "who writes a spent token back for ever is not answered every second",
+                with(used(1.5), |a| {
+                    a.written_back = true;
+                    a.restored_at = Some(now().minus(RESTORE_EVERY).plus(Duration::from_secs(1)));
+                }),
+                Wait,
+                Reason::WrittenBack,
+            ),
+            (
+                "over a dead token nothing is put back",
+                with(used(1.5), |a| {
+                    a.written_back = true;
+                    a.verdict = Some(Cause::RefreshTokenRejected);
+                }),
+                AskHuman(Cause::RefreshTokenRejected),
+                Reason::Spoken,
             ),
             (
                 "an account that failed waits",

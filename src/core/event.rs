@@ -28,6 +28,10 @@ pub enum Event {
     Refreshed { id: AccountId, expires_at: Option<Timestamp> },
     /// The store holds a token that somebody else put there; it is taken as it is.
     Adopted { id: AccountId },
+    /// Somebody had written a token back that was replaced long ago; the newest is in the store again.
+    Restored { id: AccountId },
+    /// It happened again and again: somebody writes from a copy that they never read anew.
+    WrittenBack { id: AccountId, times: u8 },
     /// A refresh brought no new token.
     RefreshFailed { id: AccountId, evidence: Arc<Evidence>, retry_at: Option<Timestamp> },
     /// A new token was received and the store has not taken it.
@@ -38,6 +42,8 @@ pub enum Event {
     AppFrozen { app: Arc<str>, cause: Cause },
     /// They are again.
     AppThawed { app: Arc<str> },
+    /// The provider asked for no request of an app's before an instant.
+    AppPaused { app: Arc<str>, until: Timestamp },
     /// The publisher reported answers from the provider's API.
     ResponsesReported { id: AccountId, status: u16, times: u32 },
     /// An access token was tried at the provider's free check: `alive`, `refused` or `unknown`.

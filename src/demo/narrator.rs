@@ -63,12 +63,19 @@ impl Narrator {
             }
             Event::Unsaved { id } => (id.to_string(), "A NEW TOKEN IS NOT SAVED YET".to_owned()),
             Event::Adopted { id } => (id.to_string(), "took over a token of the store".to_owned()),
+            Event::Restored { id } => (
+                id.to_string(),
+                "a spent token had been written back; ours is there again".to_owned(),
+            ),
             Event::AppFrozen { app, cause } => (
                 format!("app {app}"),
                 format!("frozen, {}: {}", cause.as_label(), cause.sentence()),
             ),
             Event::AppThawed { app } => {
                 (format!("app {app}"), "thawed: the provider takes it again".to_owned())
+            }
+            Event::AppPaused { app, .. } => {
+                (format!("app {app}"), "the provider asked all its accounts to wait".to_owned())
             }
             Event::StoreUp { up } => ("store".to_owned(), up_or_down(*up)),
             Event::StateUp { up } => ("state".to_owned(), up_or_down(*up)),
@@ -91,6 +98,7 @@ impl Narrator {
             | Event::RefreshStarted { .. }
             | Event::RequestEnded { .. }
             | Event::Probed { .. }
+            | Event::WrittenBack { .. }
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
             | Event::MailSent { .. } => return None,

@@ -28,6 +28,7 @@ pub struct Metrics {
     refresh_outcomes: Family<Outcome, Counter>,
     refresh_duration: Family<Provider, Histogram, Buckets>,
     accounts_adopted: Counter,
+    tokens_restored: Counter,
     probes: Family<Probe, Counter>,
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
@@ -64,6 +65,12 @@ impl Metrics {
                 &mut list,
                 "accounts_adopted",
                 "Tokens found in the store that somebody else had put there",
+                Counter::default(),
+            ),
+            tokens_restored: listed(
+                &mut list,
+                "tokens_restored",
+                "Spent tokens that somebody had written back and that our newest one replaced",
                 Counter::default(),
             ),
             probes: listed(
@@ -176,6 +183,9 @@ impl Metrics {
             Event::Adopted { .. } => {
                 self.accounts_adopted.inc();
             }
+            Event::Restored { .. } => {
+                self.tokens_restored.inc();
+            }
             Event::Probed { id, result } => {
                 let labels = Probe { provider: id.provider.to_string(), result };
                 self.probes.get_or_create(&labels).inc();
@@ -206,9 +216,11 @@ impl Metrics {
             | Event::Refreshed { .. }
             | Event::RefreshFailed { .. }
             | Event::Unsaved { .. }
+            | Event::WrittenBack { .. }
             | Event::CauseChanged { .. }
             | Event::AppFrozen { .. }
             | Event::AppThawed { .. }
+            | Event::AppPaused { .. }
             | Event::ClockStepped { .. } => {}
         }
     }

@@ -259,13 +259,9 @@ fn row(at: &str, form: ErrorRow) -> Checked<Row> {
             .transpose()?,
         cause: form.cause,
         detail: form.detail.map(Into::into),
-        app_wide: form.app_wide.unwrap_or_else(|| concerns_the_app(form.cause)),
+        app_wide: form.app_wide,
         outcome: form.outcome.unwrap_or_else(|| outcome_of(form.cause)),
     })
-}
-
-const fn concerns_the_app(cause: Cause) -> bool {
-    matches!(cause, Cause::AppCredentialsRejected | Cause::RedirectUriMismatch)
 }
 
 /// What a refusal with this cause says about the refresh token. A refusal that came before the token was

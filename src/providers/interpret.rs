@@ -62,7 +62,10 @@ pub(super) fn outcome(
     }
     let because = |cause| evidence(provider, answer, &body, cause, at);
     match answer.status {
-        429 => Outcome::NotCommitted(because(Cause::RateLimited)),
+        429 => Outcome::NotCommitted(Evidence {
+            app_wide: concerns_the_app(Cause::RateLimited, Where::Token),
+            ..because(Cause::RateLimited)
+        }),
         // A token where none should be: presenting the old one again as if nothing had happened would be
         // reuse.
         400..=499 if provider.answers.hints_at_token(&body) => {
@@ -129,7 +132,10 @@ pub(super) fn refusal(
         return Some(evidence);
     }
     match answer.status {
-        429 => Some(evidence(provider, answer, &body, Cause::RateLimited, at)),
+        429 => Some(Evidence {
+            app_wide: concerns_the_app(Cause::RateLimited, place),
+            ..evidence(provider, answer, &body, Cause::RateLimited, at)
+        }),
         500..=599 => Some(evidence(provider, answer, &body, Cause::ProviderOutage, at)),
         _ => None,
     }
@@ -195,7 +201,7 @@ fn by_row(
         },
     };
     evidence.detail.clone_from(&row.detail);
-    evidence.app_wide = row.app_wide;
+    evidence.app_wide = row.app_wide.unwrap_or_else(|| concerns_the_app(row.cause, place));
     Some((row.outcome, evidence))
 }
 
@@ -209,6 +215,16 @@ impl Renewal {
             }
             _ => cause,
         }
+    }
+}
+
+/// Whether an answer is about all accounts of the app, unless the table says which it is. Who asks too often
+/// for tokens is the app; calls with an access token are counted by that token.
+const fn concerns_the_app(cause: Cause, place: Where) -> bool {
+    match cause {
+        Cause::AppCredentialsRejected | Cause::RedirectUriMismatch => true,
+        Cause::RateLimited => matches!(place, Where::Token),
+        _ => false,
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub(super) matcher: Option<Matcher>,
     pub(super) cause: Cause,
     pub(super) detail: Option<Arc<str>>,
-    pub(super) app_wide: bool,
+    pub(super) app_wide: Option<bool>,
     pub(super) outcome: OutcomeWord,
 }
 

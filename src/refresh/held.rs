@@ -3,11 +3,11 @@
 //! They are given to the journal again with each attempt at their account and whenever the keeper looks at
 //! what is in trouble, and to the store, which needs no journal to take them.
 
-use super::{Refresher, Transport, app_of, is_anothers};
+use super::{Attempt, Refresher, Transport, app_of, is_anothers, stays_open};
 use crate::{
     core::{AccountId, Fingerprint, fleet::Finished},
     oauth::Token,
-    state::{Closing, EntryId},
+    state::EntryId,
     stores::{Saved, TokenStore},
 };
 use std::{
@@ -23,6 +23,8 @@ struct Copy {
     entry: EntryId,
     /// The token that the store held when it was asked for.
     old: Fingerprint,
+    /// The refresh token that was spent for it.
+    spending: Fingerprint,
     token: Token,
 }
 
@@ -43,8 +45,9 @@ impl Held {
         self.lock().is_empty()
     }
 
-    pub(super) fn keep(&self, id: &AccountId, entry: EntryId, old: Fingerprint, token: Token) {
-        self.lock().insert(id.clone(), Copy { entry, old, token });
+    pub(super) fn keep(&self, attempt: &Attempt<'_>, old: Fingerprint, token: Token) {
+        let Attempt { entry, spending, .. } = *attempt;
+        self.lock().insert(attempt.id.clone(), Copy { entry, old, spending, token });
     }
 
     pub(super) fn of_entry(&self, id: &AccountId, entry: EntryId) -> Option<Token> {
@@ -99,7 +102,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Saves what is held while our state does not work. It needs no lease: nothing is spent, and the store
     /// compares. `None` when there is nothing to save, or the store did not take it as it is.
     pub(super) async fn save_held(&self, id: &AccountId) -> Option<Finished> {
-        let Copy { entry, old, token } = self.held.copy(id)?;
+        let Copy { entry, old, spending, token } = self.held.copy(id)?;
         let stored = self.store.get(id).await.ok()??;
         let app = app_of(&self.apps.load_full(), &stored).cloned()?;
         if stored.token.is_some_and(|stored| is_anothers(&token, &stored)) {
@@ -108,7 +111,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         match self.store.save(id, &token, old).await {
             Ok(Saved::Written | Saved::AlreadyThere) => {
                 self.held.let_go(id, entry);
-                self.close(entry, Closing::Done).await;
+                let by = self.renews_with(&app, &token);
+                let spent = (by != Some(spending)).then_some(spending);
+                if let Err(error) = self.state.complete(entry, id, &token, by, spent).await {
+                    stays_open(&error);
+                }
                 Some(Finished::Renewed(self.facts(&app, &token)))
             }
             // What must not go into the store belongs into the journal.

@@ -19,6 +19,10 @@ pub(super) fn take(
     now: Timestamp,
     life: Duration,
 ) -> Result<Option<Lease>, Refusal> {
+    let now = desk.on_the_leases_clock(now);
+    if desk.shared_out.as_ref().is_some_and(|shared| !shared.may_take(id, desk.holder)) {
+        return Ok(None);
+    }
     let row = desk
         .connection
         .prepare_cached(
@@ -70,6 +74,7 @@ pub(super) fn release(desk: &Desk, lease: &Lease) -> Result<(), Refusal> {
 
 /// Refuses unless the lease is the newest of its account, ours, and lasts until `until`.
 pub(super) fn check(desk: &Desk, lease: &Lease, until: Timestamp) -> Result<(), Refusal> {
+    let until = desk.on_the_leases_clock(until);
     let expires_at: Option<i64> = desk
         .connection
         .prepare_cached(

@@ -21,7 +21,7 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
              cause_since = excluded.cause_since, told = excluded.told,
              failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before",
     )?;
-    for memory in memories {
+    for memory in memories.iter().filter(|memory| !desk.is_anothers(&memory.id)) {
         let token = memory.token;
         put.execute(params![
             &*memory.id.provider,
@@ -44,13 +44,14 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Forgets; what was not known is forgotten already.
+/// Forgets accounts and the newest token of each; what was not known is forgotten already.
 pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
-    let mut delete = desk
-        .connection
-        .prepare_cached("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
-    for id in ids {
-        delete.execute((&*id.provider, &*id.account))?;
+    let delete = |sql| desk.connection.prepare_cached(sql);
+    let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
+    let mut newest = delete("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?;
+    for id in ids.iter().filter(|id| !desk.is_anothers(id)) {
+        memory.execute((&*id.provider, &*id.account))?;
+        newest.execute((&*id.provider, &*id.account))?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@
 //! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost, `postgres` for what is different there. Several processes may open one
+//! keep a token from being lost, `postgres` for what is different there, `simulated` for what stands in for a
+//! disk in simulations. Several processes may open one
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
@@ -15,6 +16,7 @@ mod directory;
 mod journal;
 mod leases;
 mod memory;
+mod newest;
 mod outbox;
 pub mod postgres;
 mod presence;
@@ -22,7 +24,11 @@ mod room;
 mod schema;
 mod seal;
 mod sealed_token;
+mod shares;
+pub mod simulated;
 mod writer;
+
+pub use shares::{Beat, Counts, Held, Role};
 
 use self::{
     backend::Backend,
@@ -33,8 +39,9 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
+    core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
+    postgres_save::{Looks, Save},
 };
 use rusqlite::Connection;
 use std::{
@@ -105,13 +112,25 @@ pub struct OpenEntry {
     pub result: Option<Token>,
 }
 
+/// The newest token that we put into the store, and what was spent for it.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The token.
+    pub token: Token,
+    /// The refresh tokens that providers replaced on the way to it, newest first: never to be sent again.
+    pub spent: Vec<Fingerprint>,
+}
+
 /// How an attempt ended. The row is removed, except for an orphan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// The new token is in the store.
+    /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
-    /// The refresh token was not spent, or is dead, or another token is in the store by now.
+    /// The refresh token was not spent, or another token is in the store by now.
     Void,
+    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
+    /// from now on: whatever is written to the store later, it is not presented again.
+    Dead,
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
@@ -184,14 +203,19 @@ struct Shared {
 /// and with [`Error::Damaged`] when it holds what it should not.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// Opens or creates the state.
+    /// Opens or creates the state as a [`Role::Guest`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        Self::open_within(settings, Limits::USUAL).await
+        Self::open_as(settings, Role::Guest).await
     }
 
-    async fn open_within(settings: &Settings, limits: Limits) -> Result<Self, Error> {
+    /// Opens or creates the state.
+    pub async fn open_as(settings: &Settings, role: Role) -> Result<Self, Error> {
+        Self::open_within(settings, role, Limits::USUAL).await
+    }
+
+    async fn open_within(settings: &Settings, role: Role, limits: Limits) -> Result<Self, Error> {
         let (backend, sealer) = match settings.postgres.clone() {
-            Some(postgres) => open_server(settings, postgres).await?,
+            Some(postgres) => open_server(settings, postgres, role).await?,
             None => {
                 let settings = settings.clone();
                 let file = directory::database(&settings);
@@ -202,6 +226,15 @@ impl State {
         };
         let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
         Ok(Self(Arc::new(Shared { backend, sealer, fingerprinter })))
+    }
+
+    /// A state that a simulation carries.
+    #[must_use]
+    pub fn simulated(database: &simulated::Database, line: Arc<dyn simulated::Line>) -> Self {
+        let sealer = Sealer::new(&simulated::key());
+        let fingerprinter = Fingerprinter::new(&sealer.derive("fingerprint"));
+        let backend = Backend::Sqlite(Writer::simulated(database.through(line)));
+        Self(Arc::new(Shared { backend, sealer, fingerprinter }))
     }
 
     /// Keyed by this installation's key.
@@ -249,7 +282,8 @@ impl State {
 /// Leases and the journal.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless, and
+    /// `None` while somebody else holds a live lease, and when a replica does not hold the account's share.
+    /// Each taking makes the lease before it worthless, and
     /// hands an attempt that is open over to its taker. On PostgreSQL `now` is not looked at.
     pub async fn take_lease(
         &self,
@@ -299,10 +333,32 @@ impl State {
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        let result = self.0.fingerprinter.of_token(token);
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_result(entry, id, result, sealed).await
+    }
+
+    /// Does in one transaction what [`State::record_result`], the store's save and [`State::complete`] do.
+    /// When the publisher's table does not take the save, the result is recorded all the same and the answer
+    /// is `None`: then it is to be saved as from any other entry. Fails, and is to be repeated, like
+    /// [`State::record_result`].
+    pub async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        let (result, sealed) = self.sealed(id, token)?;
+        let kept = newest::Kept { spent, renewable_by, sealed: sealed.clone() };
+        self.0.backend.record_and_save(entry, id, result, sealed, kept, save).await
+    }
+
+    fn sealed(&self, id: &AccountId, token: &Token) -> Result<(Fingerprint, Vec<u8>), Error> {
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        self.0.backend.record_result(entry, id, result, sealed).await
+        Ok((self.0.fingerprinter.of_token(token), sealed))
     }
 
     /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody
@@ -310,6 +366,32 @@ impl State {
     /// voided and has a result by now: that is a token to be saved.
     pub async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
         self.0.backend.close(entry, closing).await
+    }
+
+    /// Ends an entry whose new token is in the store, and keeps that token, sealed, as the newest of its
+    /// account together with `spent`, the refresh token that the provider replaced by it; `None` when it lives
+    /// on. `renewable_by` is what renews the new one. One record an account, a handful of spent tokens in it;
+    /// fails like [`State::close`].
+    pub async fn complete(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+    ) -> Result<(), Error> {
+        let sealed = sealed_token::seal(&self.0.sealer, id, token);
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        let kept = newest::Kept { spent, renewable_by, sealed };
+        self.0.backend.complete(entry, id, kept).await
+    }
+
+    /// What [`State::complete`] kept of an account, until it is forgotten.
+    pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
+        let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
+        let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
+        let token = token.map_err(|refusal| self.error(&refusal))?;
+        Ok(Some(Newest { token, spent: sealed.spent }))
     }
 
     /// Every attempt that must be brought to its end, oldest first; orphans are not among them.
@@ -344,6 +426,21 @@ impl State {
     }
 }
 
+/// Who looks after which accounts.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Says that we live, gives back what is to be given back, takes what is free, and tells what is ours
+    /// from then on and how all replicas are doing. On SQLite everything is ours for ever.
+    pub async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        self.0.backend.hold(beat).await
+    }
+
+    /// Gives all shares back, so that others need not wait for their end.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.0.backend.leave().await
+    }
+}
+
 /// What is remembered about accounts.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
@@ -352,14 +449,19 @@ impl State {
         self.0.backend.remember(memories).await
     }
 
-    /// Forgets; what is not known is no error. Journal and incidents stay.
+    /// Forgets, the newest token too; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
         self.0.backend.forget(ids).await
     }
 
     /// Everything that is remembered, sorted by account.
     pub async fn memories(&self) -> Result<Vec<Memory>, Error> {
-        self.0.backend.memories().await
+        self.memories_of(Shares::ALL).await
+    }
+
+    /// What is remembered of the accounts of these shares, sorted by account.
+    pub async fn memories_of(&self, shares: Shares) -> Result<Vec<Memory>, Error> {
+        self.0.backend.memories(shares).await
     }
 }
 
@@ -456,13 +558,14 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0, shared_out: None }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.
 async fn open_server(
     settings: &Settings,
     postgres: postgres::Settings,
+    role: Role,
 ) -> Result<(Backend, Sealer), Error> {
     let place = postgres.to_string();
     let settings = settings.clone();
@@ -473,7 +576,7 @@ async fn open_server(
     let key = opening.await.unwrap_or_else(|_| Err(writer::ended(&place)))?;
     let sealer = Sealer::new(&key);
     let holder = new_holder().map_err(|refusal| refusal.at(&place))?;
-    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder).await?;
+    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder, role).await?;
     Ok((Backend::Postgres(writer), sealer))
 }
 

@@ -15,7 +15,9 @@ use std::{
 };
 
 /// Ours; the file goes away with it.
-pub(super) struct Presence {
+pub(super) struct Presence(Option<Announced>);
+
+struct Announced {
     directory: PathBuf,
     /// Our own.
     file: PathBuf,
@@ -33,16 +35,22 @@ impl Presence {
         let locked = private_file(&file).and_then(|lock| Ok(lock.try_lock().map(|()| lock)?));
         let lock = locked
             .map_err(|error| unavailable(&file, format!("cannot make and lock it: {error}")))?;
-        Ok((Self { directory: directory.to_owned(), file, _lock: lock }, is_alone))
+        let announced = Announced { directory: directory.to_owned(), file, _lock: lock };
+        Ok((Self(Some(announced)), is_alone))
+    }
+
+    /// Nobody is known to be gone, as on a server: leases end by themselves.
+    pub(super) const fn unknown() -> Self {
+        Self(None)
     }
 
     /// True when `holder` has certainly ended.
     pub(super) fn is_gone(&self, holder: &[u8]) -> bool {
-        is_left(&file_of(&self.directory, holder))
+        self.0.as_ref().is_some_and(|ours| is_left(&file_of(&ours.directory, holder)))
     }
 }
 
-impl Drop for Presence {
+impl Drop for Announced {
     fn drop(&mut self) {
         // One that stays is swept at the next start.
         let _ = fs::remove_file(&self.file);

@@ -34,6 +34,14 @@ pub(super) fn open(path: &Path, key_id: KeyId) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
+/// An empty database that nobody else sees and nothing outlives.
+pub(super) fn in_memory(key_id: KeyId) -> Result<Connection, Refusal> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    create_or_check(&mut connection, key_id)?;
+    Ok(connection)
+}
+
 fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Refusal> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 =
@@ -93,14 +101,28 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
 ALTER TABLE outbox ADD COLUMN claimed_until INTEGER;
-"];
+",
+    "
+CREATE TABLE newest (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    spent    BLOB NOT NULL,
+    sealed   BLOB NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
+",
+];
+
+/// Statements that a database in memory keeps prepared: all there are.
+const STATEMENTS_KEPT: usize = 64;
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -159,6 +181,16 @@ CREATE TABLE memory (
     PRIMARY KEY (provider, account)
 ) STRICT, WITHOUT ROWID;
 
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it: eight bytes
+-- each, newest first. One row per account.
+CREATE TABLE newest (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    spent    BLOB NOT NULL,
+    sealed   BLOB NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -212,7 +244,10 @@ mod tests {
         let path = folder.path().join("state.db");
         let columns = |connection: &Connection| -> Vec<String> {
             connection
-                .prepare("SELECT name FROM pragma_table_info('journal') UNION ALL SELECT name FROM pragma_table_info('outbox')")
+                .prepare(
+                    "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+                     WHERE t.type = 'table' ORDER BY t.name, c.cid",
+                )
                 .unwrap()
                 .query_map([], |row| row.get(0))
                 .unwrap()
@@ -223,7 +258,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
+                "DROP TABLE newest; ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",
             )

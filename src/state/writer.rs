@@ -5,8 +5,14 @@
 //! Absent on purpose: retries in general. A job that failed is the caller's to repeat; only a result, which
 //! exists nowhere else in the world, gets a second try with the reserved room.
 
-use super::{Error, presence::Presence, room::Room};
-use crate::core::AccountId;
+use super::{
+    Error,
+    presence::Presence,
+    room::Room,
+    shares::{Beat, Held},
+    simulated::{SharedOut, Simulated},
+};
+use crate::core::{AccountId, Timestamp};
 use rusqlite::{Connection, ErrorCode};
 use std::{
     path::PathBuf,
@@ -20,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The handle: its last owner ends the thread and waits for it.
 pub(super) struct Writer {
+    /// Stands in for the thread in a simulation; there is none then.
+    simulated: Option<Simulated>,
     /// Taken out when the handle is dropped; that is what ends the thread.
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     /// Joined on drop, so that the file is closed when the handle is gone.
@@ -40,6 +48,23 @@ pub(super) struct Desk {
     pub(super) holder: [u8; 16],
     /// Tells the others that we are there, and us which of them are.
     pub(super) presence: Presence,
+    /// By how many seconds the caller's clock is ahead of the one that leases end by. Nothing on one machine;
+    /// replicas on several are simulated on this database too.
+    pub(super) ahead: i64,
+    /// Who holds which accounts, where a simulation shares them out.
+    pub(super) shared_out: Option<SharedOut>,
+}
+
+impl Desk {
+    /// True when somebody else looks after the account, who knows better.
+    pub(super) fn is_anothers(&self, id: &AccountId) -> bool {
+        self.shared_out.as_ref().is_some_and(|shared| !shared.is_held_by(id, self.holder))
+    }
+
+    /// An instant of the caller's clock on the one that leases end by.
+    pub(super) fn on_the_leases_clock(&self, at: Timestamp) -> Timestamp {
+        if self.ahead == 0 { at } else { Timestamp::from_unix(at.as_unix() - self.ahead) }
+    }
 }
 
 /// What a job asks of its commit.
@@ -147,10 +172,26 @@ impl Writer {
                 place: place.to_string(),
                 reason: format!("its thread cannot be started: {error}"),
             })?;
-        let writer =
-            Self { jobs: Some(jobs), thread: Some(thread), commits, place: Arc::clone(&place) };
+        let writer = Self {
+            simulated: None,
+            jobs: Some(jobs),
+            thread: Some(thread),
+            commits,
+            place: Arc::clone(&place),
+        };
         let rest = wait.await.unwrap_or_else(|_| Err(ended(&place)))?;
         Ok((writer, rest))
+    }
+
+    /// Without a thread: whoever simulates carries the work out.
+    pub(super) fn simulated(simulated: Simulated) -> Self {
+        Self {
+            simulated: Some(simulated),
+            jobs: None,
+            thread: None,
+            commits: Arc::default(),
+            place: "simulated".into(),
+        }
     }
 
     /// Queues the work and waits for the commit. Dropping the future does not take the work back.
@@ -159,11 +200,30 @@ impl Writer {
         kind: Kind,
         work: impl FnMut(&mut Desk) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Error> {
+        if let Some(simulated) = &self.simulated {
+            return simulated.run(kind, work).await;
+        }
         let (caller, answer) = oneshot::channel();
         let job = Box::new(Task { kind, work, outcome: None, caller });
         let jobs = self.jobs.as_ref().ok_or_else(|| ended(&self.place))?;
         jobs.send(job).await.map_err(|_| ended(&self.place))?;
         answer.await.unwrap_or_else(|_| Err(ended(&self.place)))
+    }
+
+    /// Everything is ours, for ever; a simulation may share it out.
+    pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        match &self.simulated {
+            Some(simulated) => simulated.hold(beat).await,
+            None => Ok(Held::alone(beat.counts)),
+        }
+    }
+
+    /// Gives everything back.
+    pub(super) async fn leave(&self) -> Result<(), Error> {
+        match &self.simulated {
+            Some(simulated) => simulated.leave().await,
+            None => Ok(()),
+        }
     }
 
     /// Commits so far that wrote something.

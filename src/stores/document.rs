@@ -86,9 +86,12 @@ impl Document {
 
     /// The first entry of `id`, whatever else may be wrong in it.
     pub(super) fn find(&self, id: &AccountId) -> Option<usize> {
-        self.entries().iter().position(|entry| {
-            entry.as_mapping().and_then(|entry| read_id(entry).ok()).as_ref() == Some(id)
-        })
+        (0..self.len()).find(|index| self.id(*index).as_ref() == Some(id))
+    }
+
+    /// Whose entry `index` is, if that can be read.
+    pub(super) fn id(&self, index: usize) -> Option<AccountId> {
+        read_id(self.entries().get(index)?.as_mapping()?).ok()
     }
 
     /// Says where each of `faults` stands. The text is searched once for all of them.

@@ -260,8 +260,14 @@ impl Place {
                 Err(fault) => faults.push((index, fault)),
             }
         }
-        let _ =
-            document.place(faults).into_iter().try_for_each(|wrong| rows(Err(self.damaged(wrong))));
+        let ids: Vec<_> = faults.iter().map(|(index, _)| document.id(*index)).collect();
+        let _ = document.place(faults).into_iter().zip(ids).try_for_each(|(wrong, id)| {
+            let damaged = self.damaged(wrong);
+            rows(Err(match id {
+                Some(id) => damaged.of(&id),
+                None => damaged,
+            }))
+        });
         Ok(())
     }
 
@@ -274,7 +280,7 @@ impl Place {
         let Some(index) = document.find(id) else { return Ok(None) };
         document.account(index, care).map(Some).map_err(|fault| {
             let wrong = document.place(vec![(index, fault)]).pop();
-            self.damaged(wrong.expect("one fault has one place"))
+            self.damaged(wrong.expect("one fault has one place")).of(id)
         })
     }
 

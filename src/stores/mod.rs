@@ -3,17 +3,28 @@
 //! One trait, one file per kind of store, one contract suite for all (`tests/stores.rs`). A store knows
 //! nothing of refreshing; it hands out tokens and takes them back if nobody else was faster.
 
+pub mod columns;
 pub mod file;
+pub mod mysql;
+pub mod postgres;
 pub mod redis;
+pub mod server;
 pub mod sqlite;
 
 mod blocking;
-mod columns;
+mod cells;
+mod dialect;
 mod document;
+mod draft;
+mod engine;
+mod pool;
 mod spans;
+mod statements;
 mod table;
 mod times;
 mod watch;
+
+pub use draft::Draft;
 
 use crate::{
     core::{AccountId, Fingerprint, Secret},
@@ -77,7 +88,7 @@ impl Status {
     }
 }
 
-/// Why a store could not do it. Two reactions, two variants.
+/// Why a store could not do it. One variant for each reaction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not reachable, locked, read-only, full: try again later, refresh nothing meanwhile.
@@ -97,13 +108,42 @@ pub enum Error {
         /// What was found and what was expected, free of stored values.
         reason: String,
     },
+    /// The same of one row whose account can be read: the account is there, and nothing else is known of it.
+    #[error("{place}: {reason}")]
+    Row {
+        /// Whose row it is.
+        id: AccountId,
+        /// As above.
+        place: String,
+        /// As above.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Says whose row is damaged.
+    fn of(self, id: &AccountId) -> Self {
+        match self {
+            Self::Damaged { place, reason } => Self::Row { id: id.clone(), place, reason },
+            other => other,
+        }
+    }
+
+    /// Whose row is damaged, when it is one row and that can be read.
+    #[must_use]
+    pub const fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::Row { id, .. } => Some(id),
+            Self::Unavailable { .. } | Self::Damaged { .. } => None,
+        }
+    }
 }
 
 /// A publisher's token store.
 pub trait TokenStore: Send + Sync + 'static {
     /// Hands every account to `each`, one at a time, without holding all tokens in memory at once. A
-    /// row that cannot be read is reported through `damaged` with its place and skipped, so that one
-    /// bad row does not take the fleet down.
+    /// row that cannot be read is reported through `damaged` with its place, and with its account where that
+    /// can be read, and skipped: one bad row neither takes the fleet down nor makes its account one that left.
     ///
     /// # Errors
     /// When the store as a whole cannot be read.
@@ -134,6 +174,18 @@ pub trait TokenStore: Send + Sync + 'static {
         token: &Token,
         expected: Fingerprint,
     ) -> impl Future<Output = Result<Saved, Error>> + Send;
+
+    /// Prepares a save that our state carries out by itself, together with recording the token that is yet
+    /// to come. `None` where store and state do not share a database, when another token than `expected` is
+    /// there, and when the store cannot be asked: then `save` is the way.
+    fn draft(
+        &self,
+        id: &AccountId,
+        expected: Fingerprint,
+    ) -> impl Future<Output = Option<Draft>> + Send {
+        let _ = (id, expected);
+        std::future::ready(None)
+    }
 
     /// Tells the publisher, through a column that it already understands; does nothing where there is
     /// none.
@@ -174,6 +226,10 @@ pub enum Settings {
     Redis(redis::Settings),
     /// A table in a SQLite database.
     Sqlite(sqlite::Settings),
+    /// A table in PostgreSQL.
+    Postgres(server::Settings),
+    /// A table in MySQL or MariaDB.
+    Mysql(server::Settings),
 }
 
 /// Every kind of store, chosen once at start. A `match` and no boxes: a new kind is a compile error in
@@ -186,6 +242,10 @@ pub enum AnyStore {
     Redis(redis::RedisStore),
     /// See [`sqlite`].
     Sqlite(sqlite::SqliteStore),
+    /// See [`postgres`].
+    Postgres(postgres::PostgresStore),
+    /// See [`mysql`].
+    Mysql(mysql::MysqlStore),
 }
 
 impl AnyStore {
@@ -204,11 +264,26 @@ impl AnyStore {
             Settings::Sqlite(settings) => {
                 Self::Sqlite(sqlite::SqliteStore::open(settings.clone(), fingerprinter).await?)
             }
+            Settings::Postgres(settings) => Self::Postgres(
+                postgres::PostgresStore::open(settings.clone(), fingerprinter).await?,
+            ),
+            Settings::Mysql(settings) => {
+                Self::Mysql(mysql::MysqlStore::open(settings.clone(), fingerprinter).await?)
+            }
         })
     }
 }
 
 impl AnyStore {
+    /// Says that our state is in the same database, and may carry saves out.
+    #[must_use]
+    pub fn beside_our_state(mut self) -> Self {
+        if let Self::Postgres(store) = &mut self {
+            store.drafts = true;
+        }
+        self
+    }
+
     /// What works and is dangerous all the same, for `check`: the store would lose what it was given.
     ///
     /// # Errors
@@ -227,6 +302,8 @@ impl fmt::Debug for AnyStore {
             Self::File(_) => "AnyStore::File",
             Self::Redis(_) => "AnyStore::Redis",
             Self::Sqlite(_) => "AnyStore::Sqlite",
+            Self::Postgres(_) => "AnyStore::Postgres",
+            Self::Mysql(_) => "AnyStore::Mysql",
         })
     }
 }
@@ -241,6 +318,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.load(each, damaged).await,
             Self::Redis(store) => store.load(each, damaged).await,
             Self::Sqlite(store) => store.load(each, damaged).await,
+            Self::Postgres(store) => store.load(each, damaged).await,
+            Self::Mysql(store) => store.load(each, damaged).await,
         }
     }
 
@@ -249,6 +328,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.get(id).await,
             Self::Redis(store) => store.get(id).await,
             Self::Sqlite(store) => store.get(id).await,
+            Self::Postgres(store) => store.get(id).await,
+            Self::Mysql(store) => store.get(id).await,
         }
     }
 
@@ -262,6 +343,15 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.save(id, token, expected).await,
             Self::Redis(store) => store.save(id, token, expected).await,
             Self::Sqlite(store) => store.save(id, token, expected).await,
+            Self::Postgres(store) => store.save(id, token, expected).await,
+            Self::Mysql(store) => store.save(id, token, expected).await,
+        }
+    }
+
+    async fn draft(&self, id: &AccountId, expected: Fingerprint) -> Option<Draft> {
+        match self {
+            Self::Postgres(store) => store.draft(id, expected).await,
+            Self::File(_) | Self::Redis(_) | Self::Sqlite(_) | Self::Mysql(_) => None,
         }
     }
 
@@ -270,6 +360,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.mark(id, status).await,
             Self::Redis(store) => store.mark(id, status).await,
             Self::Sqlite(store) => store.mark(id, status).await,
+            Self::Postgres(store) => store.mark(id, status).await,
+            Self::Mysql(store) => store.mark(id, status).await,
         }
     }
 
@@ -278,6 +370,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.add(account).await,
             Self::Redis(store) => store.add(account).await,
             Self::Sqlite(store) => store.add(account).await,
+            Self::Postgres(store) => store.add(account).await,
+            Self::Mysql(store) => store.add(account).await,
         }
     }
 
@@ -286,6 +380,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.probe().await,
             Self::Redis(store) => store.probe().await,
             Self::Sqlite(store) => store.probe().await,
+            Self::Postgres(store) => store.probe().await,
+            Self::Mysql(store) => store.probe().await,
         }
     }
 
@@ -294,6 +390,8 @@ impl TokenStore for AnyStore {
             Self::File(store) => store.changed().await,
             Self::Redis(store) => store.changed().await,
             Self::Sqlite(store) => store.changed().await,
+            Self::Postgres(store) => store.changed().await,
+            Self::Mysql(store) => store.changed().await,
         }
     }
 }
@@ -308,16 +406,20 @@ pub async fn create(settings: &Settings) -> Result<(), Error> {
         Settings::File(settings) => blocking::run(move || file::create(&settings)).await,
         Settings::Redis(settings) => redis::create(&settings).await,
         Settings::Sqlite(settings) => blocking::run(move || sqlite::create(&settings)).await,
+        Settings::Postgres(settings) => postgres::create(&settings).await,
+        Settings::Mysql(settings) => mysql::create(&settings).await,
     }
 }
 
-/// Where a file store lies; kept here because `check` prints it for every kind.
+/// Where a store lies; kept here because `check` prints it for every kind.
 #[must_use]
-pub fn place_of(settings: &Settings) -> PathBuf {
+pub fn place_of(settings: &Settings) -> String {
     match settings {
-        Settings::File(settings) => settings.path.clone(),
-        Settings::Redis(settings) => settings.place().into(),
-        Settings::Sqlite(settings) => settings.path.clone(),
+        Settings::File(settings) => settings.path.display().to_string(),
+        Settings::Redis(settings) => settings.place(),
+        Settings::Sqlite(settings) => settings.path.display().to_string(),
+        Settings::Postgres(settings) => server::place("postgres", settings),
+        Settings::Mysql(settings) => server::place("mysql", settings),
     }
 }
 

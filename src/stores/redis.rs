@@ -120,7 +120,7 @@ impl RedisStore {
             true => Some(server::listen(&link, &news, &settings).await),
             false => None,
         };
-        let watch = Watch::told(told, settings.poll_every, Some(news.version()));
+        let watch = Watch::told_by(told, settings.poll_every, Some(news.version()));
         let store = Self { settings, fingerprinter, link, news, watch, _listener: listener };
         store.raws(&[store.settings.key.nobodys().into_bytes()]).await?;
         Ok(store)
@@ -227,7 +227,7 @@ impl RedisStore {
                 let account = self.account(id.clone(), key, &raw, care)?;
                 Ok(Some((raw, account)))
             }
-            Some(Found::NoHash(error)) => Err(error),
+            Some(Found::NoHash(error)) => Err(error.of(id)),
             Some(Found::Nothing) | None => Ok(None),
         }
     }
@@ -239,8 +239,8 @@ impl RedisStore {
         raw: &Raw,
         care: Care,
     ) -> Result<StoredAccount, Error> {
-        raw.read(&self.settings.fields, id, care).map_err(|fault| {
-            self.link.damaged(key, format!("field {} {}", fault.field, fault.reason))
+        raw.read(&self.settings.fields, id.clone(), care).map_err(|fault| {
+            self.link.damaged(key, format!("field {} {}", fault.field, fault.reason)).of(&id)
         })
     }
 
@@ -357,7 +357,10 @@ impl TokenStore for RedisStore {
             let shown = String::from_utf8_lossy(key);
             let read = match found {
                 Found::Nothing => return,
-                Found::NoHash(error) => Err(error),
+                Found::NoHash(error) => Err(match self.settings.key.id(key) {
+                    Ok(id) => error.of(&id),
+                    Err(_) => error,
+                }),
                 Found::Hash(raw) => self
                     .settings
                     .key

@@ -2,9 +2,12 @@
 
 use super::{
     Care, Error, Plan, Saved, StoredAccount, blocking,
-    columns::{self, Fault, Found, ROW_ID, Statements, is_identifier, quoted},
+    cells::{Cell, Cells, Fault, Value},
+    columns::{self, is_identifier},
+    dialect::{Column, ColumnKind, Dialect, Query},
     fingerprint_once_saved, plan,
     sqlite::Settings,
+    statements::{Found, ROW_ID, Samples, Statements},
     times,
 };
 use crate::{
@@ -12,7 +15,9 @@ use crate::{
     oauth::{Fingerprinter, Token},
 };
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, Transaction,
+    TransactionBehavior,
+    types::{ToSqlOutput, ValueRef},
 };
 use std::{
     collections::HashSet,
@@ -86,12 +91,17 @@ impl Place {
                 "table `{table}` has no column `{missing}`; its columns are: {names}"
             )));
         }
-        let not_null = there
+        let catalogue = there
             .into_iter()
-            .filter(|(_, not_null)| *not_null)
-            .map(|(name, _)| name.to_ascii_lowercase())
+            .map(|(name, not_null)| Column {
+                name,
+                kind: ColumnKind::Anything,
+                sql_type: String::new(),
+                not_null,
+            })
             .collect();
-        Ok(Statements::new(&self.settings, not_null))
+        let table = Dialect::Sqlite.quoted(table);
+        Ok(Statements::new(Dialect::Sqlite, table, columns.clone(), catalogue))
     }
 
     pub(super) fn columns(&self, connection: &Connection) -> Result<Vec<(String, bool)>, Error> {
@@ -131,7 +141,10 @@ impl Place {
             .map_err(|error| self.failed(&error))?
             .is_some();
         Ok(free.filter(|name| {
-            let sql = format!("SELECT t.{name} FROM {} AS t", quoted(&self.settings.table));
+            let sql = format!(
+                "SELECT t.{name} FROM {} AS t",
+                Dialect::Sqlite.quoted(&self.settings.table)
+            );
             is_table && connection.prepare(&sql).is_ok()
         }))
     }
@@ -141,7 +154,7 @@ impl Place {
     pub(super) fn load(&self, open: &Open, rows: &mut blocking::Rows<'_>) -> Result<(), Error> {
         let mut seen = HashSet::new();
         let Some(row_id) = open.row_id else {
-            let (page, _) = self.page(open, &open.statements.select_all(), &[], &mut seen)?;
+            let (page, _) = self.page(open, &open.statements.select_all().sql, &[], &mut seen)?;
             let _ = page.into_iter().try_for_each(rows);
             return Ok(());
         };
@@ -173,16 +186,11 @@ impl Place {
         while let Some(row) = found.next().map_err(failed)? {
             last = row.get(ROW_ID).map_err(failed)?;
             let read = open.statements.read(row, Care::All).map_err(|fault| {
-                let name = open.statements.read_id(row).map_or_else(
-                    |_| {
-                        last.map_or_else(
-                            || "without a number".to_owned(),
-                            |n| format!("number {n}"),
-                        )
-                    },
-                    |id| id.to_string(),
-                );
-                self.damaged_row(&name, fault)
+                match (open.statements.read_id(row), last) {
+                    (Ok(id), _) => self.damaged_row(&id.to_string(), fault).of(&id),
+                    (Err(_), Some(number)) => self.damaged_row(&format!("number {number}"), fault),
+                    (Err(_), None) => self.damaged_row("without a number", fault),
+                }
             });
             page.push(read.and_then(|found| self.once(open, found, seen)));
         }
@@ -201,13 +209,12 @@ impl Place {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
         if !seen.insert(hasher.finish()) {
-            let key: [&str; 2] = [&id.account, &id.provider];
-            let rows: i64 = open
+            let Query { sql, values } = open.statements.count_one(id);
+            let rows: String = open
                 .connection
-                .prepare(&open.statements.count_one())
-                .and_then(|mut statement| statement.query_row(key, |row| row.get(0)))
+                .query_row(&sql, rusqlite::params_from_iter(values), |row| row.get(0))
                 .map_err(|error| self.failed(&error))?;
-            if rows > 1 {
+            if rows != "1" {
                 return Err(self.twice(id));
             }
         }
@@ -225,12 +232,13 @@ impl Place {
             return Ok(None);
         }
         let failed = |error| self.failed(&error);
-        let mut statement = connection.prepare(&statements.select_one()).map_err(failed)?;
-        let key: [&str; 2] = [&id.account, &id.provider];
-        let mut rows = statement.query(key).map_err(failed)?;
+        let Query { sql, values } = statements.select_one(id);
+        let mut statement = connection.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
-        let found =
-            statements.read(row, care).map_err(|fault| self.damaged_row(&id.to_string(), fault))?;
+        let found = statements
+            .read(row, care)
+            .map_err(|fault| self.damaged_row(&id.to_string(), fault).of(id))?;
         // A number column finds 7 for `007`, a column without case finds `a` for `A`.
         if found.account.id != *id {
             return Ok(None);
@@ -259,8 +267,8 @@ impl Place {
         }
         let old = old.expect("only a stored token can be the expected one");
         let written = fingerprint_once_saved(&self.fingerprinter, old, token);
-        let form_of = |column: &str| self.sample(&transaction, statements, column);
-        let Some((sql, values)) = statements.update(id, &found, token, form_of) else {
+        let samples = self.samples(&transaction, statements, &found);
+        let Some(Query { sql, values }) = statements.update(id, &found, token, &samples) else {
             return Ok(Saved::AlreadyThere);
         };
         let rows = transaction
@@ -304,7 +312,7 @@ impl Place {
         if self.find(&transaction, statements, id, Care::TokenOnly)?.is_some() {
             return Ok(Saved::Conflict);
         }
-        let (sql, values) = statements.insert(account);
+        let Query { sql, values } = statements.insert(account);
         transaction
             .execute(&sql, rusqlite::params_from_iter(values))
             .and_then(|_| transaction.commit())
@@ -312,17 +320,15 @@ impl Place {
         Ok(Saved::Written)
     }
 
-    /// How the other rows of a column write a date.
-    fn sample(
-        &self,
-        connection: &Connection,
-        statements: &Statements,
-        column: &str,
-    ) -> Option<times::Form> {
-        let text = connection
-            .query_row(&statements.select_sample(column), [], |row| row.get::<_, String>(0))
-            .ok()?;
-        times::parse_text(&text).map(|(_, form)| times::Form::Text(form))
+    /// How other rows write the dates that this one does not have.
+    fn samples(&self, connection: &Connection, statements: &Statements, found: &Found) -> Samples {
+        let sample = |column: &&str| {
+            let sql = statements.select_sample(column).sql;
+            let text = connection.query_row(&sql, [], |row| row.get::<_, String>(0)).ok()?;
+            let (_, form) = times::parse_text(&text)?;
+            Some(((*column).to_owned(), times::Form::Text(form)))
+        };
+        statements.without_form(found).iter().filter_map(sample).collect()
     }
 
     pub(super) fn begin<'c>(
@@ -409,7 +415,7 @@ impl Place {
         let column = self.settings.columns.account.clone();
         let reason =
             "several rows have this account; the column must be unique together with the provider";
-        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() })
+        self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() }).of(id)
     }
 
     fn damaged(&self, reason: String) -> Error {
@@ -421,6 +427,30 @@ impl Place {
             place: self.settings.path.display().to_string(),
             reason: reason.to_owned(),
         }
+    }
+}
+
+impl Cells for Row<'_> {
+    fn cell(&self, at: usize) -> Cell<'_> {
+        match self.get_ref(at).expect("the list of columns has this many entries") {
+            ValueRef::Null => Cell::Null,
+            ValueRef::Integer(number) => Cell::Integer(number),
+            ValueRef::Real(number) => Cell::Real(number),
+            ValueRef::Text(text) => Cell::Text(text),
+            ValueRef::Blob(bytes) => Cell::Bytes(bytes),
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Real(number) => ValueRef::Real(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
     }
 }
 

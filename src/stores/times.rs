@@ -4,7 +4,7 @@
 //! `2026-11-22 10:00:00.000` never gets `2026-11-22T12:00:00Z` from us.
 
 use crate::{core::Timestamp, oauth::Token};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// How an instant was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,11 @@ impl TextForm {
     /// What is written where no text was found: RFC 3339 in UTC.
     pub(super) fn rfc_3339() -> Self {
         Self { separator: 'T', fraction_digits: 0, zone: "Z".to_owned() }
+    }
+
+    /// What every database takes for a date, in UTC where the session says so.
+    pub(super) fn of_database() -> Self {
+        Self { separator: ' ', fraction_digits: 0, zone: String::new() }
     }
 
     /// The shape of `text`, which has been understood as a date before.
@@ -72,9 +77,10 @@ impl TextForm {
 }
 
 /// Reads a date in text: RFC 3339, or `YYYY-MM-DD HH:MM:SS[.fff]` which is UTC where it names no zone
-/// (Prisma and Laravel write it so).
+/// (Prisma and Laravel write it so). A date of the year 9999 or later, which is how many write "never", is
+/// the last instant there is, and so a sentinel.
 pub(super) fn parse_text(text: &str) -> Option<(Timestamp, TextForm)> {
-    let text = text.trim();
+    let text = &*brought_near(text.trim());
     let seconds = match text.parse::<jiff::Timestamp>() {
         Ok(at) => at.as_second(),
         Err(_) => {
@@ -83,6 +89,28 @@ pub(super) fn parse_text(text: &str) -> Option<(Timestamp, TextForm)> {
         }
     };
     Some((Timestamp::from_unix(seconds), TextForm::of(text)))
+}
+
+/// The same date in a year that the time library knows: it refuses the last two days of 9999, and all later
+/// years. JavaScript writes these with a sign.
+fn brought_near(text: &str) -> Cow<'_, str> {
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    match unsigned.split_once('-') {
+        Some((year, rest))
+            if year.bytes().all(|digit| digit.is_ascii_digit())
+                && (year == "9999" || year.len() > 4) =>
+        {
+            format!("{LEAP_YEAR_FAR_AWAY}-{rest}").into()
+        }
+        _ => text.into(),
+    }
+}
+
+/// What databases and their users write for "never" or "nobody knows".
+pub(super) fn is_no_date(text: &str) -> bool {
+    let text = text.trim();
+    matches!(text, "" | "infinity" | "-infinity")
+        || ["0000-00-00", LAST_OF_32_BITS].iter().any(|never| text.starts_with(never))
 }
 
 /// Reads a number of `units_per_second` since the epoch. Zero and less mean that nobody knew.
@@ -119,6 +147,11 @@ fn zone_in_utc(zone: &str) -> String {
         .collect()
 }
 
+/// The last date of MySQL's `timestamp`, which has 32 bits: written for an unknown end where `NULL` is
+/// refused, and read as one.
+pub(super) const LAST_OF_32_BITS: &str = "2038-01-19 03:14:07";
+/// The same for every other kind of date.
+pub(super) const LAST_OF_ALL: &str = "9999-12-31 23:59:59";
 /// An access token is not believed to live longer than this; the longest that a provider declares is
 /// 60 days, and a refresh token's year stays below it too.
 const ACCESS_LIFE_MAX: Duration = Duration::from_secs(400 * 86_400);
@@ -128,6 +161,8 @@ const ACCESS_LIFE_MAX: Duration = Duration::from_secs(400 * 86_400);
 const SENTINEL_FROM: Timestamp = Timestamp::from_unix(2_524_608_000);
 /// Seconds beyond this (the year 5138) are milliseconds in the wrong column.
 const SECONDS_MAX: i64 = 100_000_000_000;
+/// Any year in which every day of every year exists.
+const LEAP_YEAR_FAR_AWAY: &str = "9996";
 /// Length of `YYYY-MM-DD`.
 const DATE_CHARS: usize = 10;
 const FRACTION_DIGITS_MAX: usize = 9;
@@ -161,6 +196,25 @@ mod tests {
     #[test]
     fn what_is_no_date_is_not_taken_for_one() {
         for text in ["", "soon", "2026-13-01 00:00:00", "1795341600", "2026-11-22T", "null"] {
+            assert_eq!(parse_text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_too_far_away_to_be_meant_is_no_end_and_keeps_its_form() {
+        let noon = Timestamp::from_unix(1_795_348_800);
+        for (found, written) in [
+            ("9999-12-31T23:59:59Z", "2026-11-22T12:00:00Z"),
+            ("9999-12-31 23:59:59.999", "2026-11-22 12:00:00.000"),
+            ("9999-12-30 12:00:00+14:00", "2026-11-22 12:00:00+00:00"),
+            ("+010000-01-01T00:00:00.000Z", "2026-11-22T12:00:00.000Z"),
+            ("294276-02-29 00:00:00+00", "2026-11-22 12:00:00+00"),
+        ] {
+            let (at, form) = parse_text(found).unwrap_or_else(|| panic!("{found} is a date"));
+            assert_eq!(at, Timestamp::MAX, "{found}");
+            assert_eq!(form.write(noon), written, "{found}");
+        }
+        for text in ["9999", "99999-13-01", "+2026-11-22", "99999-", "9999-12-31T25:00:00Z"] {
             assert_eq!(parse_text(text), None, "{text}");
         }
     }

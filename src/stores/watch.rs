@@ -37,11 +37,12 @@ impl<S: PartialEq> Watch<S> {
     /// Starts watching; `seen` is what a look would find now.
     pub(super) fn start(directories: &[PathBuf], poll_every: Duration, seen: S) -> Self {
         let (count, events) = watch::channel(0);
-        Self { _watcher: watcher(directories, count), ..Self::told(events, poll_every, seen) }
+        let watcher = watcher(directories, count);
+        Self { _watcher: watcher, ..Self::told_by(events, poll_every, seen) }
     }
 
-    /// Watches nothing on this machine: whatever moves the number that `events` carries is an event.
-    pub(super) fn told(events: watch::Receiver<u64>, poll_every: Duration, seen: S) -> Self {
+    /// The same for a store that is told of changes in another way: `events` counts them.
+    pub(super) fn told_by(events: watch::Receiver<u64>, poll_every: Duration, seen: S) -> Self {
         let now = Instant::now();
         Self {
             state: Mutex::new(State {
@@ -80,6 +81,11 @@ impl<S: PartialEq> Watch<S> {
         if state.seen == *before {
             state.seen = after;
         }
+    }
+
+    /// The same where only a part of what has been seen is ours.
+    pub(super) fn adjust(&self, change: impl FnOnce(&mut S)) {
+        change(&mut self.state().seen);
     }
 
     async fn until_worth_a_look(&self) -> u64 {

@@ -15,34 +15,14 @@ mod healthy;
 mod http;
 mod leaks;
 mod mail_server;
+mod patience;
 mod people;
+mod postgres;
 mod process;
 mod publisher;
+mod replicas;
 mod scrape;
 mod storage;
 mod world;
 
-use std::time::{Duration, Instant};
-
-/// For everything that should happen: far beyond what it takes, so that a busy machine does not fail.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks again and again until `condition` holds.
-async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
-    until_or(what, condition, String::new).await;
-}
-
-/// The same, with something to say when it never does.
-async fn until_or(
-    what: &str,
-    mut condition: impl AsyncFnMut() -> bool,
-    explain: impl FnOnce() -> String,
-) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < PATIENCE, "never came true: {what}\n{}", explain());
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};

@@ -124,6 +124,30 @@ async fn a_wrong_app_secret_costs_few_requests_and_one_operator_mail_and_heals_w
 }
 
 #[tokio::test]
+async fn a_wrong_secret_from_the_start_costs_five_requests_although_forty_accounts_are_due() {
+    // With room for forty: nothing is proven yet.
+    let http = "{total_deadline: 3s, connect_deadline: 500ms, in_flight_per_app_max: 40}";
+    let plan = World::new().accounts(40).life(100).age(80).section("http", http);
+    let world = plan.section("refresh", "{backoff_first: 1s, backoff_max: 60s}").prepare().await;
+    world.write_secret("invented-client-secret-of-yesterday");
+    let mut world = world;
+    world.start().await;
+    world.until_mails(OPERATOR, 1).await;
+    world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
+    world.write_secret(world.provider.client_secret().unwrap().expose());
+    for number in 1..=40 {
+        world.until_cause(&format!("brand-{number:02}"), "none").await;
+    }
+    let log = world.refreshes();
+    let refused = log.iter().filter(|(_, how)| *how == Refreshed::ClientRefused).count();
+    assert!((3..=5).contains(&refused), "{refused} refused requests");
+    world.until_mails(OPERATOR, 2).await;
+    assert_eq!(world.mailbox.mails().len(), 2, "no owner can do anything about it");
+    world.assert_well_behaved();
+    world.until_counts_agree().await;
+}
+
+#[tokio::test]
 async fn a_mended_secret_is_tried_long_before_the_next_try_would_be_due() {
     // All are due at the start, and whoever is refused waits for half a minute.
     let plan = World::new().life(100).age(80);

@@ -25,9 +25,19 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it with its log in `log`, and waits until it says where it listens.
     pub(crate) async fn start(config: &Path, log: PathBuf) -> Self {
+        Self::start_binary(Path::new(BINARY), "debug", config, log).await
+    }
+
+    /// The same with another binary and another log level, which must let through where it listens.
+    pub(crate) async fn start_binary(
+        binary: &Path,
+        log_level: &str,
+        config: &Path,
+        log: PathBuf,
+    ) -> Self {
         let file = File::create(&log).unwrap();
-        let child = Command::new(BINARY)
-            .args(["run", "--log-level", "debug", "--config"])
+        let child = Command::new(binary)
+            .args(["run", "--log-level", log_level, "--config"])
             .arg(config)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

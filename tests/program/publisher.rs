@@ -197,6 +197,29 @@ async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_an
 }
 
 #[tokio::test]
+async fn a_spent_token_that_the_publisher_writes_back_is_never_presented_and_ours_returns() {
+    let mut world = World::new().life(9).start().await;
+    let cached = world.provider.current("brand-01").unwrap();
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    let ours = world.stored("brand-01");
+    world.write("brand-01", &cached);
+    world.until_metric("tokens_restored_total", &[], 1.0).await;
+    assert_eq!(world.stored("brand-01"), ours);
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    // After a restart the fleet takes it for somebody's news; the refresh that follows finds it out.
+    world.program().kill_9();
+    world.write("brand-01", &cached);
+    world.start().await;
+    world.until_rotated("brand-01", 1).await;
+    world.until_kept_and_live("brand-01").await;
+    world.until_metric("tokens_restored_total", &[], 1.0).await;
+    world.assert_well_behaved();
+    assert_eq!(world.mailbox.mails(), []);
+}
+
+#[tokio::test]
 async fn writes_to_other_columns_and_rows_disturb_nothing() {
     let world = World::new().accounts(3).life(6).start().await;
     until_or(

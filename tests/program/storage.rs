@@ -2,7 +2,7 @@
 
 use crate::{
     until_or,
-    world::{OPERATOR, Plan, World},
+    world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
@@ -127,4 +127,24 @@ async fn a_store_that_is_not_there_is_waited_for() {
     world.until_rotated("brand-01", 2).await;
     world.until_cause("brand-01", "none").await;
     world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn an_account_whose_row_is_damaged_is_neither_forgotten_nor_told_of_again() {
+    let world = World::new().life(8).start().await;
+    world.provider.revoke_consent("brand-01");
+    world.until_cause("brand-01", "refresh_token_rejected").await;
+    world.until_mails(&owner("brand-01"), 1).await;
+    world.execute("UPDATE accounts SET expires_at = 'tomorrow' WHERE account = 'brand-01'");
+    world.until_metric("store_damaged_rows", &[], 1.0).await;
+    assert_eq!(world.cause("brand-01").await.as_deref(), Some("refresh_token_rejected"));
+    world.execute("UPDATE accounts SET expires_at = NULL WHERE account = 'brand-01'");
+    world.until_metric("store_damaged_rows", &[], 0.0).await;
+    assert_eq!(world.cause("brand-01").await.as_deref(), Some("refresh_token_rejected"));
+    // One that is due cannot be renewed, and that is nobody else's trouble.
+    world.execute("UPDATE accounts SET expires_at = 'tomorrow' WHERE account = 'brand-02'");
+    world.until_metric("store_damaged_rows", &[], 1.0).await;
+    world.until_metric("store_up", &[], 1.0).await;
+    assert!(world.cause("brand-02").await.is_some());
+    assert_eq!(world.mailbox.mails().len(), 1, "{}", world.tell());
 }

@@ -26,6 +26,7 @@ pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
 pub(crate) struct Plan {
     accounts: Vec<String>,
     age: Duration,
+    ages_apart: Duration,
     provider: ProviderSettings,
     sections: BTreeMap<&'static str, String>,
     keeps_journal: &'static str,
@@ -61,6 +62,7 @@ impl World {
         Plan {
             accounts: ["brand-01", "brand-02"].map(str::to_owned).into(),
             age: Duration::ZERO,
+            ages_apart: Duration::ZERO,
             provider,
             sections: sections.map(|(name, body)| (name, body.to_owned())).into(),
             keeps_journal: "wal",
@@ -88,6 +90,13 @@ impl Plan {
     /// Age of the tokens in seconds, when the program starts.
     pub(crate) const fn age(mut self, seconds: u64) -> Self {
         self.age = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Each further account's token is older by this, so that they are not due together.
+    #[allow(dead_code, reason = "large fleets are the soak's")]
+    pub(crate) const fn ages_apart(mut self, by: Duration) -> Self {
+        self.ages_apart = by;
         self
     }
 
@@ -137,8 +146,10 @@ impl Plan {
         let database = world.database();
         database.pragma_update(None, "journal_mode", self.keeps_journal).unwrap();
         database.execute_batch(SCHEMA).unwrap();
+        let mut age = self.age;
         for account in &self.accounts {
-            world.provider.connect(account, &SCOPES, self.age);
+            world.provider.connect(account, &SCOPES, age);
+            age += self.ages_apart;
         }
         world.insert(self.accounts.iter().map(String::as_str));
         world
@@ -165,6 +176,16 @@ impl World {
         let text: String =
             self.sections.iter().map(|(name, body)| format!("{name}: {body}\n")).collect();
         replace(&self.config(), &text);
+    }
+
+    /// The configuration of another process in the same world, different in one section.
+    pub(crate) fn configure_beside(&self, file: &str, name: &'static str, body: &str) -> PathBuf {
+        let mut sections = self.sections.clone();
+        sections.insert(name, body.to_owned());
+        let text: String =
+            sections.iter().map(|(name, body)| format!("{name}: {body}\n")).collect();
+        replace(&self.path(file), &text);
+        self.path(file)
     }
 
     /// Changes a section and writes the configuration.
@@ -447,7 +468,7 @@ pub(crate) fn replace(path: &Path, text: &str) {
     fs::rename(new, path).unwrap();
 }
 
-const OUTCOMES: [&str; 4] = ["committed", "not_committed", "dead", "ambiguous"];
+pub(crate) const OUTCOMES: [&str; 4] = ["committed", "not_committed", "dead", "ambiguous"];
 
 /// As a publisher might have it: our own simple schema with a column of theirs.
 const SCHEMA: &str = "

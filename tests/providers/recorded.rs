@@ -81,7 +81,7 @@ const TIKTOK_TOKEN: &[Case] = &[
     (
         "a limit in the API's form spends nothing",
         "token_rate_limit",
-        "not committed: rate_limited 200 code rate_limit_exceeded log 20261122120000A1B2C3",
+        "not committed: rate_limited 200 code rate_limit_exceeded log 20261122120000A1B2C3 app-wide",
     ),
     (
         "an internal error in the API's form is ambiguous",
@@ -115,7 +115,11 @@ const TIKTOK_TOKEN: &[Case] = &[
     ),
     ("an empty 200 is ambiguous", "token_empty_200", "ambiguous: unknown (unreadable_answer) 200"),
     ("a gateway's page is ambiguous", "token_html_502", "ambiguous: provider_outage 502"),
-    ("a bare 429 spends nothing", "token_429", "not committed: rate_limited 429 after 86400s"),
+    (
+        "a bare 429 spends nothing",
+        "token_429",
+        "not committed: rate_limited 429 after 86400s app-wide",
+    ),
     (
         "a bare 403 spends nothing",
         "token_403_html",

@@ -11,4 +11,5 @@ mod one_call;
 mod races;
 mod received;
 mod settling;
+mod stale;
 mod store;

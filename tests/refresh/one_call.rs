@@ -130,7 +130,7 @@ async fn the_answer_decides() {
         (
             "too many requests spend nothing",
             |bench| bench.answers(429, "{}"),
-            "not committed rate_limited; sent [0-]; store 0; journal empty",
+            "not committed rate_limited of the app; sent [0-]; store 0; journal empty",
         ),
         (
             "a refused app spends nothing, with 401",

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs a PostgreSQL server of its own for one test program, as long as standard input stays open.
 #
-# It lies in a new directory, listens on a Unix socket there and with TLS on a free port of 127.0.0.1, and prints
-# `ready DIRECTORY PORT`. In the directory are ca.pem, other-ca.pem (which signed nothing) and password, the password of
-# the role `keepalive`, which owns the database `keepalive`. The role `postgres` needs none on the socket.
+# It lies in a new directory, listens on a Unix socket there and on a free port of 127.0.0.1, and prints
+# `ready DIRECTORY PORT`. In the directory are the certificates (see certificates.sh) and password, the password of
+# two roles: `keepalive`, which owns the database `keepalive` and must use TLS, and `keeper`, which may make schemas in
+# the database `postgres` and comes in without TLS too. The role `postgres` needs none on the socket, nor does any role
+# that a test makes, in the database `postgres`.
 # Lines on standard input:
 #   kill     every process of the server gets SIGKILL; answers `killed`
 #   start    starts it again on the same data; answers `ready DIRECTORY PORT`
@@ -11,27 +13,30 @@
 # When standard input ends, for whatever reason, the server is killed and everything removed.
 set -euo pipefail
 
+SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DIRECTORY=
 SERVER=
 
 main() {
-    local programs
+    local programs password
     programs=$(programs)
     DIRECTORY=$(mktemp -d -t oauth-keepalive-postgres-XXXXXX)
     trap clean_up EXIT
-    PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    certificates
-    od -An -N 16 -tx1 /dev/urandom | tr -d ' \n' >"$DIRECTORY/password"
+    PORT=$("$SCRIPTS/free_port.py")
+    "$SCRIPTS/certificates.sh" "$DIRECTORY"
+    password=$(od -An -N 16 -tx1 /dev/urandom | tr -d ' \n')
+    echo "$password" >"$DIRECTORY/password"
     chmod 755 "$DIRECTORY"
-    chmod 644 "$DIRECTORY/password"
     own "$DIRECTORY"
     as_server "$programs/initdb" --pgdata "$DIRECTORY/data" --username postgres --auth trust --encoding UTF8 \
         --locale C --no-sync >&2
     settings
     start "$programs"
     "$programs/psql" --quiet --host "$DIRECTORY" --port "$PORT" --username postgres --dbname postgres \
-        --command "CREATE ROLE keepalive LOGIN PASSWORD '$(cat "$DIRECTORY/password")'" \
-        --command "CREATE DATABASE keepalive OWNER keepalive" >&2
+        --command "CREATE ROLE keepalive LOGIN PASSWORD '$password'" \
+        --command "CREATE DATABASE keepalive OWNER keepalive" \
+        --command "CREATE ROLE keeper LOGIN PASSWORD '$password'" \
+        --command "GRANT CREATE ON DATABASE postgres TO keeper" >&2
     echo "ready $DIRECTORY $PORT"
     while read -r line; do
         case "$line" in
@@ -57,20 +62,7 @@ programs() {
     dirname "$found"
 }
 
-certificates() {
-    local authority
-    for authority in ca other-ca; do
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=test $authority" \
-            -keyout "$DIRECTORY/$authority.key" -out "$DIRECTORY/$authority.pem" 2>/dev/null
-        chmod 644 "$DIRECTORY/$authority.pem"
-    done
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
-        -keyout "$DIRECTORY/server.key" -out "$DIRECTORY/server.csr" 2>/dev/null
-    openssl x509 -req -in "$DIRECTORY/server.csr" -CA "$DIRECTORY/ca.pem" -CAkey "$DIRECTORY/ca.key" -CAcreateserial \
-        -days 2 -extfile <(echo subjectAltName=DNS:localhost) -out "$DIRECTORY/server.pem" 2>/dev/null
-    chmod 600 "$DIRECTORY/server.key"
-}
-
+# A time zone far from ours shows where an instant is taken for a local time.
 settings() {
     cat >>"$DIRECTORY/data/postgresql.conf" <<SETTINGS
 listen_addresses = '127.0.0.1'
@@ -78,14 +70,18 @@ port = $PORT
 unix_socket_directories = '$DIRECTORY'
 max_connections = 200
 shared_buffers = 32MB
+timezone = 'America/New_York'
 ssl = on
 ssl_cert_file = '$DIRECTORY/server.pem'
 ssl_key_file = '$DIRECTORY/server.key'
 SETTINGS
     cat >"$DIRECTORY/data/pg_hba.conf" <<'RULES'
-local   all postgres trust
-local   all all scram-sha-256
-hostssl all all 127.0.0.1/32 scram-sha-256
+local   all      postgres trust
+local   all      keeper   scram-sha-256
+local   postgres all      trust
+local   all      all      scram-sha-256
+host    all      keeper   127.0.0.1/32 scram-sha-256
+hostssl all      all      127.0.0.1/32 scram-sha-256
 RULES
 }
 

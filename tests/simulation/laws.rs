@@ -234,7 +234,9 @@ impl Laws {
     }
 
     fn may_spend(world: &World, who: usize) {
-        let works = world.laws.store_believed && world.laws.state_believed;
+        // One that answers and has refused a few tokens is tried now and then.
+        let store_works = world.laws.store_believed || world.store_works();
+        let works = store_works && world.laws.state_believed;
         law!(world, works, "{}: spends while store or state take nothing", world.people[who].id);
     }
 
@@ -255,7 +257,10 @@ impl Laws {
         let held = world.people[who].row.map(|row| row.number);
         let person = &mut world.people[who];
         match result {
-            Finished::Renewed(facts) | Finished::Adopted(facts) | Finished::Unsaved(facts) => {
+            Finished::Renewed(facts)
+            | Finished::Adopted(facts)
+            | Finished::Restored(facts)
+            | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }
             Finished::Dead(evidence) => {

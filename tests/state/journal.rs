@@ -142,6 +142,9 @@ pub(crate) async fn no_token_and_no_address_lies_there_in_clear<B: Backend>() {
             state.close(entry, closing).await.unwrap();
         }
     }
+    let entry = intended(&state, &ann()).await;
+    let (by, spent) = (Some(Fingerprint::from_hash(2)), Some(Fingerprint::from_hash(1)));
+    state.complete(entry, &ann(), &token("searched"), by, spent).await.unwrap();
     let to = vec![Secret::new("invented-owner@example.org".to_owned())];
     state.fire(&outbox::firing(), to).await.unwrap();
     let contents = world.contents().await;

@@ -7,20 +7,25 @@ mod journal;
 mod kinds;
 mod leases;
 mod memory;
+mod newest;
 mod only_postgres;
 mod only_sqlite;
 mod opening;
 mod outbox;
+mod shares;
 
 use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
+        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
     secrets::SecretRef,
-    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State, postgres},
+    state::{
+        Beat, Closing, Counts, EntryId, Error, Held, Intent, Lease, Owed, Role, Settings, State,
+        postgres,
+    },
 };
 use std::{
     fs,
@@ -132,6 +137,12 @@ macro_rules! contract {
                 memory::a_call_that_fails_does_not_harm_its_neighbours_in_the_commit,
                 memory::what_was_begun_is_done_although_the_caller_went_away,
                 memory::two_words_on_one_account_in_one_call_leave_the_last,
+                newest::the_newest_is_kept_with_the_last_few_that_were_spent,
+                newest::a_refresh_token_that_lives_on_is_not_among_the_spent,
+                newest::an_end_that_is_told_again_keeps_nothing_older,
+                newest::who_lost_the_account_can_keep_nothing,
+                newest::a_forgotten_account_leaves_no_token,
+                newest::a_dead_refresh_token_counts_as_spent,
                 opening::a_state_that_was_closed_has_the_same_key_and_the_same_contents,
                 opening::several_that_open_a_new_state_at_once_share_one_key,
                 opening::a_named_key_file_is_used_and_nothing_else_is_made,

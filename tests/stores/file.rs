@@ -122,7 +122,9 @@ accounts:
     let mut places = Vec::new();
     for error in &damaged {
         shows_no_value(error);
-        let Error::Damaged { place, .. } = error else { panic!("{error:?}") };
+        let (Error::Damaged { place, .. } | Error::Row { place, .. }) = error else {
+            panic!("{error:?}")
+        };
         places.push(place.replace(&path.display().to_string(), "").to_owned());
     }
     assert_eq!(

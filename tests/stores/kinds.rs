@@ -31,8 +31,10 @@ pub(crate) trait Kind: Sized + Send + Sync {
     /// The publisher writes something that is no token.
     fn write_campaign(&self, account: &str, campaign: &str);
     fn campaign(&self, account: &str) -> String;
-    /// The publisher writes nonsense where an end is expected.
-    fn write_nonsense(&self, account: &str, nonsense: &str);
+    /// What can be written where an end is expected, and is none.
+    const NONSENSE: &str = "invented nonsense";
+    /// The publisher writes the end of the access token.
+    fn write_end(&self, account: &str, end: &str);
     fn remove(&self, account: &str);
     fn status(&self, account: &str) -> Option<String>;
     /// The end of the access token exactly as it is written.
@@ -286,8 +288,8 @@ macro_rules! file_kind {
             fn campaign(&self, account: &str) -> String {
                 self.0.entry(account)["campaign"].as_str().unwrap().to_owned()
             }
-            fn write_nonsense(&self, account: &str, nonsense: &str) {
-                self.0.set(account, "expires_at", nonsense);
+            fn write_end(&self, account: &str, end: &str) {
+                self.0.set(account, "expires_at", end);
             }
             fn remove(&self, account: &str) {
                 self.0.change(|entries| entries.retain(|entry| entry["account"] != account));
@@ -428,8 +430,8 @@ macro_rules! sqlite_kind {
             fn campaign(&self, account: &str) -> String {
                 self.0.value(account, self.0.campaign).unwrap()
             }
-            fn write_nonsense(&self, account: &str, nonsense: &str) {
-                self.0.set(account, self.0.end(), nonsense);
+            fn write_end(&self, account: &str, end: &str) {
+                self.0.set(account, self.0.end(), end);
             }
             fn remove(&self, account: &str) {
                 let sql = format!(

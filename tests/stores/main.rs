@@ -8,10 +8,22 @@
 mod contract;
 mod file;
 mod kinds;
+mod mysql;
+mod postgres;
 mod redis_access;
 mod redis_kind;
 mod redis_store;
+mod renewing;
+mod servers;
 mod sqlite;
+mod together;
+mod trouble;
+
+use kinds::{
+    JsonFile, RedisMapped, RedisSimple, SqliteCamel, SqliteMillis, SqliteSimple, YamlFile,
+};
+use mysql::{MysqlMixed, MysqlSimple};
+use postgres::{PostgresCamel, PostgresSimple, PostgresZoned};
 
 /// Runs each case over one kind of store, as tests of their own.
 macro_rules! contract {
@@ -22,6 +34,7 @@ macro_rules! contract {
                 asking_for_one_account_answers_what_loading_did,
                 a_saved_token_is_read_by_a_second_instance,
                 dates_are_written_in_the_form_in_which_they_stood,
+                an_end_in_the_last_year_is_none_and_does_not_stop_a_save,
                 a_save_against_a_token_that_is_not_there_any_more_changes_nothing,
                 an_unrelated_write_neither_stops_a_save_nor_is_lost_by_it,
                 a_blank_refresh_token_never_replaces_the_stored_one,
@@ -46,8 +59,8 @@ macro_rules! contract {
     (@cases $kind:ty: $($case:ident,)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            use crate::kinds::*;
-            crate::contract::$case::<$kind>().await;
+            use crate::*;
+            contract::$case::<$kind>().await;
         })+
     };
 }
@@ -59,3 +72,8 @@ contract!(sqlite_millis, SqliteMillis);
 contract!(sqlite_camel, SqliteCamel);
 contract!(redis_simple, RedisSimple);
 contract!(redis_mapped, RedisMapped);
+contract!(postgres_simple, PostgresSimple);
+contract!(postgres_camel, PostgresCamel);
+contract!(postgres_zoned, PostgresZoned);
+contract!(mysql_simple, MysqlSimple);
+contract!(mysql_mixed, MysqlMixed);

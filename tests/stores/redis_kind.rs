@@ -246,8 +246,8 @@ macro_rules! redis_kind {
             fn campaign(&self, account: &str) -> String {
                 self.0.server.field(&(self.0.key)(account), self.0.contact()).unwrap()
             }
-            fn write_nonsense(&self, account: &str, nonsense: &str) {
-                self.0.set(account, self.0.end(), nonsense);
+            fn write_end(&self, account: &str, end: &str) {
+                self.0.set(account, self.0.end(), end);
             }
             fn remove(&self, account: &str) {
                 self.0.server.run(&["DEL", &(self.0.key)(account)]);

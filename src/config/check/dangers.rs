@@ -36,6 +36,7 @@ pub(super) fn warn(check: &mut Check<'_>, settings: &Settings) {
         stores::Settings::File(store) => store.poll_every,
         stores::Settings::Redis(store) => store.poll_every,
         stores::Settings::Sqlite(store) => store.poll_every,
+        stores::Settings::Postgres(store) | stores::Settings::Mysql(store) => store.poll_every,
     };
     if poll_every > POLL_COMFORTABLE {
         check.warn(

@@ -16,19 +16,6 @@ use crate::{
 use std::{collections::BTreeSet, time::Duration};
 
 pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&str]) -> Settings {
-    let given = [
-        ("path", store.path.is_some()),
-        ("busy_timeout", store.busy_timeout.is_some()),
-        ("table", store.table.is_some()),
-        ("columns", store.columns.is_some()),
-    ];
-    for (name, _) in given.iter().filter(|(_, given)| *given) {
-        check.problem(
-            KeyPath::from("store").key(name),
-            format!("`{name}` does not belong to the kind redis"),
-            "remove it; what concerns the server stands beneath `redis:`",
-        );
-    }
     let nothing = file::Redis::default();
     let redis = store.redis.as_ref().unwrap_or(&nothing);
     let at = KeyPath::from("store.redis");

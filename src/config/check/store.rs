@@ -1,13 +1,17 @@
 //! `store`: where the publisher keeps its tokens.
 
-use super::{Check, add, redis_store};
+use super::{Check, add, is_loopback, redis_store};
 use crate::{
     config::{
         explain,
-        file::{self, Span, StoreKind},
+        file::{self, Span, StoreKind, StoreTls},
         problem::KeyPath,
     },
-    stores::{Settings, file as file_store, redis, sqlite},
+    stores::{
+        Settings, file as file_store, redis,
+        server::{self, Host, Tls},
+        sqlite,
+    },
 };
 use std::{
     path::{Path, PathBuf},
@@ -16,30 +20,29 @@ use std::{
 
 pub(super) fn check(check: &mut Check<'_>, store: &file::Store, providers: &[&str]) -> Settings {
     check.within("store.poll_every", store.poll_every, POLL_LEAST..=POLL_MOST);
-    if store.kind.is_none() {
+    let Some(kind) = store.kind else {
         let key = KeyPath::from("store.kind");
-        check.problem(key.clone(), "missing, expected file, redis or sqlite", add(&key));
-    }
-    if store.kind == Some(StoreKind::Redis) {
-        return redis_store::check(check, store, providers);
-    }
-    if store.redis.is_some() && store.kind.is_some() {
         check.problem(
-            "store.redis",
-            "`redis` belongs to the kind redis, found another kind",
-            "remove it, or write `kind: redis`",
+            key.clone(),
+            "missing, expected file, redis, sqlite, postgres or mysql",
+            add(&key),
         );
-    }
-    let path = store_path(check, store);
-    match store.kind {
-        Some(StoreKind::Sqlite) => sqlite(check, store, path, providers),
-        Some(StoreKind::File) => {
-            refuse_sqlite_keys(check, store);
+        let path = store_path(check, store);
+        return Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 });
+    };
+    refuse_keys_of_others(check, store, kind);
+    match kind {
+        StoreKind::File => {
+            let path = store_path(check, store);
             Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
         }
-        Some(StoreKind::Redis) | None => {
-            Settings::File(file_store::Settings { path, poll_every: store.poll_every.0 })
+        StoreKind::Redis => redis_store::check(check, store, providers),
+        StoreKind::Sqlite => {
+            let path = store_path(check, store);
+            sqlite(check, store, path, providers)
         }
+        StoreKind::Postgres => Settings::Postgres(server(check, store, kind, providers)),
+        StoreKind::Mysql => Settings::Mysql(server(check, store, kind, providers)),
     }
 }
 
@@ -66,18 +69,57 @@ fn store_path(check: &mut Check<'_>, store: &file::Store) -> PathBuf {
     check.resolved(path)
 }
 
-fn refuse_sqlite_keys(check: &mut Check<'_>, store: &file::Store) {
+/// A key that has no meaning for this kind was written by somebody who believes that it has.
+fn refuse_keys_of_others(check: &mut Check<'_>, store: &file::Store, kind: StoreKind) {
+    use StoreKind::{File, Mysql, Postgres, Redis, Sqlite};
+    let servers: &[StoreKind] = &[Postgres, Mysql];
+    let databases: &[StoreKind] = &[Sqlite, Postgres, Mysql];
     let given = [
-        ("busy_timeout", store.busy_timeout.is_some()),
-        ("table", store.table.is_some()),
-        ("columns", store.columns.is_some()),
+        ("path", store.path.is_some(), &[File, Sqlite][..]),
+        ("busy_timeout", store.busy_timeout.is_some(), &[Sqlite]),
+        ("host", store.host.is_some(), servers),
+        ("port", store.port.is_some(), servers),
+        ("socket", store.socket.is_some(), servers),
+        ("database", store.database.is_some(), servers),
+        ("user", store.user.is_some(), servers),
+        ("password_file", store.password_file.is_some(), servers),
+        ("password_env", store.password_env.is_some(), servers),
+        ("tls", store.tls.is_some(), servers),
+        ("ca_file", store.ca_file.is_some(), servers),
+        ("pool_max", store.pool_max.is_some(), servers),
+        ("statement_timeout", store.statement_timeout.is_some(), servers),
+        ("connect_timeout", store.connect_timeout.is_some(), servers),
+        ("notify_channel", store.notify_channel.is_some(), &[Postgres]),
+        ("change_column", store.change_column.is_some(), servers),
+        ("schema", store.schema.is_some(), servers),
+        ("table", store.table.is_some(), databases),
+        ("columns", store.columns.is_some(), databases),
+        ("redis", store.redis.is_some(), &[Redis]),
     ];
-    for (name, _) in given.iter().filter(|(_, given)| *given) {
+    for (name, _, kinds) in given.iter().filter(|(_, given, of)| *given && !of.contains(&kind)) {
+        let names: Vec<_> = kinds.iter().copied().map(name_of).collect();
         check.problem(
             KeyPath::from("store").key(name),
-            format!("`{name}` belongs to the kind sqlite, found `kind: file`"),
-            "remove it, or write `kind: sqlite`",
+            format!(
+                "`{name}` belongs to the kind {}, found `kind: {}`",
+                names.join(" or "),
+                name_of(kind)
+            ),
+            match kind {
+                Redis => "remove it; what concerns the server stands beneath `redis:`".to_owned(),
+                _ => format!("remove it, or write `kind: {}`", names.first().unwrap_or(&"sqlite")),
+            },
         );
+    }
+}
+
+const fn name_of(kind: StoreKind) -> &'static str {
+    match kind {
+        StoreKind::File => "file",
+        StoreKind::Redis => "redis",
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Postgres => "postgres",
+        StoreKind::Mysql => "mysql",
     }
 }
 
@@ -91,17 +133,157 @@ fn sqlite(
     check.within("store.busy_timeout", busy_timeout, BUSY_LEAST..=BUSY_MOST);
     let table = store.table.as_deref().unwrap_or(file::TABLE);
     identifier(check, "store.table".into(), table);
-    let columns = match &store.columns {
-        Some(columns) => column_map(check, columns, providers),
-        None => sqlite::Columns::simple(),
-    };
     Settings::Sqlite(sqlite::Settings {
         path,
         poll_every: store.poll_every.0,
         busy_timeout: busy_timeout.0,
         table: table.to_owned(),
-        columns,
+        columns: columns(check, store, providers),
     })
+}
+
+fn server(
+    check: &mut Check<'_>,
+    store: &file::Store,
+    kind: StoreKind,
+    providers: &[&str],
+) -> server::Settings {
+    let at = KeyPath::from("store");
+    let host = host(check, store, kind);
+    let database = check.text(at.key("database"), store.database.as_deref(), "the database's name");
+    let user = check.text(at.key("user"), store.user.as_deref(), "the user that we are there");
+    let (file, env) = (store.password_file.as_deref(), store.password_env.as_deref());
+    let password = check.secret(&at, "password", file, env, true);
+    let pool_max = store.pool_max.unwrap_or(file::POOL_MAX);
+    check.within("store.pool_max", pool_max, 1..=POOL_MOST);
+    let statement_timeout = store.statement_timeout.unwrap_or(file::STATEMENT_TIMEOUT);
+    check.within("store.statement_timeout", statement_timeout, BUSY_LEAST..=BUSY_MOST);
+    let connect_timeout = store.connect_timeout.unwrap_or(file::CONNECT_TIMEOUT);
+    check.within("store.connect_timeout", connect_timeout, BUSY_LEAST..=BUSY_MOST);
+    let (schema, table) = table(check, store);
+    let notify_channel = optional(check, at.key("notify_channel"), store.notify_channel.as_deref());
+    let change_column = optional(check, at.key("change_column"), store.change_column.as_deref());
+    server::Settings {
+        tls: tls(check, store, &host),
+        host,
+        database,
+        user,
+        password,
+        ca_file: store.ca_file.as_deref().map(|path| {
+            let remedy = "name a file with certificates in PEM";
+            check.readable("store.ca_file", path, remedy)
+        }),
+        schema,
+        table,
+        columns: columns(check, store, providers),
+        pool_max: pool_max as usize,
+        statement_timeout: statement_timeout.0,
+        connect_timeout: connect_timeout.0,
+        poll_every: store.poll_every.0,
+        notify_channel,
+        change_column,
+    }
+}
+
+fn host(check: &mut Check<'_>, store: &file::Store, kind: StoreKind) -> Host {
+    let default = if kind == StoreKind::Mysql { file::PORT_MYSQL } else { file::PORT_POSTGRES };
+    let port = store.port.unwrap_or(default);
+    check.within("store.port", port, 1..=u16::MAX);
+    match (&store.host, &store.socket) {
+        (Some(_), Some(_)) => check.problem(
+            "store.socket",
+            "both host and socket are given, expected one of them",
+            "remove one of the two",
+        ),
+        (None, None) => check.problem(
+            "store.host",
+            "neither host nor socket is given, expected one of them",
+            "add `host: db.example.com`, or `socket: /run/postgresql` for this machine",
+        ),
+        (Some(host), None) => {
+            let host = check.text("store.host".into(), Some(host), "a name or address");
+            // Whole connection strings are pasted here, with the password in them: nothing of it is shown.
+            if host.contains(['/', '@', ' ', '?', '=']) {
+                check.problem_unshown(
+                    "store.host".into(),
+                    "not a host, expected a bare name or address".to_owned(),
+                    "write the name alone; port, database and user have keys of their own"
+                        .to_owned(),
+                );
+                return Host::Tcp(String::new(), port);
+            }
+            return Host::Tcp(host, port);
+        }
+        (None, Some(path)) if !path.is_absolute() => check.problem(
+            "store.socket",
+            format!("\"{}\" is not an absolute path", path.display()),
+            "write the directory of PostgreSQL's socket, or the socket file of MySQL",
+        ),
+        (None, Some(path)) => return Host::Socket(path.clone(), port),
+    }
+    Host::Socket(PathBuf::new(), port)
+}
+
+/// TLS is not spoken on a socket, and nothing else is spoken over a network.
+fn tls(check: &mut Check<'_>, store: &file::Store, host: &Host) -> Tls {
+    match (host, store.tls) {
+        (Host::Socket(..), None | Some(StoreTls::Off)) => Tls::Off,
+        (Host::Socket(..), Some(StoreTls::Require)) => {
+            if store.socket.is_some() {
+                check.problem(
+                    "store.tls",
+                    "require has no meaning on a socket, where TLS is not spoken",
+                    "remove it, or name the host",
+                );
+            }
+            Tls::Off
+        }
+        (Host::Tcp(..), None | Some(StoreTls::Require)) => Tls::Require,
+        (Host::Tcp(host, _), Some(StoreTls::Off)) => {
+            if !host.is_empty() && !is_loopback(host) {
+                check.problem(
+                    "store.tls",
+                    format!(
+                        "off is for this machine alone, found the host {}",
+                        explain::shown(host, true)
+                    ),
+                    "write `tls: require`, and ca_file for a certificate of your own",
+                );
+            }
+            Tls::Off
+        }
+    }
+}
+
+/// `table`, `schema.table`, or `schema."Table"` as people copy it from a statement.
+fn table(check: &mut Check<'_>, store: &file::Store) -> (Option<String>, String) {
+    let written = store.table.as_deref().unwrap_or(file::TABLE);
+    let (schema, table) = match (written.split_once('.'), &store.schema) {
+        (Some((schema, table)), None) => (Some(schema), table),
+        (_, schema) => (schema.as_deref(), written),
+    };
+    let bare = |name: &str| {
+        ['"', '`']
+            .into_iter()
+            .find_map(|quote| name.strip_prefix(quote)?.strip_suffix(quote))
+            .unwrap_or(name)
+            .to_owned()
+    };
+    let table = bare(table);
+    identifier(check, "store.table".into(), &table);
+    let schema = schema.map(bare);
+    if let Some(schema) = &schema {
+        let key = if store.schema.is_some() { "store.schema" } else { "store.table" };
+        identifier(check, key.into(), schema);
+    }
+    (schema, table)
+}
+
+fn columns(check: &mut Check<'_>, store: &file::Store, providers: &[&str]) -> sqlite::Columns {
+    match &store.columns {
+        Some(columns) => column_map(check, columns, providers),
+        None => sqlite::Columns::simple(),
+    }
 }
 
 fn column_map(
@@ -271,18 +453,20 @@ pub(super) fn knows_apps(store: &Settings) -> bool {
         Settings::File(_) => true,
         Settings::Redis(settings) => settings.fields.app.is_some(),
         Settings::Sqlite(settings) => settings.columns.app.is_some(),
+        Settings::Postgres(settings) | Settings::Mysql(settings) => settings.columns.app.is_some(),
     }
 }
 
-/// Where the store lies.
-pub(super) fn path_of(store: &Settings) -> &Path {
+/// Where the store lies, if it is a file.
+pub(super) fn path_of(store: &Settings) -> Option<&Path> {
     match store {
-        Settings::File(settings) => &settings.path,
+        Settings::File(settings) => Some(&settings.path),
         Settings::Redis(settings) => match &settings.address {
-            redis::Address::Unix(path) => path,
-            redis::Address::Tcp { .. } => Path::new(""),
+            redis::Address::Unix(path) => Some(path),
+            redis::Address::Tcp { .. } => None,
         },
-        Settings::Sqlite(settings) => &settings.path,
+        Settings::Sqlite(settings) => Some(&settings.path),
+        Settings::Postgres(_) | Settings::Mysql(_) => None,
     }
 }
 
@@ -290,6 +474,9 @@ const POLL_LEAST: Span = Span(Duration::from_millis(100));
 const POLL_MOST: Span = Span::seconds(60 * 60);
 const BUSY_LEAST: Span = Span(Duration::from_millis(100));
 const BUSY_MOST: Span = Span::seconds(60);
+
+/// Most connections: a server has a hundred or so for everybody.
+const POOL_MOST: u32 = 32;
 
 /// Longest name of a table or column.
 const IDENTIFIER_MAX: usize = 128;

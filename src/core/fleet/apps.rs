@@ -2,7 +2,8 @@
 //!
 //! The first refusal leaves one request at a time, each after a longer pause; after a few in a row the
 //! app is frozen and the operator is told. It thaws with the first request that the provider accepts, and
-//! is tried at once when its secret reads differently.
+//! is tried at once when its secret reads differently. An app that nobody has accepted yet has no more
+//! requests under way than may be refused; one that was asked to wait has none.
 
 use crate::core::{AccountId, AppView, Cause, Timestamp, decide::App};
 use std::{
@@ -26,6 +27,8 @@ struct State {
     proven: bool,
     /// Set while the operator must act.
     frozen: Option<(Cause, Timestamp)>,
+    /// The provider asked it to wait until then.
+    paused_until: Option<Timestamp>,
 }
 
 /// Every app that the configuration names.
@@ -56,6 +59,7 @@ impl Apps {
                     next_try_at: None,
                     proven: false,
                     frozen: None,
+                    paused_until: None,
                 },
             };
             self.by_name.insert(Arc::clone(&state.app.name), state);
@@ -77,13 +81,32 @@ impl Apps {
 
     pub(super) fn blocked_until(&self, name: &str) -> Option<Timestamp> {
         let state = self.by_name.get(name)?;
-        state.next_try_at.filter(|_| state.refusals > 0)
+        state.next_try_at.filter(|_| state.refusals > 0).max(state.paused_until)
+    }
+
+    /// The provider wants no request of the app's before `until`. Answers true when that is news.
+    pub(super) fn pause(&mut self, name: &str, until: Timestamp) -> bool {
+        let Some(state) = self.by_name.get_mut(name) else { return false };
+        let longest = state.paused_until.max(Some(until));
+        std::mem::replace(&mut state.paused_until, longest) != longest
+    }
+
+    /// Forgets the pauses that are over.
+    pub(super) fn end_pauses(&mut self, now: Timestamp) {
+        for state in self.by_name.values_mut() {
+            state.paused_until = state.paused_until.filter(|until| *until > now);
+        }
     }
 
     pub(super) fn has_room(&self, name: &str, in_flight_max: usize, now: Timestamp) -> bool {
         self.by_name.get(name).is_none_or(|state| {
+            if state.paused_until.is_some_and(|until| until > now) {
+                return false;
+            }
             if state.refusals == 0 {
-                return state.in_flight < in_flight_max;
+                // Any of them may be refused before the first answer is there.
+                let unproven_max = in_flight_max.min(REFUSED_MAX as usize);
+                return state.in_flight < if state.proven { in_flight_max } else { unproven_max };
             }
             state.in_flight == 0 && state.next_try_at.is_none_or(|at| at.has_come(now))
         })
@@ -153,10 +176,11 @@ impl Apps {
         }
     }
 
-    /// When the next refused app may be tried.
+    /// When the next app that is refused, or was asked to wait, may be tried.
     pub(super) fn next_try(&self) -> Option<Timestamp> {
         let idle = self.by_name.values().filter(|state| state.refusals > 0 && state.in_flight == 0);
-        idle.filter_map(|state| state.next_try_at).min()
+        let paused = self.by_name.values().filter_map(|state| state.paused_until);
+        idle.filter_map(|state| state.next_try_at).chain(paused).min()
     }
 
     /// The refused apps that may be tried now.
@@ -186,3 +210,7 @@ impl Apps {
         self.by_name.values().map(view).collect()
     }
 }
+
+/// So many requests at most are refused because of the app before it is left alone: each presents a token,
+/// and providers count.
+pub(super) const REFUSED_MAX: u16 = 5;

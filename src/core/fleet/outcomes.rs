@@ -1,8 +1,8 @@
 //! What follows from the end of a refresh, a save or a check.
 
-use super::{Blocked, Checked, Finished, Fleet};
+use super::{Blocked, Checked, Finished, Fleet, apps::REFUSED_MAX};
 use crate::core::{
-    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts,
+    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
     schedule::{self, RETRY_AFTER_MAX},
 };
 use std::{sync::Arc, time::Duration};
@@ -20,15 +20,31 @@ impl Fleet {
                 self.accept_app_of(now, id);
             }
         }
+        self.conclude_beside(now, id, result, theirs);
+        self.let_go(id);
+    }
+
+    /// What follows, where a pass over the store may have found another token meanwhile.
+    fn conclude_beside(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        result: Finished,
+        theirs: Option<Option<TokenFacts>>,
+    ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
-            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs)) => {
+            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
+                if !self.is_spent(id, theirs) =>
+            {
                 self.take_theirs(now, id, theirs);
             }
             (
                 result @ (Finished::NotCommitted(_)
                 | Finished::Ambiguous { .. }
-                | Finished::Blocked(_)),
+                | Finished::Blocked(_)
+                | Finished::Dead(_)
+                | Finished::WrongAccount(_)),
                 Some(theirs),
             ) => {
                 self.conclude(now, id, result);
@@ -46,8 +62,9 @@ impl Fleet {
                 // What a pass that is running has read of it is older.
                 let pass = self.load;
                 self.table.change(id, |account| account.changed_in = pass);
-                self.take_theirs(now, id, Some(token));
+                self.take_over(now, id, Some(token));
             }
+            Finished::Restored(token) => self.restore(now, id, token),
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
@@ -68,12 +85,20 @@ impl Fleet {
                     account.verdict = Some(Cause::WrongEnvironment);
                 });
             }
+            Finished::NotCommitted(evidence) if evidence.cause == Cause::RateLimited => {
+                self.pause_app_of(now, id, &evidence);
+                self.back_off(now, id, evidence);
+            }
             Finished::NotCommitted(evidence) if evidence.app_wide => {
                 self.refuse_app(now, id, evidence)
             }
             Finished::NotCommitted(evidence) => self.back_off(now, id, evidence),
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
+            // Somebody else has it, and finds the token in the journal.
+            Finished::Blocked(Blocked::LeaseHeld) if !self.was_given(id) => self.give_up_saving(id),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
+            // Whose it is now sees for himself, and closes what is open about it.
+            Finished::Gone if !self.holds(id) => self.give_up_saving(id),
             Finished::Gone => self.bid_farewell(now, id),
             Finished::NoToken => self.adopt(now, id, None),
         }
@@ -83,7 +108,8 @@ impl Fleet {
         let spacing = self.policy.backoff_first;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
-            account.token = Some(token);
+            account.replace_token(token);
+            account.written_back = false;
             account.changed_in = pass;
             account.last_refresh_at = Some(now);
             account.failed_in_a_row = 0;
@@ -101,8 +127,40 @@ impl Fleet {
             std::mem::take(&mut account.unsaved)
         });
         self.unsaved -= usize::from(was_unsaved == Some(true));
+        self.saves.worked();
         self.changed.insert(id.clone());
         self.report(Event::Refreshed { id: id.clone(), expires_at: token.expires_at });
+        self.look_at(now, id);
+    }
+
+    /// Somebody had written a spent token back, and ours is in the store again.
+    fn restore(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
+        let pass = self.load;
+        let first_pause = self.policy.backoff_first;
+        let times = self.table.change(id, |account| {
+            let is_another = account.token.map(|known| known.token) != Some(token.token);
+            if is_another {
+                account.token = Some(token);
+                account.verdict = None;
+                account.access_refused = false;
+                account.failed_in_a_row = 0;
+            }
+            account.changed_in = pass;
+            account.written_back = false;
+            let goes_on =
+                account.restored_at.is_some_and(|at| now < at.plus(RESTORES_IN_A_ROW_WITHIN));
+            account.restores = if goes_on { account.restores.saturating_add(1) } else { 1 };
+            account.restored_at = Some(now);
+            // The refresh that found it is still to be made, but not in a race with whoever wrote it.
+            let pause = if goes_on { decide::RESTORE_EVERY } else { first_pause };
+            account.not_before = account.not_before.max(Some(now.plus(pause)));
+            account.restores
+        });
+        self.saves.worked();
+        if let Some(times) = times.filter(|times| *times >= RESTORES_TOLD_FROM) {
+            self.report(Event::WrittenBack { id: id.clone(), times });
+        }
+        self.changed.insert(id.clone());
         self.look_at(now, id);
     }
 
@@ -110,7 +168,7 @@ impl Fleet {
         let policy = self.policy;
         let pass = self.load;
         let was_unsaved = self.table.change(id, |account| {
-            account.token = Some(token);
+            account.replace_token(token);
             account.changed_in = pass;
             account.in_doubt = false;
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
@@ -118,9 +176,13 @@ impl Fleet {
             account.not_before = Some(now.plus(pause));
             std::mem::replace(&mut account.unsaved, true)
         });
-        self.unsaved += usize::from(was_unsaved == Some(false));
-        // Whatever kept the store from taking it would keep it from taking the next one.
-        self.note_store(now, false);
+        // A row that was known to refuse its token says nothing about the others.
+        if was_unsaved == Some(false) {
+            self.unsaved += 1;
+            self.saves.refused_another(now);
+            // Whatever kept the store from taking it may keep it from taking the next one.
+            self.note_store(now, false);
+        }
         self.report(Event::Unsaved { id: id.clone() });
         self.look_at(now, id);
     }
@@ -132,7 +194,7 @@ impl Fleet {
         let asked = evidence.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX));
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
-            let pause = schedule::backoff(id, account.failed_in_a_row, &policy);
+            let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);
@@ -161,7 +223,10 @@ impl Fleet {
         let cause = evidence.cause;
         let policy = self.policy;
         let of_app = AccountId::new(Arc::clone(&id.provider), Arc::clone(&app));
-        let pause = |refusals| schedule::backoff(&of_app, refusals, &policy);
+        let pause = |refusals| match refusals {
+            REFUSED_MAX.. => policy.backoff_max,
+            _ => schedule::backoff(&of_app, refusals, &policy),
+        };
         let freezes = self.apps.refused_once(&app, cause, now, pause, policy.app_refusals_max);
         let evidence = Arc::new(evidence);
         let shown = Arc::clone(&evidence);
@@ -171,6 +236,19 @@ impl Fleet {
             self.report(Event::AppFrozen { app: Arc::clone(&app), cause });
             self.tell_of_app(now, &app, cause, now, Some(shown));
             self.look_at_app(now, &app);
+        }
+    }
+
+    /// The provider wants nothing more from the whole app for a while: to ask it account after account is
+    /// what it asked us not to do.
+    fn pause_app_of(&mut self, now: Timestamp, id: &AccountId, evidence: &Evidence) {
+        let asked = evidence.retry_after.filter(|_| evidence.app_wide);
+        let app = self.table.find(id).map(|account| Arc::clone(&account.app));
+        if let (Some(asked), Some(app)) = (asked, app) {
+            let until = now.plus(asked.min(RETRY_AFTER_MAX));
+            if self.apps.pause(&app, until) {
+                self.report(Event::AppPaused { app, until });
+            }
         }
     }
 
@@ -198,7 +276,7 @@ impl Fleet {
 
     fn block(&mut self, now: Timestamp, id: &AccountId, blocked: Blocked) {
         match blocked {
-            Blocked::LeaseHeld | Blocked::ProviderSilent => {}
+            Blocked::LeaseHeld | Blocked::ProviderSilent | Blocked::RowDamaged => {}
             Blocked::StoreDown => self.note_store(now, false),
             Blocked::StateDown => self.note_state(now, false),
             Blocked::NoCredentials => {
@@ -211,11 +289,19 @@ impl Fleet {
         }
         let pause = match blocked {
             // It has not answered for a while already: every account in doubt asks it.
-            Blocked::ProviderSilent => schedule::backoff(id, SILENT_LIKE_FAILURES, &self.policy),
+            // A person must mend the row; the pass that finds it mended brings what it holds.
+            Blocked::RowDamaged | Blocked::ProviderSilent => {
+                schedule::backoff(id, SILENT_LIKE_FAILURES, &self.policy)
+            }
             _ => self.policy.backoff_first,
         };
         let until = now.plus(pause);
-        self.table.change(id, |account| account.not_before = Some(until));
+        self.table.change(id, |account| {
+            account.not_before = Some(until);
+            // A save that came to nothing is one that was tried.
+            let failures = u16::from(account.unsaved && blocked != Blocked::LeaseHeld);
+            account.failed_in_a_row = account.failed_in_a_row.saturating_add(failures);
+        });
         self.look_at(now, id);
     }
 
@@ -253,6 +339,7 @@ impl Fleet {
         if let Some(theirs) = self.passed_over.remove(id) {
             // The answer is about a token that the store has replaced in the meantime.
             self.take_theirs(now, id, theirs);
+            self.let_go(id);
             return;
         }
         self.table.change(id, |account| {
@@ -272,6 +359,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
+        self.let_go(id);
     }
 
     /// The publisher had answers from the provider's API.
@@ -313,7 +401,11 @@ impl Fleet {
 const fn went_out(result: &Finished) -> bool {
     !matches!(
         result,
-        Finished::Adopted(_) | Finished::Blocked(_) | Finished::Gone | Finished::NoToken
+        Finished::Adopted(_)
+            | Finished::Restored(_)
+            | Finished::Blocked(_)
+            | Finished::Gone
+            | Finished::NoToken
     )
 }
 
@@ -331,8 +423,14 @@ fn count_failure(account: &mut Account, cause: Cause) {
     *count = count.saturating_add(1);
 }
 
-/// A provider that is silent is asked again after the pause that so many failures in a row have.
+/// A provider that is silent, or a row that cannot be read, is asked again after the pause that so many failures in a row have.
 const SILENT_LIKE_FAILURES: u16 = 4;
+
+/// Tokens that were put back within this time of each other are one story.
+const RESTORES_IN_A_ROW_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// From so many on, a person must look at what the publisher does.
+const RESTORES_TOLD_FROM: u8 = 3;
 
 /// Longest pause between two attempts to save a token: it is the most urgent thing there is.
 const SAVE_AGAIN_MAX: Duration = Duration::from_secs(30);

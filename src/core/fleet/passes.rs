@@ -9,6 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Fleet {
     /// One account of a pass over the store.
     pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        if !self.holds(&seen.id) {
+            return;
+        }
         let Some(account) = self.table.find(&seen.id) else {
             self.welcome(now, seen);
             return;
@@ -31,7 +34,7 @@ impl Fleet {
         } else if !same {
             self.take_theirs(now, &seen.id, seen.token);
             return;
-        } else if self.note_missing_scopes(&seen) {
+        } else if self.note_as_written(&seen) {
             self.look_at(now, &seen.id);
             return;
         }
@@ -50,15 +53,18 @@ impl Fleet {
     }
 
     /// The token is the same, but what the app requires may not be. Nothing missing says nothing: a store
-    /// without a column for scopes always says so.
-    fn note_missing_scopes(&mut self, seen: &Seen) -> bool {
+    /// without a column for scopes always says so. Nothing must be put back any more.
+    fn note_as_written(&mut self, seen: &Seen) -> bool {
         let missing = seen.token.map_or(0, |token| token.missing_scopes);
-        let noted = self.table.change(&seen.id, |account| match &mut account.token {
-            Some(token) if missing != 0 && token.missing_scopes != missing => {
-                token.missing_scopes = missing;
-                true
+        let noted = self.table.change(&seen.id, |account| {
+            let was_written_back = std::mem::take(&mut account.written_back);
+            match &mut account.token {
+                Some(token) if missing != 0 && token.missing_scopes != missing => {
+                    token.missing_scopes = missing;
+                    true
+                }
+                _ => was_written_back,
             }
-            _ => false,
         });
         noted == Some(true)
     }
@@ -78,6 +84,17 @@ impl Fleet {
                     token.missing_scopes = 0;
                 }
             });
+        }
+    }
+
+    /// Rows that are there and say nothing.
+    pub(super) fn note_unreadable(&mut self, ids: &[AccountId]) {
+        let pass = self.load;
+        for id in ids {
+            let known = self.table.change(id, |account| account.seen_in = pass).is_some();
+            if !known && self.recalled.contains_key(id) {
+                self.unreadable.insert(id.clone());
+            }
         }
     }
 
@@ -117,6 +134,7 @@ impl Fleet {
             account.not_before = None;
             account.questioned_at = None;
             account.in_doubt = false;
+            account.written_back = false;
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
@@ -130,15 +148,18 @@ impl Fleet {
             .iter()
             // What is under way comes back first; the next pass sees to it.
             .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            // Of those that became ours during the pass it may have read the rows before.
+            .filter(|account| self.holding.is_in_whole_pass(&account.id))
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
-        let first = self.store_read_at.replace(now).is_none();
-        if first {
-            // Whoever is remembered and was not seen has left while we were away.
-            let absent = std::mem::take(&mut self.recalled);
-            absent.into_values().for_each(|memory| self.forget(now, memory));
-        }
+        self.store_read_at = Some(now);
+        // Whoever is remembered and was not seen has left while nobody looked.
+        let unreadable = std::mem::take(&mut self.unreadable);
+        let holding = &self.holding;
+        let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
+        let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
+        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
@@ -156,13 +177,30 @@ impl Fleet {
         }
     }
 
-    /// Somebody else's token is in the store, and that is told.
+    /// A pass found another token than ours.
     pub(super) fn take_theirs(
         &mut self,
         now: Timestamp,
         id: &AccountId,
         theirs: Option<TokenFacts>,
     ) {
+        if self.is_spent(id, theirs) {
+            // Nobody's new consent: what is known of ours stands.
+            self.table.change(id, |account| account.written_back = true);
+            self.look_at(now, id);
+        } else {
+            self.take_over(now, id, theirs);
+        }
+    }
+
+    /// True when what was read is renewed by what we spent for the token that we know.
+    pub(super) fn is_spent(&self, id: &AccountId, theirs: Option<TokenFacts>) -> bool {
+        let known = self.table.find(id).zip(theirs);
+        known.is_some_and(|(account, theirs)| account.has_replaced(&theirs))
+    }
+
+    /// Somebody else's token is in the store, and that is told.
+    pub(super) fn take_over(&mut self, now: Timestamp, id: &AccountId, theirs: Option<TokenFacts>) {
         self.adopt(now, id, theirs);
         self.report(Event::Adopted { id: id.clone() });
     }
@@ -205,7 +243,7 @@ fn recall(account: &mut Account, memory: Memory) {
 fn take_up(account: &mut Account, reopened: &Reopened) {
     match reopened.unsaved {
         Some(token) => {
-            account.token = Some(token);
+            account.replace_token(token);
             account.unsaved = true;
             account.not_before = None;
         }

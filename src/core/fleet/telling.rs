@@ -66,7 +66,9 @@ impl Fleet {
             .is_some_and(|at| at.has_come(now));
         // Trouble that may mend itself gets its one retry before anybody hears of it.
         let too_early = cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
-        let audience = notices::audience(account, in_danger).filter(|_| !too_early);
+        // What the last run left in the journal is saved before it is worth a word.
+        let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
+        let audience = notices::audience(account, in_danger).filter(|_| !too_early && !untried);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
@@ -155,8 +157,9 @@ impl Fleet {
     }
 
     pub(super) fn note_store(&mut self, now: Timestamp, up: bool) {
+        self.saves.answered(up);
         // A store that answers and takes no token is not up: each refresh would leave one more unsaved.
-        let up = up && self.unsaved < UNSAVED_STOPS_SPENDING;
+        let up = up && self.store_takes();
         if self.store.note(now, up) {
             self.report(Event::StoreUp { up });
         }
@@ -228,9 +231,6 @@ impl Fleet {
             .collect()
     }
 }
-
-/// So many tokens that the store has not taken are no matter of single rows any more.
-const UNSAVED_STOPS_SPENDING: usize = 3;
 
 /// A notice to the operator about something that accounts share.
 const fn shared(

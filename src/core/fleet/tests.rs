@@ -2,24 +2,24 @@
 
 use super::*;
 use crate::core::{
-    Evidence, Fingerprint,
+    Evidence, Fingerprint, Shares,
     notices::{Audience, Change, Subject},
 };
 
 const LIFE: Duration = Duration::from_secs(7_200);
 
 /// A fleet on a table, told what happens, asked what it did.
-struct Bench {
-    fleet: Fleet,
-    now: Timestamp,
-    effects: Vec<Effect>,
+pub(super) struct Bench {
+    pub(super) fleet: Fleet,
+    pub(super) now: Timestamp,
+    pub(super) effects: Vec<Effect>,
 }
 
-fn id(name: &str) -> AccountId {
+pub(super) fn id(name: &str) -> AccountId {
     AccountId::new("tiktok", name)
 }
 
-fn app(name: &str) -> App {
+pub(super) fn app(name: &str) -> App {
     App {
         name: name.into(),
         provider: "tiktok".into(),
@@ -32,25 +32,26 @@ fn app(name: &str) -> App {
 }
 
 impl Bench {
-    fn with_policy(policy: Policy) -> Self {
+    pub(super) fn with_policy(policy: Policy) -> Self {
         let now = Timestamp::from_unix(1_800_000_000);
         let mut bench = Self { fleet: Fleet::new(policy), now, effects: Vec::new() };
         bench.tell(Input::Configured { policy, apps: vec![app("main")] });
+        bench.tell(Input::Holding { shares: Shares::ALL, until: None });
         bench
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_policy(Policy::default())
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         self.fleet.handle(self.now, input);
         self.effects.clear();
         self.effects.extend(std::iter::from_fn(|| self.fleet.next_effect()));
     }
 
     /// A token, numbered, issued when it has used `share` of its life by now.
-    fn token(&self, number: u64, share: f64) -> TokenFacts {
+    pub(super) fn token(&self, number: u64, share: f64) -> TokenFacts {
         let issued_at = self.now.minus(LIFE.mul_f64(share));
         TokenFacts {
             token: Fingerprint::from_hash(number),
@@ -63,7 +64,7 @@ impl Bench {
     }
 
     /// The store holds exactly these.
-    fn load(&mut self, accounts: &[(&str, TokenFacts)]) {
+    pub(super) fn load(&mut self, accounts: &[(&str, TokenFacts)]) {
         self.fleet.handle(self.now, Input::LoadBegan);
         let seen = |(name, token): &(&str, TokenFacts)| Seen {
             id: id(name),
@@ -74,25 +75,25 @@ impl Bench {
         self.tell(Input::LoadEnded { damaged: 0 });
     }
 
-    fn finish(&mut self, name: &str, result: Finished) {
+    pub(super) fn finish(&mut self, name: &str, result: Finished) {
         self.tell(Input::Finished { id: id(name), result });
     }
 
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         self.now = self.now.plus(Duration::from_secs(seconds));
         self.tell(Input::Woke);
     }
 
-    fn account(&self, name: &str) -> &Account {
+    pub(super) fn account(&self, name: &str) -> &Account {
         self.fleet.table.find(&id(name)).expect("the account is there")
     }
 
-    fn started(&self) -> Vec<String> {
+    pub(super) fn started(&self) -> Vec<String> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Refresh { id, .. } => Some(format!("refresh {}", id.account)),
-                Effect::Settle { id } => Some(format!("settle {}", id.account)),
+                Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
                 _ => None,
@@ -102,7 +103,7 @@ impl Bench {
 
     /// The notices of the last step. The first proof of an app or the store after a start ends whatever
     /// the last run left open; there was none, so that is left out.
-    fn notices(&self) -> Vec<(Subject, Cause, Change, Audience)> {
+    pub(super) fn notices(&self) -> Vec<(Subject, Cause, Change, Audience)> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {
@@ -114,7 +115,19 @@ impl Bench {
             .collect()
     }
 
-    fn evidence(&self, cause: Cause) -> Evidence {
+    /// The events of the last step of this kind.
+    fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Report(event) => Some(event),
+                _ => None,
+            })
+            .filter(|event| which(event))
+            .collect()
+    }
+
+    pub(super) fn evidence(&self, cause: Cause) -> Evidence {
         Evidence::of(cause, self.now)
     }
 }
@@ -656,26 +669,332 @@ fn an_app_for_which_nobody_waits_does_not_stay_frozen() {
     assert_eq!(bench.account("b").cause, None);
 }
 
+/// Plays `seconds` with a store that answers whenever it is looked at; the rows for which `takes` says no
+/// refuse every token. Answers how many tokens were spent, and how many were saved.
+fn play_saves(bench: &mut Bench, seconds: u64, takes: impl Fn(&str) -> bool) -> (usize, usize) {
+    let (mut spent, mut saved) = (0, 0);
+    let mut number = 1_000;
+    for second in 0..seconds {
+        let mut started = bench.started();
+        while let Some(one) = started.pop() {
+            let (what, name) = one.split_once(' ').unwrap();
+            spent += usize::from(what == "refresh");
+            number += 1;
+            let new = match bench.account(name).token {
+                Some(known) if what == "save" => known,
+                _ => bench.token(number, 0.0),
+            };
+            saved += usize::from(takes(name));
+            let result = if takes(name) { Finished::Renewed(new) } else { Finished::Unsaved(new) };
+            bench.finish(name, result);
+            started.extend(bench.started());
+        }
+        // The keeper looks every other second while it is in trouble.
+        match second % 2 {
+            0 if !bench.fleet.store.is_well() => bench.tell(Input::Store { up: true }),
+            _ => bench.pass(1),
+        }
+    }
+    (spent, saved)
+}
+
 #[test]
 fn a_store_that_answers_and_takes_no_token_stops_spending() {
     let mut bench = Bench::with_policy(Policy { in_flight_max: 1, ..Policy::default() });
-    let names = ["a", "b", "c", "d", "e", "f"];
-    let accounts: Vec<_> = names.iter().zip(1..).map(|(n, t)| (*n, bench.token(t, 0.9))).collect();
-    bench.load(&accounts);
-    let mut refreshed = 0;
-    for number in 100..140 {
-        for started in bench.started() {
-            let (what, name) = started.split_once(' ').unwrap();
-            refreshed += usize::from(what == "refresh");
-            let new = bench.token(number, 0.0);
-            bench.finish(name, Finished::Unsaved(new));
+    let names: Vec<String> = (0..300).map(|number| format!("account-{number:03}")).collect();
+    let due = bench.token(1, 0.9);
+    bench.load(&names.iter().map(|name| (name.as_str(), due)).collect::<Vec<_>>());
+    let (spent, _) = play_saves(&mut bench, 60, |_| false);
+    assert_eq!(spent, 3, "then it was clear that it is not about single rows");
+    assert!(!bench.fleet.snapshot(bench.now).store_up);
+    let (spent, _) = play_saves(&mut bench, 1_200, |_| false);
+    assert!(
+        (5..=10).contains(&spent),
+        "{spent} in ten minutes: one a minute, to see whether it does"
+    );
+    // It takes tokens again.
+    let (spent, saved) = play_saves(&mut bench, 1_200, |_| true);
+    assert_eq!(saved, 300);
+    assert!(spent > 280, "{spent}");
+    assert!(bench.fleet.snapshot(bench.now).store_up);
+}
+
+#[test]
+fn three_rows_that_refuse_their_tokens_do_not_stop_the_others() {
+    let mut bench = Bench::with_policy(Policy { in_flight_max: 1, ..Policy::default() });
+    let names: Vec<String> = (0..300).map(|number| format!("account-{number:03}")).collect();
+    let due = bench.token(1, 0.9);
+    bench.load(&names.iter().map(|name| (name.as_str(), due)).collect::<Vec<_>>());
+    // The worst order: they are the first.
+    let takes = |name: &str| !["account-000", "account-001", "account-002"].contains(&name);
+    let (_, saved) = play_saves(&mut bench, 400, takes);
+    assert_eq!(saved, 297);
+    let (spent, _) = play_saves(&mut bench, 400, takes);
+    assert_eq!(spent, 0);
+    let shot = bench.fleet.snapshot(bench.now);
+    assert_eq!((shot.unsaved, shot.store_up), (3, true));
+}
+
+/// One account after a refresh from token 1 to token 2.
+fn renewed_once() -> (Bench, TokenFacts, TokenFacts) {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Renewed(new));
+    (bench, old, new)
+}
+
+#[test]
+fn a_spent_token_that_is_written_back_is_replaced_at_once_and_is_no_news() {
+    let (mut bench, old, new) = renewed_once();
+    bench.pass(5);
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), ["save a"]);
+    assert!(bench.reports(|event| matches!(event, Event::Adopted { .. })).is_empty());
+    bench.finish("a", Finished::Restored(new));
+    assert_eq!(bench.started(), [""; 0]);
+    assert_eq!(bench.account("a").token, Some(new));
+    // Before the store was read again it is well, and after that too.
+    bench.load(&[("a", new)]);
+    assert_eq!(bench.started(), [""; 0]);
+    assert!(!bench.account("a").written_back);
+}
+
+#[test]
+fn who_writes_a_spent_token_back_for_ever_is_answered_once_a_minute_and_reported() {
+    let (mut bench, old, new) = renewed_once();
+    let (mut restored, mut told) = (0, 0);
+    for _ in 0..600 {
+        bench.pass(1);
+        if bench.account("a").busy == Busy::Idle {
+            bench.load(&[("a", old)]);
         }
-        // Its probe succeeds each time.
-        bench.tell(Input::Store { up: true });
-        if bench.started().is_empty() {
-            bench.pass(2);
+        if bench.account("a").busy == Busy::Saving {
+            restored += 1;
+            bench.finish("a", Finished::Restored(new));
+            told += bench.reports(|event| matches!(event, Event::WrittenBack { .. })).len();
         }
     }
-    assert_eq!(refreshed, 3, "then it was clear that it is not about single rows");
-    assert!(!bench.fleet.snapshot(bench.now).store_up);
+    assert!((9..=11).contains(&restored), "{restored} in ten minutes");
+    assert_eq!(told, restored - 2);
+}
+
+#[test]
+fn what_only_looks_like_a_spent_token_is_somebodys_news() {
+    let (mut bench, old, new) = renewed_once();
+    // The publisher changed the access token's column.
+    let theirs = TokenFacts { token: Fingerprint::from_hash(9), ..new };
+    bench.load(&[("a", theirs)]);
+    assert_eq!(bench.account("a").token, Some(theirs));
+    // Its owner reconnected it.
+    let consent = bench.token(7, 0.0);
+    bench.load(&[("a", consent)]);
+    assert_eq!(bench.account("a").token, Some(consent));
+    // The store's own record says that it was not spent after all.
+    bench.finish("a", Finished::Adopted(old));
+    assert_eq!(bench.account("a").token, Some(old));
+
+    // The provider hands the same refresh token out again: nothing is spent.
+    let mut bench = Bench::new();
+    let old = bench.token(1, 0.9);
+    let new = TokenFacts { renewable_by: old.renewable_by, ..bench.token(2, 0.0) };
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Renewed(new));
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), ["refresh a"]);
+}
+
+#[test]
+fn a_spent_token_does_not_heal_an_account_that_needs_its_owner() {
+    let (mut bench, old, new) = renewed_once();
+    bench.pass(LIFE.as_secs());
+    assert_eq!(bench.started(), ["refresh a"]);
+    // Seen while the request is on the wire, and after it.
+    bench.load(&[("a", old)]);
+    bench.finish("a", Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)));
+    bench.load(&[("a", old)]);
+    assert_eq!(bench.started(), [""; 0]);
+    assert_eq!(bench.account("a").cause, Some(Cause::RefreshTokenRejected));
+    let consent = bench.token(7, 0.0);
+    bench.load(&[("a", consent)]);
+    assert_eq!(bench.account("a").cause, None);
+    assert_ne!(Some(new), bench.account("a").token);
+}
+
+#[test]
+fn what_the_last_run_left_in_the_journal_is_told_of_when_its_first_save_fails() {
+    for fails in [false, true] {
+        let mut bench = Bench::new();
+        let (old, new) = (bench.token(1, 0.9), bench.token(2, 0.0));
+        let over_at = bench.now;
+        bench.tell(Input::Reopened(vec![Reopened { id: id("a"), unsaved: Some(new), over_at }]));
+        bench.load(&[("a", old)]);
+        assert_eq!(bench.started(), ["save a"]);
+        assert_eq!(bench.notices(), vec![]);
+        bench.finish(
+            "a",
+            if fails { Finished::Blocked(Blocked::StateDown) } else { Finished::Renewed(new) },
+        );
+        let told: Vec<Cause> = bench.notices().into_iter().map(|(_, cause, ..)| cause).collect();
+        assert_eq!(told, if fails { vec![Cause::UnsavedToken] } else { vec![] });
+    }
+}
+
+#[test]
+fn of_a_whole_fleet_at_most_five_are_refused_whatever_the_order_of_the_answers() {
+    let rows = [
+        ("at once, as set by default", Policy::default(), false),
+        ("one after the other", Policy { in_flight_per_app_max: 1, ..Policy::default() }, false),
+        (
+            "many at once, nothing proven",
+            Policy { in_flight_per_app_max: 40, ..Policy::default() },
+            false,
+        ),
+        ("at once, after a success", Policy::default(), true),
+        ("never frozen", Policy { app_refusals_max: 1_000, ..Policy::default() }, false),
+    ];
+    for (sentence, policy, proven) in rows {
+        let mut bench = Bench::with_policy(policy);
+        let names: Vec<String> = (0..40).map(|number| format!("account-{number:02}")).collect();
+        let due = bench.token(1, 0.8);
+        let accounts: Vec<_> = names.iter().map(|name| (name.as_str(), due)).collect();
+        bench.load(&accounts);
+        let mut waiting: VecDeque<String> = bench.started().into();
+        if proven {
+            let first = waiting.pop_front().unwrap();
+            let new = bench.token(2, 0.0);
+            bench.finish(first.trim_start_matches("refresh "), Finished::Renewed(new));
+            waiting.extend(bench.started());
+        }
+        let (mut refused, mut mails) = (0, Vec::new());
+        let end = bench.now.plus(policy.backoff_max).minus(Duration::from_secs(1));
+        while bench.now < end {
+            if let Some(one) = waiting.pop_back() {
+                let mut evidence = bench.evidence(Cause::AppCredentialsRejected);
+                evidence.app_wide = true;
+                refused += 1;
+                bench.finish(one.trim_start_matches("refresh "), Finished::NotCommitted(evidence));
+            } else {
+                bench.pass(1);
+            }
+            mails.extend(bench.notices());
+            waiting.extend(bench.started());
+        }
+        assert!((1..=5).contains(&refused), "{sentence}: {refused}");
+        let frozen = policy.app_refusals_max <= 5;
+        assert_eq!(mails.len(), usize::from(frozen), "{sentence}: {mails:?}");
+        // And it thaws with its secret.
+        bench.tell(Input::CredentialsChanged { app: "main".into() });
+        let tries = bench.started();
+        assert_eq!(tries.len(), 1, "{sentence}");
+        let new = bench.token(3, 0.0);
+        bench.finish(tries[0].trim_start_matches("refresh "), Finished::Renewed(new));
+        assert!(!bench.started().is_empty(), "{sentence}");
+    }
+}
+
+#[test]
+fn a_provider_that_asks_the_app_to_wait_is_not_asked_account_after_account() {
+    for (asked, waits) in [(1, 1), (100, 100), (7_000, 7_000), (10 * 365 * 86_400, 86_400)] {
+        let mut bench =
+            Bench::with_policy(Policy { in_flight_per_app_max: 1, ..Policy::default() });
+        let due = TokenFacts { expires_at: None, ..bench.token(1, 0.8) };
+        bench.load(&[("a", due), ("b", due), ("c", due)]);
+        assert_eq!(bench.started(), ["refresh a"]);
+        let mut evidence = bench.evidence(Cause::RateLimited);
+        evidence.retry_after = Some(Duration::from_secs(asked));
+        evidence.app_wide = true;
+        bench.finish("a", Finished::NotCommitted(evidence));
+        assert_eq!(bench.started(), [""; 0], "asked for {asked} s");
+        assert_eq!(bench.notices(), vec![]);
+        if waits > 1 {
+            bench.pass(waits - 1);
+            assert_eq!(bench.started(), [""; 0], "asked for {asked} s: too early");
+        }
+        assert_eq!(bench.fleet.next_wakeup(), Some(bench.now.plus(Duration::from_secs(1))));
+        bench.pass(1);
+        assert_eq!(bench.started().len(), 1, "asked for {asked} s");
+    }
+    // About one account only: the others go on.
+    let mut bench = Bench::with_policy(Policy { in_flight_per_app_max: 1, ..Policy::default() });
+    let due = bench.token(1, 0.8);
+    bench.load(&[("a", due), ("b", due)]);
+    let mut evidence = bench.evidence(Cause::RateLimited);
+    evidence.retry_after = Some(Duration::from_secs(100));
+    bench.finish("a", Finished::NotCommitted(evidence));
+    assert_eq!(bench.started(), ["refresh b"]);
+}
+
+/// A pass that finds `accounts` and cannot read the rows of `unreadable`.
+fn load_with_unreadable(bench: &mut Bench, accounts: &[(&str, TokenFacts)], unreadable: &[&str]) {
+    bench.fleet.handle(bench.now, Input::LoadBegan);
+    let seen = |(name, token): &(&str, TokenFacts)| Seen {
+        id: id(name),
+        app: "main".into(),
+        token: Some(*token),
+    };
+    bench.fleet.handle(bench.now, Input::Seen(accounts.iter().map(seen).collect()));
+    let unreadable: Vec<AccountId> = unreadable.iter().map(|name| id(name)).collect();
+    let damaged = unreadable.len();
+    bench.fleet.handle(bench.now, Input::Unreadable(unreadable));
+    bench.tell(Input::LoadEnded { damaged });
+}
+
+#[test]
+fn an_account_whose_row_cannot_be_read_has_not_left() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.token(1, 0.1), bench.token(2, 0.1));
+    bench.load(&[("a", a), ("b", b)]);
+    bench.tell(Input::Finished {
+        id: id("a"),
+        result: Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)),
+    });
+    assert_eq!(bench.notices().len(), 1);
+    bench.fleet.take_changed();
+    load_with_unreadable(&mut bench, &[("b", b)], &["a", "never-seen"]);
+    assert_eq!(bench.notices(), vec![], "its incident is not withdrawn");
+    assert_eq!(bench.account("a").cause, Some(Cause::RefreshTokenRejected));
+    let (memories, forgotten) = bench.fleet.take_changed();
+    assert_eq!((memories.len(), forgotten.len()), (0, 0));
+    // It is really gone when nothing of it is found any more.
+    bench.load(&[("b", b)]);
+    assert!(bench.fleet.table.find(&id("a")).is_none());
+}
+
+#[test]
+fn what_is_remembered_of_an_account_waits_until_its_row_can_be_read() {
+    let mut before = Bench::new();
+    let a = before.token(1, 0.1);
+    before.load(&[("a", a)]);
+    before.finish("a", Finished::Dead(before.evidence(Cause::RefreshTokenRejected)));
+    let (memories, _) = before.fleet.take_changed();
+
+    let mut after = Bench::new();
+    after.tell(Input::Recalled(memories));
+    for _ in 0..3 {
+        load_with_unreadable(&mut after, &[], &["a"]);
+        assert_eq!(after.notices(), vec![]);
+        assert_eq!(after.fleet.take_changed().1, vec![]);
+    }
+    after.load(&[("a", a)]);
+    assert_eq!(after.notices(), vec![], "its owner was told before");
+    assert_eq!(after.account("a").cause, Some(Cause::RefreshTokenRejected));
+
+    let mut gone = Bench::new();
+    gone.tell(Input::Recalled(vec![after.account("a").memory()]));
+    load_with_unreadable(&mut gone, &[], &["a"]);
+    gone.load(&[]);
+    assert_eq!(gone.fleet.take_changed().1, vec![id("a")]);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_no_trouble_of_the_store() {
+    let mut bench = Bench::new();
+    let due = bench.token(1, 0.9);
+    bench.load(&[("a", due)]);
+    assert_eq!(bench.started(), ["refresh a"]);
+    bench.finish("a", Finished::Blocked(Blocked::RowDamaged));
+    assert!(bench.fleet.snapshot(bench.now).store_up);
+    bench.pass(20);
+    assert_eq!(bench.started(), [""; 0], "a person must mend it");
 }

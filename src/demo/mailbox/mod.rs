@@ -94,6 +94,12 @@ impl Mailbox {
         self.shared.mails().iter().cloned().collect()
     }
 
+    /// The same, and empties the mailbox: in a long run more arrive than are kept.
+    #[must_use]
+    pub fn take(&self) -> Vec<Mail> {
+        self.shared.mails().drain(..).collect()
+    }
+
     /// Tells how many mails have arrived so far, each time one does.
     #[must_use]
     pub fn arrivals(&self) -> watch::Receiver<usize> {

@@ -126,9 +126,21 @@ pub enum Lasting {
     For(Duration),
 }
 
-/// Faults that have been planted, oldest first. The first that fits a request is used.
+/// Faults that have been planted, oldest first. The first that fits a request is used; where none does, one
+/// may be drawn.
 #[derive(Default)]
-pub(super) struct Planted(Vec<Plant>);
+pub(super) struct Planted {
+    plants: Vec<Plant>,
+    drawn: Option<Drawn>,
+}
+
+/// Faults that strike token requests at random.
+struct Drawn {
+    /// Of a million requests.
+    share: u64,
+    dice: u64,
+    faults: Vec<Fault>,
+}
 
 struct Plant {
     account: Option<String>,
@@ -151,16 +163,23 @@ impl Planted {
         fault: Fault,
         lasting: Lasting,
     ) {
-        assert!(self.0.len() < PLANTED_MAX, "a scenario plants a handful of faults");
+        assert!(self.plants.len() < PLANTED_MAX, "a scenario plants a handful of faults");
         let left = match lasting {
             Lasting::Times(times) => Left::Times(times),
             Lasting::For(time) => Left::Until(now + time),
         };
-        self.0.push(Plant { account: account.map(str::to_owned), surface, fault, left });
+        self.plants.push(Plant { account: account.map(str::to_owned), surface, fault, left });
+    }
+
+    pub(super) fn misbehave(&mut self, rate: f64, seed: u64, faults: Vec<Fault>) {
+        // A share beyond one is one; a negative one is none.
+        let share = (rate * MILLION as f64) as u64;
+        self.drawn = Some(Drawn { share, dice: seed, faults });
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.plants.clear();
+        self.drawn = None;
     }
 
     /// The fault for this request, used up by one.
@@ -170,20 +189,44 @@ impl Planted {
         account: Option<&str>,
         surface: Surface,
     ) -> Option<Fault> {
-        self.0.retain(|plant| match plant.left {
+        self.plants.retain(|plant| match plant.left {
             Left::Times(times) => times > 0,
             Left::Until(end) => now < end,
         });
-        let plant = self.0.iter_mut().find(|plant| {
+        let plant = self.plants.iter_mut().find(|plant| {
             plant.surface == surface
                 && plant.account.as_deref().is_none_or(|wanted| Some(wanted) == account)
-        })?;
+        });
+        let Some(plant) = plant else {
+            return self.drawn.as_mut().filter(|_| surface == Surface::Token)?.take();
+        };
         if let Left::Times(times) = &mut plant.left {
             *times -= 1;
         }
         Some(plant.fault.clone())
     }
 }
+
+impl Drawn {
+    fn take(&mut self) -> Option<Fault> {
+        if self.throw() % MILLION >= self.share || self.faults.is_empty() {
+            return None;
+        }
+        let which = self.throw() % self.faults.len() as u64;
+        self.faults.get(usize::try_from(which).ok()?).cloned()
+    }
+
+    /// Numbers that are the same for the same seed (splitmix64).
+    fn throw(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.dice;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+const MILLION: u64 = 1_000_000;
 
 /// Faults planted at a time.
 const PLANTED_MAX: usize = 10_000;
@@ -203,6 +246,21 @@ mod tests {
         assert_eq!(planted.take(now, Some("a"), Surface::Token), Some(Fault::LoseAnswer));
         assert_eq!(planted.take(now, Some("a"), Surface::Token), Some(Fault::LoseAnswer));
         assert_eq!(planted.take(now, Some("a"), Surface::Token), None);
+    }
+
+    #[test]
+    fn drawn_faults_strike_about_as_often_as_they_should_and_the_seed_decides_whom() {
+        let struck = |seed: u64, surface: Surface| -> Vec<usize> {
+            let mut planted = Planted::default();
+            planted.misbehave(0.1, seed, vec![Fault::Drop, Fault::LoseAnswer]);
+            let now = Instant::now();
+            (0..2_000).filter(|_| planted.take(now, None, surface).is_some()).collect()
+        };
+        let first = struck(7, Surface::Token);
+        assert!((150..250).contains(&first.len()), "{}", first.len());
+        assert_eq!(first, struck(7, Surface::Token));
+        assert_ne!(first, struck(8, Surface::Token));
+        assert!(struck(7, Surface::Api).is_empty());
     }
 
     #[test]

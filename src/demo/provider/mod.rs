@@ -197,7 +197,12 @@ impl Provider {
         self.shared.state().planted.plant(Instant::now(), account, surface, fault, lasting);
     }
 
-    /// Takes every planted fault away.
+    /// From now on a share of `rate` of all token requests, drawn from `seed`, meets one of `faults`.
+    pub fn misbehave(&self, rate: f64, seed: u64, faults: Vec<Fault>) {
+        self.shared.state().planted.misbehave(rate, seed, faults);
+    }
+
+    /// Takes every planted fault away, and those that are drawn.
     pub fn behave(&self) {
         self.shared.state().planted.clear();
     }
@@ -226,6 +231,18 @@ impl Provider {
     #[must_use]
     pub fn log(&self) -> Vec<LogEntry> {
         self.shared.state().log.entries.clone()
+    }
+
+    /// The same, and empties the log: a long run is audited piece by piece.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<LogEntry> {
+        std::mem::take(&mut self.shared.state().log.entries)
+    }
+
+    /// How long it has been running: the clock of [`LogEntry::at`].
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.shared.uptime()
     }
 
     /// How many log entries fit a description.

@@ -1,0 +1,90 @@
+//! The newest token that the store was given of each account, and which refresh tokens were spent for it.
+
+use super::{
+    super::{
+        EntryId,
+        journal::{fingerprint, number},
+        newest::{Kept, SPENT_PER_ACCOUNT_MAX, Sealed},
+        writer::{Kind, Refusal},
+    },
+    journal::{CLOSE, LEFT_OPEN, LOCK_LEASE_OF_ENTRY, names, of_the_last_holder},
+    session::unavailable,
+    work::{Step, Work, step},
+};
+use crate::core::AccountId;
+
+/// Ends an entry whose token is in the store and keeps that token, unless somebody else has taken the
+/// account over or the entry was ended before.
+pub(in super::super) fn complete(
+    holder: [u8; 16],
+    entry: EntryId,
+    id: &AccountId,
+    kept: Kept,
+) -> Work<()> {
+    let Kept { spent, renewable_by, sealed } = kept;
+    let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
+    let holder = holder.to_vec();
+    let keep = step!(
+        KEEP,
+        entry.0,
+        holder.clone(),
+        spent.map(number),
+        renewable_by.map(number),
+        most,
+        sealed,
+    );
+    let steps = vec![
+        step!(LOCK_LEASE_OF_ENTRY, entry.0),
+        keep,
+        step!(CLOSE, entry.0, holder.clone()),
+        step!(LEFT_OPEN, entry.0, holder),
+    ];
+    let id = id.clone();
+    Work::new(Kind::Write, Some(&id.clone()), steps, move |answers| match answers[3].is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::LeaseLost(id.clone())),
+    })
+}
+
+/// The refresh token that the entry is about is finished: it joins the spent ones.
+pub(super) fn bury(holder: [u8; 16], entry: EntryId) -> Step {
+    let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
+    step!(BURY, entry.0, holder.to_vec(), most)
+}
+
+/// What is kept of one account.
+pub(in super::super) fn newest(id: &AccountId) -> Work<Option<Sealed>> {
+    let (provider, account) = names(id);
+    Work::new(Kind::Read, None, vec![step!(NEWEST, provider, account)], |answers| {
+        let Some(row) = answers[0].first() else { return Ok(None) };
+        let spent: Vec<i64> = row.try_get(0).map_err(unavailable)?;
+        Ok(Some(Sealed {
+            spent: spent.into_iter().map(fingerprint).collect(),
+            token: row.try_get(1).map_err(unavailable)?,
+        }))
+    })
+}
+
+/// A provider that never replaces a refresh token leaves nothing to confuse it with, and no row.
+const KEEP: &str = of_the_last_holder!(
+    "
+INSERT INTO newest (provider, account, spent, sealed)
+SELECT j.provider, j.account,
+       (array_remove(array_remove($3::bigint || array_remove(coalesce(n.spent, '{}'), $3::bigint), NULL),
+                     $4::bigint))[1:$5::integer],
+       $6::bytea
+FROM journal j LEFT JOIN newest n USING (provider, account)
+WHERE j.entry = $1 AND NOT j.orphan AND ($3::bigint IS NOT NULL OR n.provider IS NOT NULL)",
+    "
+ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent, sealed = excluded.sealed"
+);
+
+const BURY: &str = of_the_last_holder!(
+    "
+UPDATE newest n SET spent = (j.spending || array_remove(n.spent, j.spending))[1:$3::integer]
+FROM journal j
+WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
+      AND n.provider = j.provider AND n.account = j.account"
+);
+
+const NEWEST: &str = "SELECT spent, sealed FROM newest WHERE provider = $1 AND account = $2";

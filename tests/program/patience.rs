@@ -1,0 +1,27 @@
+//! Waiting for conditions with a deadline; there are no fixed pauses.
+
+use std::time::{Duration, Instant};
+
+/// For everything that should happen: far beyond what it takes, so that a busy machine does not fail.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again and again until `condition` holds.
+pub(crate) async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    until_or(what, condition, String::new).await;
+}
+
+/// The same, with something to say when it never does.
+pub(crate) async fn until_or(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+    explain: impl FnOnce() -> String,
+) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "never came true: {what}\n{}", explain());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Between two looks.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -1,0 +1,435 @@
+//! One of our processes: the real keeper, clerk, loader and refresher, with everything that leaves or enters
+//! the process going through a gate. A process that is killed never passes it again; one that is stopped
+//! passes it when it goes on, and its clock stands still meanwhile.
+
+use super::{
+    faults::Fault,
+    laws,
+    provider::{DEADLINE, Wire},
+    store::Shelf,
+    truth::{HOUR, Millis, SECOND, START},
+    world::{Mail, Peer, World},
+};
+use arc_swap::ArcSwap;
+use oauth_keepalive::{
+    app,
+    clerk::Clerk,
+    clock::Clock,
+    core::{
+        AccountId, Secret, Snapshot, fleet::Input, notices::Change, schedule::Policy,
+        timeline::Reading,
+    },
+    delivery,
+    keeper::{self, Keeper},
+    loader,
+    metrics::events::Metrics,
+    providers::{self, Endpoints},
+    refresh::{App, Apps, Heard, Held, Refresher, Unspent},
+    replicas::Replicas,
+    report::Reporter,
+    state::{
+        State,
+        simulated::{Call, Fate, Later, Line},
+    },
+};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinHandle,
+};
+
+pub(crate) struct Process {
+    pub(crate) world: Arc<World>,
+    pub(crate) replica: usize,
+    pub(crate) life: u64,
+    pub(crate) started_at: Millis,
+    gate: Mutex<Gate>,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Default)]
+struct Gate {
+    dead: bool,
+    /// Stopped from when until when.
+    stalled: (Millis, Millis),
+    /// When our state last failed it.
+    state_failed_at: Millis,
+    /// By how many seconds its wall clock is ahead, and how much of that is a step since its start.
+    skew: i64,
+    step: i64,
+}
+
+/// What a process is made of once it has started.
+struct Running {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    inputs: mpsc::Sender<Input>,
+    stop: watch::Sender<bool>,
+    /// Ends the sharing, after the keeper and the clerk.
+    leave: watch::Sender<bool>,
+    sharing: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// How long after a start that failed whoever supervises tries again.
+const START_AGAIN_AFTER: Millis = 5 * SECOND;
+
+/// How often the outbox is looked at.
+const MAIL_EVERY: Millis = 20 * SECOND;
+
+impl Process {
+    pub(crate) fn new(world: &Arc<World>, replica: usize, skew: i64) -> Arc<Self> {
+        let mut truth = world.truth();
+        truth.lives += 1;
+        Arc::new(Self {
+            world: Arc::clone(world),
+            replica,
+            life: truth.lives,
+            started_at: truth.now,
+            gate: Mutex::new(Gate { skew, state_failed_at: -HOUR, ..Gate::default() }),
+            running: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("replica {} (life {})", self.replica, self.life)
+    }
+
+    pub(crate) fn who(&self, id: &AccountId) -> usize {
+        let (_, who) = id.account.rsplit_once('-').expect("we named it");
+        who.parse().expect("we numbered it")
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.gate().dead
+    }
+
+    pub(crate) fn is_stalled(&self, now: Millis) -> bool {
+        self.gate().stalled.1 > now
+    }
+
+    /// When it last went on after it was stopped.
+    pub(crate) fn went_on_at(&self) -> Millis {
+        self.gate().stalled.1
+    }
+
+    pub(crate) fn state_failed_at(&self) -> Millis {
+        self.gate().state_failed_at
+    }
+
+    pub(crate) fn skew(&self) -> i64 {
+        self.gate().skew
+    }
+
+    pub(crate) fn step_clock(&self, step: i64) {
+        self.gate().step = step;
+    }
+
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.gate().step != 0
+    }
+
+    pub(crate) fn stall(&self, until: Millis) {
+        let now = self.world.now();
+        self.gate().stalled = (now, until);
+    }
+
+    /// Nothing leaves it, and nothing enters, ever again.
+    pub(crate) fn kill(&self) {
+        self.gate().dead = true;
+        if let Some(running) = self.running().take() {
+            running.keeper.abort();
+            running.sharing.abort();
+            running.others.iter().for_each(JoinHandle::abort);
+        }
+    }
+
+    /// True when it ended although nobody asked it to.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.running().as_ref().is_some_and(|running| {
+            running.keeper.is_finished()
+                || running.sharing.is_finished()
+                || running.others.iter().any(JoinHandle::is_finished)
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.running().as_ref().map(|running| running.snapshot.load_full())
+    }
+
+    pub(crate) fn tell(&self, input: Input) {
+        if let Some(running) = self.running().as_ref() {
+            // A full ear loses a report, as it does in the program.
+            let _ = running.inputs.try_send(input);
+        }
+    }
+
+    /// Ends in good order, within the time that the program takes for it.
+    pub(crate) async fn end(&self) {
+        let Some(running) = self.running().take() else { return };
+        running.stop.send_replace(true);
+        let _ = running.keeper.await;
+        let mut others = running.others.into_iter();
+        if let Some(clerk) = others.next() {
+            let _ = clerk.await;
+        }
+        running.leave.send_replace(true);
+        let _ = running.sharing.await;
+        for other in others {
+            other.abort();
+        }
+    }
+
+    /// Waits while it is stopped; never ends when it is dead.
+    pub(crate) async fn pass(&self) {
+        loop {
+            self.lives().await;
+            let until = self.gate().stalled.1;
+            let wait = until - self.world.now();
+            if wait <= 0 {
+                return;
+            }
+            self.world.sleep(wait).await;
+        }
+    }
+
+    /// Never ends when it is dead.
+    pub(crate) async fn lives(&self) {
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(&self) -> Reading {
+        let now = self.world.now();
+        let gate = self.gate();
+        let (from, until) = gate.stalled;
+        let seen = if now < until { from } else { now };
+        let steady = START + seen.div_euclid(SECOND);
+        Reading { steady, wall: steady + gate.skew + gate.step }
+    }
+
+    /// Everything from the key to the first pass, as `app::start` does it.
+    pub(crate) async fn run(self: Arc<Self>, policy: Policy) {
+        loop {
+            if self.started(policy).await {
+                return;
+            }
+            self.world.sleep(START_AGAIN_AFTER).await;
+        }
+    }
+
+    async fn started(self: &Arc<Self>, policy: Policy) -> bool {
+        let line = Arc::new(Cable(Arc::clone(self)));
+        let state = State::simulated(&self.world.database, line);
+        let process = Arc::clone(self);
+        let clock = Clock::played(move || process.reading());
+        let store = Arc::new(Shelf::new(Arc::clone(self)));
+        let now = clock.now();
+        let refresher = Arc::new(Refresher {
+            store: Arc::clone(&store),
+            state: state.clone(),
+            transport: Arc::new(Wire(Arc::clone(self))),
+            reporter: Reporter::new(Metrics::new(["tiktok", "oauth2"], now)),
+            clock: clock.clone(),
+            apps: Arc::new(ArcSwap::from_pointee(apps())),
+            call_deadline: DEADLINE,
+            held: Held::default(),
+            unspent: Unspent::default(),
+            heard: Heard::default(),
+            clock_offsets: Mutex::default(),
+        });
+        let fleet = app::empty_fleet(policy, &refresher, now);
+        let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
+        let (stop, stopped) = watch::channel(false);
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
+        let clerk = Clerk {
+            state: state.clone(),
+            store,
+            delivery: watch::channel(Arc::new(mail())).1,
+            reporter: refresher.reporter.clone(),
+            mail_owed: Arc::new(Notify::new()),
+            inputs: inputs.clone(),
+        };
+        let (rounds, clerk) = keeper::start_clerk(clerk);
+        let again = Arc::new(Notify::new());
+        let loading = loader::run(
+            Arc::clone(&refresher),
+            inputs.clone(),
+            Arc::clone(&again),
+            stopped.clone(),
+        );
+        let lent = rounds.downgrade();
+        let sharing = Replicas {
+            refresher: Arc::clone(&refresher),
+            name: self.name(),
+            lease: SHARE_LEASE,
+            snapshot: Arc::clone(&snapshot),
+            inputs: inputs.clone(),
+            rounds: lent,
+            load_again: Arc::clone(&again),
+            told: Box::new(|_, _| {}),
+        };
+        let keeper = Keeper::new(fleet, refresher, inbox, rounds, Arc::clone(&snapshot));
+        let Ok(sharing) = sharing.join().await else {
+            clerk.abort();
+            return false;
+        };
+        let (leave, leaves) = watch::channel(false);
+        let sharing = tokio::spawn(sharing.run(stopped.clone(), leaves));
+        let keeper = tokio::spawn(keeper.run(stopped));
+        let post = tokio::spawn(Arc::clone(self).post(state, clock));
+        let others = vec![clerk, tokio::spawn(loading), post];
+        let running = Running { snapshot, inputs, stop, leave, sharing, keeper, others };
+        *self.running() = Some(running);
+        true
+    }
+
+    /// Sends what the outbox owes, as the mailer does.
+    async fn post(self: Arc<Self>, state: State, clock: Clock) {
+        loop {
+            self.world.sleep(MAIL_EVERY).await;
+            let Ok(owed) = state.owed(clock.now(), 32).await else { continue };
+            for mail in owed {
+                self.pass().await;
+                let notice = &mail.notice;
+                {
+                    let mut truth = self.world.truth();
+                    let (at, firing) = (truth.now, notice.change == Change::Firing);
+                    let subject = notice.subject.to_string();
+                    let cause = notice.cause.as_label();
+                    truth.note(None, || format!("mail: {subject} {cause} firing: {firing}"));
+                    let key = mail.message_key.clone();
+                    let mail = Mail { at, subject, cause, firing, key };
+                    truth.mails.push(mail.clone());
+                    laws::mailed(&mut truth, &mail);
+                }
+                // Should this fail it is sent once more: its acknowledgement was lost.
+                let _ = state.sent(mail.row, clock.now()).await;
+            }
+        }
+    }
+}
+
+/// Between a process and our state.
+struct Cable(Arc<Process>);
+
+impl Line for Cable {
+    fn holder(&self) -> [u8; 16] {
+        u128::from(self.0.life).to_be_bytes()
+    }
+
+    fn ahead(&self) -> i64 {
+        self.0.skew()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.world.now().unsigned_abs())
+    }
+
+    fn request(&self, call: Call) -> Later<Fate> {
+        let process = Arc::clone(&self.0);
+        Box::pin(async move {
+            process.pass().await;
+            let (delay, fate) = {
+                let mut truth = process.world.truth();
+                let delay = truth.latency(Fault::StateSlow);
+                let cut = truth.is_cut(process.replica, Peer::State);
+                let fails = truth.faults.strikes(Fault::StateFails, 15);
+                let unheard = call != Call::Read && truth.faults.strikes(Fault::StateUnheard, 15);
+                let fate = match () {
+                    () if cut || fails => Fate::Fails,
+                    () if unheard => Fate::Unheard,
+                    () => Fate::Works,
+                };
+                (delay, fate)
+            };
+            if fate != Fate::Works {
+                process.gate().state_failed_at = process.world.now();
+            }
+            process.world.sleep(delay).await;
+            process.lives().await;
+            fate
+        })
+    }
+
+    fn answer(&self, _: Call) -> Later<()> {
+        let process = Arc::clone(&self.0);
+        Box::pin(async move {
+            let delay = process.world.truth().io.between(0, 10);
+            process.world.sleep(delay).await;
+            process.pass().await;
+        })
+    }
+}
+
+/// Nothing in the way: for whoever looks on.
+pub(crate) struct Straight;
+
+impl Line for Straight {
+    fn holder(&self) -> [u8; 16] {
+        [0xff; 16]
+    }
+
+    fn ahead(&self) -> i64 {
+        0
+    }
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn request(&self, _: Call) -> Later<Fate> {
+        Box::pin(std::future::ready(Fate::Works))
+    }
+
+    fn answer(&self, _: Call) -> Later<()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn apps() -> Apps {
+    let app = |name: &str, provider: &str, endpoints| {
+        let app = App {
+            name: name.into(),
+            provider: providers::find(provider).expect("in the catalogue"),
+            endpoints,
+            client_id: "invented-client".to_owned(),
+            client_secret: None,
+            scopes: [].into(),
+            is_default: true,
+        };
+        (Arc::clone(&app.name), Arc::new(app))
+    };
+    let named = Endpoints { token: Some("https://sso.example/token".to_owned()), probe: None };
+    [app("checked", "tiktok", Endpoints::default()), app("unchecked", "oauth2", named)].into()
+}
+
+/// The provider of each app.
+pub(crate) const PROVIDERS: [&str; 2] = ["tiktok", "oauth2"];
+
+fn mail() -> delivery::Settings {
+    delivery::Settings {
+        smtp: None,
+        from: Secret::new("keeper@example.org".to_owned()),
+        operator: vec![Secret::new("operator@example.org".to_owned())],
+        owners: Vec::new(),
+        external_url: None,
+    }
+}
+
+/// How long shares stay a replica's own without a sign of life: stops are shorter and longer than that.
+pub(crate) const SHARE_LEASE: Duration = Duration::from_secs(90);
+
+const INPUTS_MAX: usize = 256;
