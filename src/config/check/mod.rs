@@ -39,10 +39,10 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
     };
     check.document = Some(document);
 
-    let described = providers::check(&mut check, &file.providers, catalogue);
-    let names = providers::names(catalogue, &described);
+    let providers = providers::check(&mut check, &file.providers, catalogue);
+    let names = providers.names(catalogue);
     let store = store::check(&mut check, &file.store, &names);
-    let apps = apps::check(&mut check, &file.apps, &store, &described, &names);
+    let apps = apps::check(&mut check, &file.apps, &store, &providers.described, &names);
     let settings = Settings {
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
@@ -51,7 +51,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
-        providers: described,
+        providers: providers.described,
         apps,
     };
     dangers::warn(&mut check, &settings);
@@ -59,7 +59,10 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
     if check.problems.is_empty() {
         Ok(Loaded { settings, warnings: check.warnings })
     } else {
-        check.problems.sort_by_key(|problem| problem.place.line);
+        // This file first, then those that it names.
+        let order =
+            |Problem { place, .. }: &Problem| (place.file != path, place.file.clone(), place.line);
+        check.problems.sort_by_cached_key(order);
         Err(Problems(check.problems))
     }
 }

@@ -12,47 +12,66 @@ use crate::{
         schema::{ProviderFile, WHOLE_FILE},
     },
 };
+use serde::Deserialize;
 use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-pub(super) fn check(
-    check: &mut Check<'_>,
-    files: &[PathBuf],
-    catalogue: &[&str],
-) -> Vec<Described> {
+/// What the files describe.
+#[derive(Default)]
+pub(super) struct Providers {
+    pub(super) described: Vec<Described>,
+    /// Names of those that were refused: who uses one is not told that it is unknown as well.
+    refused: Vec<String>,
+}
+
+pub(super) fn check(check: &mut Check<'_>, files: &[PathBuf], catalogue: &[&str]) -> Providers {
     if files.len() > FILES_MAX {
         let what = format!("{} files, expected at most {FILES_MAX}", files.len());
         check.problem("providers", what, "run a second sidecar for the others");
-        return Vec::new();
+        return Providers::default();
     }
-    let mut described = Vec::new();
+    let mut providers = Providers::default();
     for (nth, file) in files.iter().enumerate() {
         let path = check.resolved(file);
         match read(&path) {
-            Ok(text) => {
-                let taken = names(catalogue, &described);
-                match check_one(&path, &text, catalogue, &taken) {
-                    Ok(provider) => described.push(provider),
-                    Err(problems) => check.problems.extend(problems),
+            Ok(text) => match check_one(&path, &text, catalogue, &providers.names(catalogue)) {
+                Ok(provider) => providers.described.push(provider),
+                Err(Refused { problems, name }) => {
+                    check.problems.extend(problems);
+                    providers.refused.extend(name);
                 }
-            }
+            },
             Err((what, remedy)) => {
                 let what = format!("cannot read \"{}\": {what}", path.display());
                 check.problem(KeyPath::from("providers").index(nth), what, remedy);
             }
         }
     }
-    described
+    providers
 }
 
-/// The names that apps and stores may use.
-pub(super) fn names<'a>(catalogue: &[&'a str], described: &[Described]) -> Vec<&'a str> {
-    let described =
-        described.iter().map(|provider| provider.provider(Environment::default()).name.as_str());
-    catalogue.iter().copied().chain(described).collect()
+impl Providers {
+    /// The names that apps and stores may use.
+    pub(super) fn names<'a>(&'a self, catalogue: &[&'a str]) -> Vec<&'a str> {
+        let described = self.described.iter();
+        let described = described.map(|one| one.provider(Environment::default()).name.as_str());
+        let refused = self.refused.iter().map(String::as_str);
+        catalogue.iter().copied().chain(described).chain(refused).collect()
+    }
+}
+
+/// A file that cannot be used, with its name if that can be read.
+struct Refused {
+    problems: Vec<Problem>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 fn read(path: &Path) -> Result<String, (String, &'static str)> {
@@ -86,14 +105,17 @@ fn check_one(
     text: &str,
     catalogue: &[&str],
     taken: &[&str],
-) -> Result<Described, Vec<Problem>> {
+) -> Result<Described, Refused> {
     let mut check = Check::new(path, text);
-    let mut document = Document::parse(text).map_err(|faults| check.refused(faults))?;
+    let mut document = Document::parse(text)
+        .map_err(|faults| Refused { problems: check.refused(faults), name: None })?;
     let file: ProviderFile = match document.read() {
         Ok(file) => file,
         Err(faults) => {
+            let name =
+                document.read().ok().map(|Named { name }| name).filter(|name| is_plain(name));
             check.document = Some(document);
-            return Err(check.refused(faults));
+            return Err(Refused { problems: check.refused(faults), name });
         }
     };
     check.document = Some(document);
@@ -108,14 +130,20 @@ fn check_one(
         };
         let what = format!("{} is {whose}, expected a new name", explain::shown(&file.name, true));
         check.problem("name", what, remedy);
-        return Err(check.problems);
+        return Err(Refused { problems: check.problems, name: None });
     }
     Described::new(text, &file).map_err(|SchemaError { at, reason }| {
         // Some reasons name their remedy themselves.
         let (what, remedy) = reason.split_once("; ").unwrap_or((&reason, IN_THE_MANUAL));
         check.problem(key_of(&at), what, remedy);
-        check.problems
+        Refused { problems: check.problems, name: Some(file.name.clone()) }
     })
+}
+
+/// Names of refused files are listed in messages, and may be anything.
+fn is_plain(name: &str) -> bool {
+    name.len() <= NAME_SHOWN_MAX
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 impl Check<'_> {
@@ -155,6 +183,9 @@ const IN_THE_MANUAL: &str = "docs/providers.md says what may stand in such a fil
 
 /// What remedies for the configuration itself point at.
 const EXAMPLE_OF_ALL: &str = "config.example.yaml";
+
+/// Longest name of a refused file that is listed, in bytes.
+const NAME_SHOWN_MAX: usize = 32;
 
 /// Most files in the list.
 const FILES_MAX: usize = 64;
