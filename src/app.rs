@@ -17,7 +17,7 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    providers::{self, Renewal},
+    providers::Renewal,
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
@@ -157,8 +157,8 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
 #[must_use]
 pub fn apps_of(settings: &Settings) -> Apps {
     let app = |app: &config::App| {
-        // `config` has checked that the provider is in the catalogue.
-        let provider = providers::find(&app.provider)?;
+        // `config` has checked that the provider is known.
+        let provider = settings.provider_of(app)?;
         let name: Arc<str> = app.name.as_str().into();
         let scopes = app.scopes.iter().map(|scope| Arc::from(scope.as_str())).collect();
         let ours = App {

@@ -32,8 +32,8 @@
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.
-//! - [`providers`]: the catalogue, one data file each, and the one interpreter of such files. **Invariant:**
-//!   no code knows the name of a provider.
+//! - [`providers`]: the catalogue, one data file each, those that a user describes, and the one interpreter of such
+//!   files. **Invariant:** no code knows the name of a provider.
 //! - [`stores`]: the publisher's tokens: YAML and JSON files, tables in SQLite, PostgreSQL, MySQL and
 //!   MariaDB, Redis hashes. **Invariant:** a save is
 //!   compare-and-set on the token, and nothing but token and status columns is written.

@@ -6,9 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare itself has failed")]
 
 use oauth_keepalive::{
+    app,
     config::{self, Loaded, Problems},
     core::Secret,
-    providers::Endpoints,
+    providers::{self, Endpoints, Environment},
     secrets::SecretRef,
     state::postgres::Tls,
     stores::{self, sqlite},
@@ -65,7 +66,8 @@ fn told_well(path: &Path, problems: &Problems) {
     for problem in &problems.0 {
         let sentence = problem.sentence();
         assert!(problem.place.line.is_some(), "no line: {sentence}");
-        assert!(sentence.starts_with(&format!("{name}:")), "no file: {sentence}");
+        let described = sentence.starts_with("tests/config/providers/");
+        assert!(described || sentence.starts_with(&format!("{name}:")), "no file: {sentence}");
         assert!(problem.remedy.len() > 5, "no remedy: {sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
         let text = problem.to_string();
@@ -107,6 +109,98 @@ fn the_example_loads_as_it_is_and_says_what_the_code_says() {
     )
     .unwrap();
     assert_eq!(format!("{:#?}", example.settings), format!("{:#?}", bare.settings));
+}
+
+/// The examples for the other providers are comments, and must work all the same.
+#[test]
+fn every_app_that_the_example_suggests_loads_without_a_warning() {
+    let example = fs::read_to_string("config.example.yaml").unwrap();
+    let (_, suggested) = example.split_once("One for each other provider").unwrap();
+    let (suggested, _) = suggested.split_once("\n\n").unwrap();
+    let suggested: String =
+        suggested.lines().skip(1).map(|line| format!("{}\n", line.replacen("# ", "", 1))).collect();
+    let names = ["x", "google", "facebook", "linkedin", "pinterest", "reddit", "snapchat"];
+    let mut files = vec![("secrets/tiktok-business".to_owned(), "invented\n")];
+    files.extend(names.map(|name| (format!("secrets/{name}"), "invented\n")));
+    let files: Vec<_> = files.iter().map(|(name, text)| (&**name, *text)).collect();
+    let directory = folder(&files);
+    let path = directory.path().join("config.yaml");
+    fs::write(&path, format!("store: {{kind: file, path: t.yaml}}\napps:\n{suggested}")).unwrap();
+    let Loaded { settings, warnings } = config::load(&path).unwrap();
+    assert_eq!(warnings, []);
+    let mut used: Vec<_> = settings.apps.iter().map(|app| &*app.provider).collect();
+    used.extend(["oauth2", "tiktok"]);
+    used.sort_unstable();
+    assert_eq!(used, providers::names(), "one for each provider");
+}
+
+const MASTODON: &str = "\
+name: mastodon
+title: Mastodon
+docs: https://docs.joinmastodon.example/oauth
+renewal: rotating
+refresh: {params: {client_id: '{client_id}', refresh_token: '{refresh_token}'}}
+errors:
+  - {where: token, environment: sandbox, match: {path: error, eq: invalid_grant}, cause: wrong_environment}
+  - {where: token, status: [400, 4xx], match: {path: error, re: '^invalid_\\w+$'}, cause: refresh_token_rejected}
+errors_like: oauth2
+";
+
+#[test]
+fn a_described_provider_is_used_like_one_of_ours() {
+    let directory = folder(&[("secret", "invented\n"), ("providers/mastodon.yaml", MASTODON)]);
+    let text = "\
+store: {kind: sqlite, path: t.db, columns: {account: a, provider_name: mastodon, access_token: t, app: b}}
+providers: [providers/mastodon.yaml]
+apps:
+  - name: one
+    provider: mastodon
+    client_id: a
+    client_secret_file: secret
+    endpoints: {token: 'https://m.example/t'}
+  - name: two
+    provider: mastodon
+    environment: sandbox
+    client_id: b
+    client_secret_file: secret
+    endpoints: {token: 'https://m.example/t'}
+    default: true
+";
+    let settings = load(&directory, text).unwrap().settings;
+    let (one, two) = (&settings.apps[0], &settings.apps[1]);
+    let provider = settings.provider_of(one).unwrap();
+    assert_eq!((&*provider.title, provider.environment), ("Mastodon", Environment::Production));
+    assert_eq!(settings.provider_of(two).unwrap().environment, Environment::Sandbox);
+    let apps = app::apps_of(&settings);
+    assert_eq!(apps["one"].provider.name, "mastodon");
+    assert_eq!(apps["two"].provider.environment, Environment::Sandbox);
+    let again = load(&directory, text).unwrap().settings;
+    let same = again.provider_of(&again.apps[0]).unwrap();
+    assert!(std::ptr::eq(provider, same), "a reload keeps what did not change");
+    let renamed = MASTODON.replace("name: mastodon", "name: pixelfed");
+    fs::write(directory.path().join("providers/mastodon.yaml"), renamed).unwrap();
+    let changed = load(&directory, text).unwrap_err().to_string();
+    assert!(changed.contains("unknown provider `mastodon`"), "{changed}");
+    assert!(changed.contains("tiktok, x or pixelfed"), "{changed}");
+}
+
+#[test]
+fn a_described_provider_that_is_wrong_in_any_line_is_told_which() {
+    let slips = ["", ":", "\t", "'", "{", "[", ": "];
+    for at in (0..=MASTODON.len()).step_by(3) {
+        let (before, after) = MASTODON.split_at(at);
+        for slip in slips {
+            let slipped = format!("{before}{slip}{}", after.get(1..).unwrap_or_default());
+            let directory = folder(&[("p.yaml", &slipped)]);
+            let text = "store: {kind: file, path: t.yaml}\nproviders: [p.yaml]\n";
+            let Err(problems) = load(&directory, text) else { continue };
+            for problem in problems.0 {
+                let sentence = problem.sentence();
+                assert!(sentence.contains("p.yaml:"), "{sentence}\n{slipped}");
+                assert!(!sentence.contains('\n') && problem.remedy.len() > 5, "{sentence}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(super) fn explain(message: &str, key: &KeyPath, found: &str) -> (String, Str
         let (expected, remedy) = own.split_once("; ").unwrap_or((own, "correct the value"));
         return (format!("found {found}, expected {expected}"), remedy.to_owned());
     }
+    if let Some(name) = missing_key(message) {
+        return (format!("missing, expected the key `{name}`"), format!("add `{name}:` to it"));
+    }
     let expected = message.split_once("expected ").map_or("", |(_, expected)| expected);
     let expected = expected.split(" at line ").next().unwrap_or(expected);
     let (expected, remedy) = match expected {
@@ -35,9 +38,20 @@ pub(super) fn explain(message: &str, key: &KeyPath, found: &str) -> (String, Str
         "u32" => ("a whole number, 0 or more", "write digits only, without quotes"),
         "f64" => ("a number", "write a number such as 0.5, without quotes"),
         "" => ("another value", "compare with config.example.yaml"),
-        _ => ("keys and values", "indent them by two blanks beneath this key"),
+        "a tuple of size 2" => {
+            ("two numbers", "write the first and the last, such as `[200, 299]`")
+        }
+        "a map" | "names with texts" => KEYS_EXPECTED,
+        expected if expected.starts_with("struct ") => KEYS_EXPECTED,
+        // What our own types say of themselves.
+        expected => (expected, "compare with config.example.yaml"),
     };
     (format!("found {found}, expected {expected}"), remedy.to_owned())
+}
+
+/// The key that serde misses.
+pub(super) fn missing_key(message: &str) -> Option<&str> {
+    message.split_once("missing field `")?.1.split('`').next()
 }
 
 fn explain_unknown_key(name: &str, known: &[&str]) -> (String, String) {
@@ -109,6 +123,9 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// How our own types begin what they say through serde: `OWN_MESSAGE expected; remedy`.
 pub(super) const OWN_MESSAGE: &str = "own: ";
+
+const KEYS_EXPECTED: (&str, &str) =
+    ("keys and values", "indent them by two blanks beneath this key");
 
 /// How serde begins when it meets a key that a struct does not have.
 pub(super) const UNKNOWN_KEY: &str = "unknown field";

@@ -4,7 +4,7 @@
 //! tagged enums: a `kind` and optional keys let every mistake be named with its key and line.
 
 use super::explain::OWN_MESSAGE;
-use crate::core::Secret;
+use crate::{core::Secret, providers::Environment};
 use serde::{
     Deserialize, Deserializer,
     de::{self, value::MapAccessDeserializer},
@@ -16,6 +16,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) store: Store,
+    pub(super) providers: Vec<PathBuf>,
     pub(super) apps: Vec<App>,
     pub(super) refresh: Refresh,
     pub(super) http: Http,
@@ -168,6 +169,7 @@ pub(super) struct App {
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) client_secret_env: Option<String>,
     pub(super) scopes: Vec<String>,
+    pub(super) environment: Environment,
     pub(super) endpoints: Endpoints,
     /// Absent: true for an app that is its provider's only one.
     #[serde(rename = "default")]

@@ -17,7 +17,7 @@ pub use problem::{KeyPath, Place, Problem, Problems, Warning};
 pub use watch::Watch;
 
 use crate::{
-    providers::Endpoints,
+    providers::{self, Described, Endpoints, Environment, Provider},
     secrets::SecretRef,
     stores::{self, server::Host},
 };
@@ -48,6 +48,8 @@ pub struct Settings {
     pub state: crate::state::Settings,
     /// Outgoing requests.
     pub http: crate::http_client::Settings,
+    /// Providers that are not in the catalogue; no name is in it, or here twice.
+    pub providers: Vec<Described>,
     /// Apps, in the order of the file; names are unique.
     pub apps: Vec<App>,
     /// When and how hard to refresh.
@@ -63,8 +65,10 @@ pub struct Settings {
 pub struct App {
     /// Its name; accounts refer to it.
     pub name: String,
-    /// A name in the catalogue.
+    /// A name in the catalogue, or of a described provider.
     pub provider: String,
+    /// Which of the provider's worlds it lives in.
+    pub environment: Environment,
     /// Public id (`client_key` at TikTok).
     pub client_id: String,
     /// Its secret; absent for public clients.
@@ -106,6 +110,12 @@ pub struct Metrics {
 }
 
 impl Settings {
+    /// The provider of an app, as the app sees it.
+    #[must_use]
+    pub fn provider_of(&self, app: &App) -> Option<&'static Provider> {
+        provider(&app.provider, app.environment, &self.providers)
+    }
+
     /// True when store and state are the same database, reached by the same user at the same place: then a
     /// result and its save are one transaction. Two names of one server are two places.
     #[must_use]
@@ -124,13 +134,24 @@ impl Settings {
     }
 }
 
+fn provider(
+    name: &str,
+    environment: Environment,
+    described: &[Described],
+) -> Option<&'static Provider> {
+    providers::find_in(name, environment).or_else(|| {
+        let mut described = described.iter().map(|provider| provider.provider(environment));
+        described.find(|provider| provider.name == name)
+    })
+}
+
 /// Reads and checks the file at `path`. Nothing is changed and nobody is called; secrets are looked at
 /// and not kept.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with file, line, key and remedy.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_knowing(path, &crate::providers::names())
+    load_knowing(path, &providers::names())
 }
 
 /// [`load`] with the names of the providers that `apps[].provider` may use.

@@ -6,7 +6,7 @@
 //! text. A configuration needs none of them, and each has surprised somebody.
 
 use super::{
-    explain::{UNKNOWN_KEY, explain, shown},
+    explain::{UNKNOWN_KEY, explain, missing_key, shown},
     problem::{KeyPath, Step},
 };
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
@@ -88,7 +88,8 @@ impl Document {
             };
             let path = self.root.original(&path_of(&error));
             let message = error.into_inner().to_string();
-            if message.contains(UNKNOWN_KEY) || !self.is_blank_key(&path) {
+            let is_new = !self.is_blank_key(&path) && !self.was_refused(&path, &message);
+            if message.contains(UNKNOWN_KEY) || is_new {
                 faults.push(self.fault(path.clone(), &message));
             }
             if !self.root.drop_at(&path.0) || faults.len() >= FAULTS_MAX {
@@ -110,6 +111,14 @@ impl Document {
     fn is_blank_key(&self, path: &KeyPath) -> bool {
         matches!(path.0.last(), Some(Step::Key(_)))
             && self.root.find(path).is_some_and(|(_, node)| node.is_null())
+    }
+
+    /// A key is missing only because it was left out after a complaint about its value.
+    fn was_refused(&self, path: &KeyPath, message: &str) -> bool {
+        missing_key(message).is_some_and(|name| {
+            let found = self.root.find(&path.key(name));
+            found.is_some_and(|(_, node)| !node.is_null())
+        })
     }
 
     /// Where `key` stands, and whether its key or its value is marked; where it is missing, the

@@ -6,8 +6,9 @@ use super::{
     request::{Probe, Refresh, Template},
     rules::{Matcher, Path, Row, Rules, Subject, Test},
     schema::{
-        ClientAuth, Condition, ErrorForm, ErrorRow, MatchForm, MethodWord, OneOrMany, Ordered,
-        OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar, SendAs, Where,
+        ClientAuth, Condition, Environment, ErrorForm, ErrorRow, MatchForm, MethodWord, OneOrMany,
+        Ordered, OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar, SendAs,
+        Where,
     },
 };
 use crate::core::Cause;
@@ -34,8 +35,8 @@ pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
     })
 }
 
-/// Checks what the form alone cannot and builds the provider.
-pub(super) fn build(file: ProviderFile) -> Checked<Provider> {
+/// Checks what the form alone cannot and builds the provider, as apps of `environment` see it.
+pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Provider> {
     check_word("name", &file.name)?;
     if file.title.trim().is_empty() {
         return wrong("title", "is empty; expected a name for people");
@@ -56,8 +57,9 @@ pub(super) fn build(file: ProviderFile) -> Checked<Provider> {
         RenewalWord::ReconnectOnly => Renewal::ReconnectOnly,
     };
     let answers = answers(&file)?;
-    let rules = rules(file.errors, file.errors_like.as_deref(), &file.error)?;
+    let rules = rules(file.errors, file.errors_like.as_deref(), &file.error, environment)?;
     Ok(Provider {
+        environment,
         renewal,
         min_age: file.min_age,
         assumed_access_life: file.assumed_life.access,
@@ -168,7 +170,12 @@ fn answers(file: &ProviderFile) -> Checked<Answers> {
     })
 }
 
-fn rules(own: Vec<ErrorRow>, like: Option<&str>, error: &ErrorForm) -> Checked<Rules> {
+fn rules(
+    own: Vec<ErrorRow>,
+    like: Option<&str>,
+    error: &ErrorForm,
+    environment: Environment,
+) -> Checked<Rules> {
     let mut forms = own;
     if let Some(name) = like {
         let Some(source) = builtin_source(name) else {
@@ -191,11 +198,14 @@ fn rules(own: Vec<ErrorRow>, like: Option<&str>, error: &ErrorForm) -> Checked<R
         log_id,
     };
     for (index, form) in forms.into_iter().enumerate() {
+        let applies = form.environment.is_none_or(|only| only == environment);
         let row = row(&format!("errors[{index}]"), form)?;
         if let Some(matcher) = &row.matcher {
             learn_codes(&mut rules, matcher);
         }
-        rules.rows.push(row);
+        if applies {
+            rules.rows.push(row);
+        }
     }
     Ok(rules)
 }
@@ -208,7 +218,7 @@ fn learn_codes(rules: &mut Rules, matcher: &Matcher) {
         match &matcher.test {
             Test::OneOf(words) => rules.known.extend(words.iter().map(|word| word.as_str().into())),
             Test::Range(from, to) => rules.known_ranges.push((*from, *to)),
-            Test::Contains(_) | Test::Present(_) => {}
+            Test::Contains(_) | Test::Present(_) | Test::Past(_) | Test::DiffersFrom(_) => {}
         }
     }
     if let Some(and) = &matcher.and {
@@ -223,6 +233,15 @@ fn row(at: &str, form: ErrorRow) -> Checked<Row> {
     if form.matches.is_none() && form.status.0.is_empty() {
         return wrong(at, "fits every answer, good ones too; add `status` or `match`");
     }
+    if matches!(form.place, Where::Redirect | Where::Webhook) && !form.status.0.is_empty() {
+        return wrong(&format!("{at}.status"), "what is no HTTP answer has no status; remove it");
+    }
+    if (form.grant.is_some() || form.younger_than.is_some()) && form.place != Where::Token {
+        return wrong(
+            &format!("{at}.where"),
+            "expected `token`, the only place where `grant` and `younger_than` are known",
+        );
+    }
     if form.outcome.is_some() && form.place != Where::Token && form.place != Where::Any {
         return wrong(
             &format!("{at}.outcome"),
@@ -232,6 +251,8 @@ fn row(at: &str, form: ErrorRow) -> Checked<Row> {
     Ok(Row {
         place: form.place,
         status: form.status.0,
+        grant: form.grant,
+        younger_than: form.younger_than,
         matcher: form
             .matches
             .map(|matches| matcher(&format!("{at}.match"), matches, 0))
@@ -279,6 +300,8 @@ fn matcher(at: &str, form: MatchForm, depth: usize) -> Checked<Matcher> {
     if let Some(wanted) = form.present {
         tests.push(Test::Present(wanted));
     }
+    tests.extend(form.past.map(Test::Past));
+    tests.extend(form.differs_from.map(Test::DiffersFrom));
     let subject = match (form.path, form.bearer_error) {
         (Some(path), None) => Subject::Path(path_at(&format!("{at}.path"), &path)?),
         (None, Some(word)) => {
@@ -288,7 +311,7 @@ fn matcher(at: &str, form: MatchForm, depth: usize) -> Checked<Matcher> {
         _ => return wrong(at, "expected either `path` or `bearer_error`"),
     };
     let Ok([test]) = <[Test; 1]>::try_from(tests) else {
-        return wrong(at, "expected exactly one of `eq`, `in`, `re`, `range`, `present`");
+        return wrong(at, TESTS_EXPECTED);
     };
     let and = form
         .and
@@ -375,8 +398,11 @@ fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
     Err(SchemaError { at: at.to_owned(), reason: reason.into() })
 }
 
+const TESTS_EXPECTED: &str =
+    "expected exactly one of `eq`, `in`, `re`, `range`, `present`, `past`, `differs_from`";
 const OURS: [&str; 5] = ["content-type", "content-length", "host", "user-agent", "connection"];
-const FILE_BYTES_MAX: usize = 64 * 1024;
+/// Longest provider file.
+pub const FILE_BYTES_MAX: usize = 64 * 1024;
 const ROWS_MAX: usize = 256;
 const PARAMS_MAX: usize = 32;
 const MATCH_DEPTH_MAX: usize = 4;

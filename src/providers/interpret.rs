@@ -1,8 +1,8 @@
 //! What an answer means. Every rule about telling "spent" from "not spent" stands in [`outcome`].
 
 use super::{
-    Provider,
-    rules::{Path, Reading, as_text},
+    Provider, Renewal,
+    rules::{Known, Path, Reading, as_text},
     schema::{OutcomeWord, Where},
 };
 use crate::{
@@ -25,7 +25,12 @@ pub(super) struct Answers {
 }
 
 /// Read it top to bottom: the first line that applies wins.
-pub(super) fn outcome(provider: &Provider, exchange: &Exchange, at: Timestamp) -> Outcome {
+pub(super) fn outcome(
+    provider: &Provider,
+    exchange: &Exchange,
+    known: &Known<'_>,
+    at: Timestamp,
+) -> Outcome {
     let answer = match exchange {
         Exchange::NotSent(trouble) => return Outcome::NotCommitted(silence(*trouble, at)),
         Exchange::Lost(trouble) => return Outcome::Ambiguous(silence(*trouble, at)),
@@ -46,7 +51,9 @@ pub(super) fn outcome(provider: &Provider, exchange: &Exchange, at: Timestamp) -
     {
         return Outcome::Committed(grant);
     }
-    if let Some((verdict, evidence)) = by_row(provider, Where::Token, answer, &body, at) {
+    if let Some((verdict, evidence)) =
+        by_row(provider, Where::Token, Said { answer: Some(answer), body: &body }, known, at)
+    {
         return match verdict {
             OutcomeWord::NotCommitted => Outcome::NotCommitted(evidence),
             OutcomeWord::Dead => Outcome::Dead(evidence),
@@ -73,7 +80,7 @@ pub(super) fn outcome(provider: &Provider, exchange: &Exchange, at: Timestamp) -
 pub(super) fn liveness(
     provider: &Provider,
     exchange: &Exchange,
-    subject: Option<&str>,
+    known: &Known<'_>,
     at: Timestamp,
 ) -> Liveness {
     let answer = match exchange {
@@ -83,7 +90,8 @@ pub(super) fn liveness(
         Exchange::Answered(answer) => answer,
     };
     let body = parsed(&answer.body);
-    if let Some((_, evidence)) = by_row(provider, Where::Probe, answer, &body, at) {
+    let said = Said { answer: Some(answer), body: &body };
+    if let Some((_, evidence)) = by_row(provider, Where::Probe, said, known, at) {
         return match evidence.cause {
             // These say something about the provider or about our request, nothing about the token.
             Cause::RateLimited | Cause::ProviderOutage | Cause::Unknown => {
@@ -96,7 +104,7 @@ pub(super) fn liveness(
     let probe = provider.probe.as_ref();
     if answer.is_good() && meets(probe.and_then(|probe| probe.success.as_ref()), &body) {
         let seen = probe.and_then(|probe| as_text(probe.subject.as_ref()?.value(&body)?));
-        return match (seen, subject) {
+        return match (seen, known.subject) {
             (Some(seen), Some(wanted)) if seen != wanted => {
                 Liveness::Refused(detailed(because(Cause::WrongEnvironment), OTHER_ACCOUNT))
             }
@@ -109,6 +117,38 @@ pub(super) fn liveness(
         300..=399 => detailed(because(Cause::ProviderOutage), REDIRECT_REFUSED),
         _ => detailed(because(Cause::Unknown), UNRECOGNIZED),
     })
+}
+
+pub(super) fn refusal(
+    provider: &Provider,
+    place: Where,
+    answer: &Answer,
+    known: &Known<'_>,
+    at: Timestamp,
+) -> Option<Evidence> {
+    let body = parsed(&answer.body);
+    let said = Said { answer: Some(answer), body: &body };
+    if let Some((_, evidence)) = by_row(provider, place, said, known, at) {
+        return Some(evidence);
+    }
+    match answer.status {
+        429 => Some(Evidence {
+            app_wide: concerns_the_app(Cause::RateLimited, place),
+            ..evidence(provider, answer, &body, Cause::RateLimited, at)
+        }),
+        500..=599 => Some(evidence(provider, answer, &body, Cause::ProviderOutage, at)),
+        _ => None,
+    }
+}
+
+pub(super) fn message(
+    provider: &Provider,
+    place: Where,
+    body: &Value,
+    at: Timestamp,
+) -> Option<Evidence> {
+    let said = Said { answer: None, body };
+    by_row(provider, place, said, &Known::default(), at).map(|(_, evidence)| evidence)
 }
 
 impl Answer {
@@ -134,20 +174,48 @@ fn meets(condition: Option<&(Path, String)>, body: &Value) -> bool {
     })
 }
 
+/// What was said, by an answer or by a message that is none.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    answer: Option<&'a Answer>,
+    body: &'a Value,
+}
+
 fn by_row(
     provider: &Provider,
     place: Where,
-    answer: &Answer,
-    body: &Value,
+    Said { answer, body }: Said<'_>,
+    known: &Known<'_>,
     at: Timestamp,
 ) -> Option<(OutcomeWord, Evidence)> {
-    let reading =
-        Reading { status: answer.status, bearer_error: answer.bearer_error.as_deref(), body };
-    let row = provider.rules.row(place, &reading)?;
-    let mut evidence = evidence(provider, answer, body, row.cause, at);
+    let bearer_error = answer.and_then(|answer| answer.bearer_error.as_deref());
+    let status = answer.map(|answer| answer.status);
+    let row = provider.rules.row(place, &Reading { status, known, at, bearer_error, body })?;
+    let cause = provider.renewal.in_other_words(row.cause);
+    let mut evidence = match answer {
+        Some(answer) => evidence(provider, answer, body, cause, at),
+        None => Evidence {
+            code: provider.rules.shown_code(body),
+            log_id: provider.rules.shown_log_id(body),
+            ..Evidence::of(cause, at)
+        },
+    };
     evidence.detail.clone_from(&row.detail);
     evidence.app_wide = row.app_wide.unwrap_or_else(|| concerns_the_app(row.cause, place));
     Some((row.outcome, evidence))
+}
+
+impl Renewal {
+    /// Where the access token is all there is, its end is the end: to say that it expired would say that
+    /// a refresh mends it.
+    const fn in_other_words(self, cause: Cause) -> Cause {
+        match (self, cause) {
+            (Self::ExtendInPlace | Self::ReconnectOnly, Cause::AccessTokenExpired) => {
+                Cause::RefreshTokenRejected
+            }
+            _ => cause,
+        }
+    }
 }
 
 /// Whether an answer is about all accounts of the app, unless the table says which it is. Who asks too often

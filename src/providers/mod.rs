@@ -1,20 +1,25 @@
 //! Providers as data, and the interpreter that reads them.
 //!
 //! Each provider is one file in `data/` in the form of [`schema`]; the same form is open to users, through
-//! [`Provider::from_yaml`]. Absent on purpose: the name of any provider in code, and any call to a
-//! `revoke` endpoint.
+//! [`Provider::from_yaml`] and, from the configuration, [`Described`]. Absent on purpose: the name of any
+//! provider in code, and any call to a `revoke` endpoint.
 
 mod check;
+mod described;
 mod interpret;
 mod request;
 mod rules;
 pub mod schema;
 
+pub use check::FILE_BYTES_MAX;
+pub use described::Described;
 pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
+pub use rules::Known;
+pub use schema::{Environment, Where};
 
 use crate::{
-    core::Timestamp,
-    oauth::{Credentials, Exchange, Liveness, Outcome, Request, Token},
+    core::{Evidence, Timestamp},
+    oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Token},
 };
 use std::{sync::LazyLock, time::Duration};
 
@@ -48,6 +53,8 @@ pub struct Provider {
     pub name: String,
     /// Its name for people.
     pub title: String,
+    /// Of which apps this is true; some refusals mean something else in a sandbox.
+    pub environment: Environment,
     /// How its tokens live on.
     pub renewal: Renewal,
     /// A token younger than this cannot be renewed (24 h at Instagram and Threads).
@@ -90,7 +97,18 @@ impl Provider {
     /// # Errors
     /// The first contradiction in it, by its key.
     pub fn from_file(file: schema::ProviderFile) -> Result<Self, SchemaError> {
-        check::build(file)
+        check::build(file, Environment::Production)
+    }
+
+    /// The same, as apps of `environment` see it.
+    ///
+    /// # Errors
+    /// The first contradiction in it, by its key.
+    pub fn from_file_in(
+        file: schema::ProviderFile,
+        environment: Environment,
+    ) -> Result<Self, SchemaError> {
+        check::build(file, environment)
     }
 
     /// Where tokens are renewed, with the app's own endpoint in front.
@@ -132,21 +150,78 @@ impl Provider {
     /// What a refresh request amounts to. `at` is when the answer arrived.
     #[must_use]
     pub fn outcome(&self, exchange: &Exchange, at: Timestamp) -> Outcome {
-        interpret::outcome(self, exchange, at)
+        interpret::outcome(self, exchange, &Known::default(), at)
+    }
+
+    /// The same with what else is known, which makes more rows apply.
+    #[must_use]
+    pub fn outcome_knowing(
+        &self,
+        exchange: &Exchange,
+        known: &Known<'_>,
+        at: Timestamp,
+    ) -> Outcome {
+        interpret::outcome(self, exchange, known, at)
     }
 
     /// What a check with the access token says. `subject` is the account's id at the provider, where it
     /// is known: another account's token is [`crate::core::Cause::WrongEnvironment`].
     #[must_use]
     pub fn liveness(&self, exchange: &Exchange, subject: Option<&str>, at: Timestamp) -> Liveness {
-        interpret::liveness(self, exchange, subject, at)
+        interpret::liveness(self, exchange, &Known { subject, ..Known::default() }, at)
+    }
+
+    /// The same with what else is known, which makes more rows apply.
+    #[must_use]
+    pub fn liveness_knowing(
+        &self,
+        exchange: &Exchange,
+        known: &Known<'_>,
+        at: Timestamp,
+    ) -> Liveness {
+        interpret::liveness(self, exchange, known, at)
+    }
+
+    /// What an answer to somebody's call at `place` says about the token, the app or the provider; `None`
+    /// when it says nothing of the kind.
+    #[must_use]
+    pub fn refusal(
+        &self,
+        place: Where,
+        answer: &Answer,
+        known: &Known<'_>,
+        at: Timestamp,
+    ) -> Option<Evidence> {
+        interpret::refusal(self, place, answer, known, at)
+    }
+
+    /// The same for what is no HTTP answer: the parameters of a redirect, or the body of a webhook whose
+    /// signature was checked.
+    #[must_use]
+    pub fn message(
+        &self,
+        place: Where,
+        body: &serde_json::Value,
+        at: Timestamp,
+    ) -> Option<Evidence> {
+        interpret::message(self, place, body, at)
     }
 }
 
-/// The provider with this name.
+/// The provider with this name, as apps in production see it.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Provider> {
-    CATALOGUE.iter().find(|provider| provider.name == name)
+    find_in(name, Environment::Production)
+}
+
+/// The provider with this name, as apps of `environment` see it.
+#[must_use]
+pub fn find_in(name: &str, environment: Environment) -> Option<&'static Provider> {
+    let catalogue = match environment {
+        Environment::Production => &CATALOGUE,
+        Environment::Sandbox => &SANDBOXES,
+    };
+    catalogue.iter().find(|provider| provider.name == name)
 }
 
 /// The names that a configuration may use, sorted.
@@ -160,19 +235,34 @@ fn builtin_source(name: &str) -> Option<&'static str> {
     FILES.iter().find(|(own, _)| *own == name).map(|(_, source)| *source)
 }
 
-static CATALOGUE: LazyLock<Vec<Provider>> = LazyLock::new(|| {
-    FILES
-        .iter()
-        .map(|(name, source)| {
-            let provider = Provider::from_yaml(source);
-            provider.unwrap_or_else(|error| unreachable!("the tests read {name}.yaml: {error}"))
-        })
-        .collect()
-});
+static CATALOGUE: LazyLock<Vec<Provider>> = LazyLock::new(|| catalogue(Environment::Production));
+static SANDBOXES: LazyLock<Vec<Provider>> = LazyLock::new(|| catalogue(Environment::Sandbox));
+
+fn catalogue(environment: Environment) -> Vec<Provider> {
+    let read = |(name, source): &(&str, &str)| {
+        check::parse(source)
+            .and_then(|file| check::build(file, environment))
+            .unwrap_or_else(|error| unreachable!("the tests read {name}.yaml: {error}"))
+    };
+    FILES.iter().map(read).collect()
+}
 
 /// Sorted by name.
-const FILES: [(&str, &str); 2] =
-    [("oauth2", include_str!("data/oauth2.yaml")), ("tiktok", include_str!("data/tiktok.yaml"))];
+const FILES: [(&str, &str); 13] = [
+    ("bluesky", include_str!("data/bluesky.yaml")),
+    ("facebook", include_str!("data/facebook.yaml")),
+    ("google", include_str!("data/google.yaml")),
+    ("instagram", include_str!("data/instagram.yaml")),
+    ("linkedin", include_str!("data/linkedin.yaml")),
+    ("oauth2", include_str!("data/oauth2.yaml")),
+    ("pinterest", include_str!("data/pinterest.yaml")),
+    ("reddit", include_str!("data/reddit.yaml")),
+    ("snapchat", include_str!("data/snapchat.yaml")),
+    ("threads", include_str!("data/threads.yaml")),
+    ("tiktok", include_str!("data/tiktok.yaml")),
+    ("tiktok_business", include_str!("data/tiktok_business.yaml")),
+    ("x", include_str!("data/x.yaml")),
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 //! The error map at work: which row fits an answer, and what may be shown of it.
 
-use super::schema::{OutcomeWord, StatusClass, Where};
-use crate::core::Cause;
+use super::schema::{GrantWord, KnownWord, OutcomeWord, StatusClass, Where};
+use crate::core::{Cause, Timestamp};
 use regex_lite::Regex;
 use serde_json::Value;
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 /// The rows of one provider with what they need to read an answer.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Rules {
 pub(super) struct Row {
     pub(super) place: Where,
     pub(super) status: Vec<StatusClass>,
+    pub(super) grant: Option<GrantWord>,
+    pub(super) younger_than: Option<Duration>,
     pub(super) matcher: Option<Matcher>,
     pub(super) cause: Cause,
     pub(super) detail: Option<Arc<str>>,
@@ -52,6 +54,21 @@ pub(super) enum Test {
     Contains(Regex),
     Range(i64, i64),
     Present(bool),
+    Past(bool),
+    DiffersFrom(KnownWord),
+}
+
+/// What is known besides the answer. What is not known makes the rows that ask for it not fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// What the token endpoint was asked with.
+    pub grant: GrantWord,
+    /// How old the token was when it was presented.
+    pub token_age: Option<Duration>,
+    /// The account's id at the provider.
+    pub subject: Option<&'a str>,
+    /// The app's public id.
+    pub client_id: Option<&'a str>,
 }
 
 /// A way into a JSON document.
@@ -62,11 +79,16 @@ pub(super) struct Path(Vec<Step>);
 enum Step {
     Key(String),
     Each,
+    /// TikTok's webhooks carry their content as text that is JSON in its turn.
+    Unpacked,
 }
 
 /// The parts of an answer that rows look at.
 pub(super) struct Reading<'a> {
-    pub(super) status: u16,
+    /// `None` for what is no HTTP answer.
+    pub(super) status: Option<u16>,
+    pub(super) known: &'a Known<'a>,
+    pub(super) at: Timestamp,
     pub(super) bearer_error: Option<&'a str>,
     /// `Null` when the answer is no JSON.
     pub(super) body: &'a Value,
@@ -114,29 +136,38 @@ impl Rules {
 impl Row {
     fn applies(&self, place: Where) -> bool {
         match self.place {
-            Where::Any => true,
-            Where::Api => matches!(place, Where::Api | Where::Probe),
+            Where::Any => !matches!(place, Where::Redirect | Where::Webhook),
+            Where::Api => matches!(place, Where::Api | Where::Probe | Where::Publish),
             own => own == place,
         }
     }
 
     fn fits(&self, reading: &Reading<'_>) -> bool {
-        let status_fits = self.status.is_empty()
-            || self.status.iter().any(|class| match class {
-                StatusClass::Exactly(status) => *status == reading.status,
-                StatusClass::Hundred(hundred) => *hundred == reading.status / 100,
-            });
-        status_fits && self.matcher.as_ref().is_none_or(|matcher| matcher.fits(reading))
+        self.fits_status(reading.status)
+            && self.grant.is_none_or(|grant| grant == reading.known.grant)
+            && self.younger_than.is_none_or(|age| reading.known.token_age.is_some_and(|a| a < age))
+            && self.matcher.as_ref().is_none_or(|matcher| matcher.fits(reading))
+    }
+
+    fn fits_status(&self, seen: Option<u16>) -> bool {
+        let fits = |class: &StatusClass, seen| match class {
+            StatusClass::Exactly(status) => *status == seen,
+            StatusClass::Hundred(hundred) => *hundred == seen / 100,
+        };
+        self.status.is_empty()
+            || seen.is_some_and(|seen| self.status.iter().any(|class| fits(class, seen)))
     }
 }
 
 impl Matcher {
     fn fits(&self, reading: &Reading<'_>) -> bool {
         let fits = match &self.subject {
-            Subject::BearerError => self.test.passes_text(reading.bearer_error),
+            Subject::BearerError => self.test.passes_text(reading.bearer_error, reading),
             Subject::Path(path) => match self.test {
                 Test::Present(wanted) => path.any(reading.body, &mut |v| !v.is_null()) == wanted,
-                _ => path.any(reading.body, &mut |v| self.test.passes_text(as_text(v).as_deref())),
+                _ => path.any(reading.body, &mut |value| {
+                    self.test.passes_text(as_text(value).as_deref(), reading)
+                }),
             },
         };
         fits && self.and.as_ref().is_none_or(|and| and.fits(reading))
@@ -144,7 +175,7 @@ impl Matcher {
 }
 
 impl Test {
-    fn passes_text(&self, text: Option<&str>) -> bool {
+    fn passes_text(&self, text: Option<&str>, reading: &Reading<'_>) -> bool {
         match (self, text) {
             (Self::Present(wanted), text) => text.is_some() == *wanted,
             (_, None) => false,
@@ -153,26 +184,38 @@ impl Test {
             (Self::Range(from, to), Some(text)) => {
                 text.parse().is_ok_and(|number: i64| (*from..=*to).contains(&number))
             }
+            // Meta writes 0 for "never".
+            (Self::Past(wanted), Some(text)) => text.parse().is_ok_and(|seconds: i64| {
+                seconds > 0 && Timestamp::from_unix(seconds).has_come(reading.at) == *wanted
+            }),
+            (Self::DiffersFrom(word), Some(text)) => {
+                let ours = match word {
+                    KnownWord::ClientId => reading.known.client_id,
+                    KnownWord::Subject => reading.known.subject,
+                };
+                ours.is_some_and(|ours| ours != text)
+            }
         }
     }
 }
 
 impl Path {
-    /// Reads `error.errors[].reason`.
+    /// Reads `error.errors[].reason` and `content{}.reason`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         for part in text.split('.') {
-            let (key, each) = match part.strip_suffix("[]") {
-                Some(key) => (key, true),
-                None => (part, false),
+            let (key, beyond) = if let Some(key) = part.strip_suffix("[]") {
+                (key, Some(Step::Each))
+            } else if let Some(key) = part.strip_suffix("{}") {
+                (key, Some(Step::Unpacked))
+            } else {
+                (part, None)
             };
-            if key.is_empty() || key.contains(['[', ']', ' ']) {
+            if key.is_empty() || key.contains(['[', ']', '{', '}', ' ']) {
                 return Err(format!("`{text}` is no dotted path such as `error.errors[].reason`"));
             }
             steps.push(Step::Key(key.to_owned()));
-            if each {
-                steps.push(Step::Each);
-            }
+            steps.extend(beyond);
         }
         if steps.len() > PATH_STEPS_MAX {
             return Err(format!("`{text}` has more than {PATH_STEPS_MAX} steps"));
@@ -180,11 +223,11 @@ impl Path {
         Ok(Self(steps))
     }
 
-    /// The one value at the end; lists are not entered.
+    /// The one value at the end; lists and texts are not entered.
     pub(super) fn value<'a>(&self, body: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(body, |value, step| match step {
             Step::Key(key) => value.get(key),
-            Step::Each => None,
+            Step::Each | Step::Unpacked => None,
         })
     }
 
@@ -192,7 +235,7 @@ impl Path {
     pub(super) fn value_mut<'a>(&self, body: &'a mut Value) -> Option<&'a mut Value> {
         self.0.iter().try_fold(body, |value, step| match step {
             Step::Key(key) => value.get_mut(key),
-            Step::Each => None,
+            Step::Each | Step::Unpacked => None,
         })
     }
 
@@ -208,6 +251,12 @@ fn any(steps: &[Step], value: &Value, test: &mut dyn FnMut(&Value) -> bool) -> b
         [Step::Each, rest @ ..] => {
             value.as_array().is_some_and(|list| list.iter().any(|value| any(rest, value, test)))
         }
+        [Step::Unpacked, rest @ ..] => match value {
+            Value::String(text) => {
+                serde_json::from_str(text).is_ok_and(|inner: Value| any(rest, &inner, test))
+            }
+            value => any(rest, value, test),
+        },
     }
 }
 

@@ -10,6 +10,9 @@ use crate::core::Cause;
 use serde::{Deserialize, Deserializer, de};
 use std::time::Duration;
 
+/// What an error calls the file as a whole.
+pub const WHOLE_FILE: &str = ".";
+
 /// One provider as written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +257,13 @@ pub struct ErrorRow {
     /// To which statuses; all when absent.
     #[serde(default)]
     pub status: StatusSet,
+    /// Only to what this was asked with; to both when absent.
+    pub grant: Option<GrantWord>,
+    /// Only for apps of this environment; for all when absent.
+    pub environment: Option<Environment>,
+    /// Only while the token is younger than this.
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub younger_than: Option<Duration>,
     /// What must stand in the answer; anything when absent.
     #[serde(rename = "match")]
     pub matches: Option<MatchForm>,
@@ -272,14 +282,42 @@ pub struct ErrorRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Where {
-    /// Both.
+    /// Every HTTP answer.
     Any,
     /// The token endpoint's.
     Token,
-    /// Those to a call with an access token, our own probe among them.
+    /// Those to a call with an access token, our own probe and publishing among them.
     Api,
     /// Those to our own probe alone.
     Probe,
+    /// Those to calls that publish, ask whether one may, or ask how it went.
+    Publish,
+    /// The parameters with which the consent page sends a person back; there is no status.
+    Redirect,
+    /// The body of a message that the provider sends on its own account; there is no status.
+    Webhook,
+}
+
+/// What the token endpoint was asked with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantWord {
+    /// What renews: the refresh token, or the access token where that is extended.
+    #[default]
+    Refresh,
+    /// The code with which a person comes back from the consent page.
+    Code,
+}
+
+/// Which of a provider's worlds an app lives in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// The real one.
+    #[default]
+    Production,
+    /// The one for trying things out, with credentials of its own.
+    Sandbox,
 }
 
 /// What became of the refresh token.
@@ -298,7 +336,7 @@ pub enum OutcomeWord {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatchForm {
-    /// Dotted path; `name[]` means any element of a list.
+    /// Dotted path; `name[]` means any element of a list, `name{}` what the text holds as JSON.
     pub path: Option<String>,
     /// The `error` parameter of `WWW-Authenticate` equals this (RFC 6750 section 3.1).
     pub bearer_error: Option<String>,
@@ -313,8 +351,22 @@ pub struct MatchForm {
     pub range: Option<(i64, i64)>,
     /// The value is there, or is not.
     pub present: Option<bool>,
+    /// The value is an instant in Unix seconds that has come, or has not; 0 says nothing.
+    pub past: Option<bool>,
+    /// The value is there and is another than what we know.
+    pub differs_from: Option<KnownWord>,
     /// This must hold too.
     pub and: Option<Box<Self>>,
+}
+
+/// What a value may be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownWord {
+    /// The app's public id.
+    ClientId,
+    /// The account's id at the provider.
+    Subject,
 }
 
 /// Statuses: `any`, `4xx`, `401`, or a list of these. Empty means any.

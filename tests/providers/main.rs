@@ -1,11 +1,12 @@
 //! Providers as data: what is asked, what answers mean, and what a file may say.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod cases;
+mod catalogue;
 mod laws;
 mod recorded;
 mod requests;
 mod shapes;
-mod sketches;
 mod wrong_files;
 
 use oauth_keepalive::{
@@ -52,11 +53,15 @@ pub(crate) fn answered(status: u16, body: &str) -> Exchange {
 pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_795_348_800);
 
 pub(crate) fn outcome_word(provider: &Provider, exchange: &Exchange) -> String {
-    match provider.outcome(exchange, NOW) {
-        Outcome::NotCommitted(evidence) => format!("not committed: {}", words(&evidence)),
-        Outcome::Dead(evidence) => format!("dead: {}", words(&evidence)),
-        Outcome::Ambiguous(evidence) => format!("ambiguous: {}", words(&evidence)),
-        Outcome::Committed(grant) => grant_words(&grant),
+    outcome_words(&provider.outcome(exchange, NOW))
+}
+
+pub(crate) fn outcome_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::NotCommitted(evidence) => format!("not committed: {}", words(evidence)),
+        Outcome::Dead(evidence) => format!("dead: {}", words(evidence)),
+        Outcome::Ambiguous(evidence) => format!("ambiguous: {}", words(evidence)),
+        Outcome::Committed(grant) => grant_words(grant),
     }
 }
 

@@ -130,6 +130,38 @@ fn a_wrong_file_is_refused_by_key_with_what_was_expected() {
             "errors[0].match.and.path: `c d` is no dotted path",
         ),
         (
+            row("{where: webhook, status: 200, match: {path: a, eq: b}, cause: unknown}"),
+            "errors[0].status: what is no HTTP answer has no status",
+        ),
+        (
+            row("{where: any, grant: code, match: {path: a, eq: b}, cause: unknown}"),
+            "errors[0].where: expected `token`, the only place",
+        ),
+        (
+            row("{where: api, younger_than: 24h, status: 400, cause: unknown}"),
+            "errors[0].where: expected `token`, the only place",
+        ),
+        (
+            row("{where: token, younger_than: soon, status: 400, cause: unknown}"),
+            "errors[0].younger_than: expected a duration",
+        ),
+        (
+            row("{where: token, environment: staging, status: 400, cause: unknown}"),
+            "errors[0].environment: unknown variant `staging`",
+        ),
+        (
+            row("{where: probe, match: {path: a, differs_from: client_secret}, cause: unknown}"),
+            "errors[0].match.differs_from: unknown variant `client_secret`",
+        ),
+        (
+            row("{where: probe, match: {path: a, past: true, eq: 1}, cause: unknown}"),
+            "errors[0].match: expected exactly one of `eq`",
+        ),
+        (
+            row("{where: probe, match: {path: 'a{b}', eq: 1}, cause: unknown}"),
+            "errors[0].match.path: `a{b}` is no dotted path",
+        ),
+        (
             row("{where: token, match: {path: a, equals: b}, cause: unknown}"),
             "errors[0].match.equals: unknown field `equals`",
         ),

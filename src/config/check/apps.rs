@@ -2,8 +2,8 @@
 
 use super::{Check, is_loopback, store};
 use crate::{
-    config::{App, explain, file, problem::KeyPath},
-    providers::Endpoints,
+    config::{self, App, explain, file, problem::KeyPath},
+    providers::{Described, Endpoints, Environment, Provider},
     stores,
 };
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ pub(super) fn check(
     check: &mut Check<'_>,
     apps: &[file::App],
     store: &stores::Settings,
+    described: &[Described],
     providers: &[&str],
 ) -> Vec<App> {
     if apps.is_empty() {
@@ -26,13 +27,21 @@ pub(super) fn check(
         check.problem("apps", what, "run a second sidecar for the others");
         return Vec::new();
     }
-    let checked: Vec<_> =
-        (0..).zip(apps).map(|(nth, app)| check_one(check, nth, app, providers)).collect();
+    let checked: Vec<_> = (0..)
+        .zip(apps)
+        .map(|(nth, app)| check_one(check, nth, app, described, providers))
+        .collect();
     refuse_repeated_names(check, &checked);
     settle_defaults(check, apps, checked, store)
 }
 
-fn check_one(check: &mut Check<'_>, nth: usize, app: &file::App, providers: &[&str]) -> App {
+fn check_one(
+    check: &mut Check<'_>,
+    nth: usize,
+    app: &file::App,
+    described: &[Described],
+    providers: &[&str],
+) -> App {
     let at = at(nth);
     let name = check.text(at.key("name"), app.name.as_deref(), "a name for this app");
     let meaning = "the provider's name, such as tiktok";
@@ -55,7 +64,8 @@ fn check_one(check: &mut Check<'_>, nth: usize, app: &file::App, providers: &[&s
         client_id,
         client_secret,
         scopes: app.scopes.clone(),
-        endpoints: endpoints(check, &at, &provider, &app.endpoints),
+        endpoints: endpoints(check, &at, &provider, &app.endpoints, described),
+        environment: app.environment,
         provider,
         default_for_provider: app.is_default.unwrap_or(false),
     }
@@ -90,10 +100,11 @@ fn endpoints(
     at: &KeyPath,
     provider: &str,
     endpoints: &file::Endpoints,
+    described: &[Described],
 ) -> Endpoints {
     let at = at.key("endpoints");
-    let needs_endpoint = crate::providers::find(provider)
-        .is_some_and(crate::providers::Provider::needs_token_endpoint);
+    let needs_endpoint = config::provider(provider, Environment::default(), described)
+        .is_some_and(Provider::needs_token_endpoint);
     if needs_endpoint && endpoints.token.is_none() {
         check.problem(
             at.key("token"),

@@ -7,6 +7,7 @@
 mod apps;
 mod dangers;
 mod mail;
+mod providers;
 mod redis_store;
 mod service;
 mod state;
@@ -26,7 +27,7 @@ use std::{
 };
 
 /// Reads `text`, which stands in `path`, as settings.
-pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loaded, Problems> {
+pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loaded, Problems> {
     let mut check = Check::new(path, text);
     let mut document = Document::parse(text).map_err(|faults| check.refuse(faults))?;
     let file: file::File = match document.read() {
@@ -38,8 +39,10 @@ pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loade
     };
     check.document = Some(document);
 
-    let store = store::check(&mut check, &file.store, providers);
-    let apps = apps::check(&mut check, &file.apps, &store, providers);
+    let providers = providers::check(&mut check, &file.providers, catalogue);
+    let names = providers.names(catalogue);
+    let store = store::check(&mut check, &file.store, &names);
+    let apps = apps::check(&mut check, &file.apps, &store, &providers.described, &names);
     let settings = Settings {
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
@@ -48,6 +51,7 @@ pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loade
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
+        providers: providers.described,
         apps,
     };
     dangers::warn(&mut check, &settings);
@@ -55,7 +59,10 @@ pub(super) fn check(path: &Path, text: &str, providers: &[&str]) -> Result<Loade
     if check.problems.is_empty() {
         Ok(Loaded { settings, warnings: check.warnings })
     } else {
-        check.problems.sort_by_key(|problem| problem.place.line);
+        // This file first, then those that it names.
+        let order =
+            |Problem { place, .. }: &Problem| (place.file != path, place.file.clone(), place.line);
+        check.problems.sort_by_cached_key(order);
         Err(Problems(check.problems))
     }
 }
