@@ -90,17 +90,24 @@ start() {
     as_server "$1/postgres" -D "$DIRECTORY/data" >>"$DIRECTORY/log" 2>&1 &
     SERVER=$!
     until "$1/pg_isready" --quiet --host "$DIRECTORY" --port "$PORT"; do
-        kill -0 "$SERVER" 2>/dev/null || { cat "$DIRECTORY/log" >&2; fail "the server ended while it started"; }
+        # A process of the one before may take a moment to notice its end, and keeps this one from starting.
+        if ! kill -0 "$SERVER" 2>/dev/null; then
+            as_server "$1/postgres" -D "$DIRECTORY/data" >>"$DIRECTORY/log" 2>&1 &
+            SERVER=$!
+        fi
         ((waited += 1))
         ((waited < 600)) || { cat "$DIRECTORY/log" >&2; fail "the server does not answer"; }
         sleep 0.1
     done
 }
 
-# Its children first asked for, since they lose their parent with its end.
+# Its children are asked for first, since they lose their parent with its end; and it is stopped before that, since one
+# that it makes meanwhile would live on and keep the next server from starting.
 kill_server() {
     [ -n "$SERVER" ] || return 0
     local processes
+    kill -STOP "$SERVER" 2>/dev/null || true
+    until grep -qs '^State:[[:space:]]*[TZ]' "/proc/$SERVER/status" || [ ! -e "/proc/$SERVER" ]; do sleep 0.01; done
     processes="$SERVER $(cat "/proc/$SERVER/task/$SERVER/children" 2>/dev/null)"
     # One word per process.
     # shellcheck disable=SC2086
