@@ -364,9 +364,20 @@ impl Line for Cable {
         })
     }
 
-    fn answer(&self, _: Call) -> Later<()> {
+    fn answer(&self, call: Call) -> Later<()> {
         let process = Arc::clone(&self.0);
         Box::pin(async move {
+            // It is stopped while it waits: what it does next follows from an answer that is old.
+            let stops =
+                call != Call::Read && process.world.truth().faults.strikes(Fault::Stall, 12);
+            if stops {
+                let mut truth = process.world.truth();
+                let until = truth.now + truth.faults.die(Fault::Stall).between(5, 240) * SECOND;
+                truth.shared_trouble(until);
+                truth.note(None, || format!("{} is stopped until {until}", process.name()));
+                drop(truth);
+                process.stall(until);
+            }
             let delay = process.world.truth().io.between(0, 10);
             process.world.sleep(delay).await;
             process.pass().await;
