@@ -124,6 +124,7 @@ fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape
         journal_entries: 0,
         outbox_length: 0,
         clock_unconfirmed_step: 0,
+        all_replicas: None,
         process: None,
     };
     Scrape::new(Arc::clone(snapshot), metrics.clone(), readings, format, true)

@@ -5,25 +5,28 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Snapshot, Timestamp, decide,
-        fleet::{Fleet, Input, Reopened},
+        Event, Shares, Snapshot, Timestamp, decide,
+        fleet::{Fleet, Input},
         schedule::Policy,
     },
     delivery::{self, mailer::Mailer},
     http_client::{self, HttpClient},
     keeper::{self, Keeper},
     loader,
-    metrics::{events::Metrics, fleet::Gauges},
-    oauth::Token,
+    metrics::{
+        events::Metrics,
+        fleet::{Gauges, Totals},
+    },
     providers::{self, Renewal},
-    refresh::{App, Apps, Held, Refresher, Transport, Unspent, app_of, is_anothers},
+    refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
+    replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
         reports::{ComparisonKey, Response},
     },
-    state::{OpenEntry, State},
+    state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
 };
 use arc_swap::ArcSwap;
@@ -62,6 +65,10 @@ pub struct Running {
     stop_surface: watch::Sender<bool>,
     /// The keeper, which ends when nothing is owed any more, and the clerk after it.
     inner: Vec<JoinHandle<()>>,
+    /// Ends the sharing, after the keeper and the clerk.
+    leave: watch::Sender<bool>,
+    /// Tells the other replicas that we live.
+    sharing: JoinHandle<()>,
     /// Mailer and servers.
     surface: Vec<JoinHandle<()>>,
     /// How long a call may be on the wire.
@@ -91,6 +98,9 @@ impl Running {
             // Calls outlive a keeper that failed, and nobody else waits for their tokens.
             tokio::time::sleep(self.call_deadline + AFTER_CALLS).await;
         }
+        // Nothing is under way any more and everything is written: others may go on at once.
+        self.leave.send_replace(true);
+        let _ = self.sharing.await;
         self.stop_surface.send_replace(true);
         for task in self.surface {
             let _ = task.await;
@@ -114,12 +124,13 @@ pub struct Parts {
 ///
 /// # Errors
 /// A sentence for the person who started it.
-pub async fn open(settings: Settings) -> Result<Parts, String> {
+pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     http_client::install_crypto();
-    let state = State::open(&settings.state).await.map_err(|error| error.to_string())?;
+    let state = State::open_as(&settings.state, role).await.map_err(|error| error.to_string())?;
     let store = AnyStore::open(&settings.store, state.fingerprinter())
         .await
         .map_err(|error| error.to_string())?;
+    let store = if settings.is_one_database() { store.beside_our_state() } else { store };
     let client = HttpClient::new(&settings.http).map_err(|error| error.to_string())?;
     let client = Arc::new(ArcSwap::from_pointee(client));
     let apps = apps_of(&settings);
@@ -136,6 +147,7 @@ pub async fn open(settings: Settings) -> Result<Parts, String> {
         call_deadline: settings.http.call_deadline(),
         held: Held::default(),
         unspent: Unspent::default(),
+        heard: Heard::default(),
         clock_offsets: Mutex::default(),
     };
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
@@ -204,12 +216,16 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let Parts { settings, refresher, client, metrics } = open(loaded.settings).await?;
+    let Parts { settings, refresher, client, metrics } =
+        open(loaded.settings, Role::Replica).await?;
+    if settings.is_one_database() {
+        tracing::info!("{ONE_DATABASE}");
+    }
     let clock = refresher.clock.clone();
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
     let now = clock.now();
-    let fleet = fleet(&settings, &refresher, now).await?;
+    let fleet = empty_fleet(policy_of(&settings), &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
     let reports = match &settings.server.reports {
@@ -253,7 +269,22 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         config_state: Arc::clone(&config_state),
     };
     let (rounds, clerk) = keeper::start_clerk(clerk);
+    let lent = rounds.downgrade();
     let keeper = Keeper::new(fleet, Arc::clone(&refresher), inbox, rounds, Arc::clone(&snapshot));
+    let replicas = Replicas {
+        refresher: Arc::clone(&refresher),
+        name: replica_name(telemetry_at),
+        lease: settings.state.postgres.as_ref().map_or(Duration::MAX, |server| server.lease),
+        snapshot: Arc::clone(&snapshot),
+        inputs: inputs.clone(),
+        rounds: lent,
+        load_again: Arc::clone(&load_again),
+        told: told_of_all(&settings, &gauges),
+    };
+    // Before anything is read from the store: what is remembered must be known first.
+    let replica = replicas.join().await.map_err(|error| error.to_string())?;
+    let (leave, leaves) = watch::channel(false);
+    let sharing = tokio::spawn(replica.run(stopped.clone(), leaves));
     let loading = loader::run(Arc::clone(&refresher), inputs.clone(), load_again, stopped.clone());
     let (fails, failed) = watch::channel(None);
     let inner = vec![
@@ -320,6 +351,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         reload,
         stop,
         stop_surface,
+        leave,
+        sharing,
         inner,
         surface,
         call_deadline: refresher.call_deadline,
@@ -341,7 +374,8 @@ fn spawn_watched(
     })
 }
 
-/// A fleet that knows its configuration and what the last run left.
+/// A fleet that knows its configuration and what is remembered of all accounts, to look at: whoever acts on
+/// it shares the accounts with others.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -362,43 +396,44 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let mut fleet = Fleet::new(policy);
-    let apps = policy_apps(&refresher.apps.load());
-    fleet.handle(now, Input::Configured { policy, apps });
-    let memories = refresher.state.memories().await.map_err(|error| error.to_string())?;
+    let mut fleet = empty_fleet(policy, refresher, now);
+    let recalled = replicas::recall(refresher, Shares::ALL).await;
+    let (memories, reopened) = recalled.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::Recalled(memories));
-    let mut reopened = Vec::new();
-    for open in refresher.state.open_entries().await.map_err(|error| error.to_string())? {
-        reopened.push(reopen(refresher, open).await);
-    }
-    if !reopened.is_empty() {
-        tracing::warn!(
-            entries = reopened.len(),
-            "the last run left refreshes open; they are brought to their end first"
-        );
-    }
     fleet.handle(now, Input::Reopened(reopened));
+    fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });
     Ok(fleet)
 }
 
-async fn reopen<S: TokenStore, T: Transport>(
-    refresher: &Refresher<S, T>,
-    open: OpenEntry,
-) -> Reopened {
-    let OpenEntry { id, intent, result, .. } = open;
-    let apps = refresher.apps.load_full();
-    // The store says which app an account belongs to; while it cannot be read, its provider's will do.
-    let stored = refresher.store.get(&id).await.ok().flatten();
-    let app = match &stored {
-        Some(stored) => app_of(&apps, stored),
-        None => apps.values().find(|app| *app.provider.name == *id.provider),
-    };
-    // A token of another account is no token of this one, received or not; settling it says so.
-    let stored = stored.as_ref().and_then(|stored| stored.token.as_ref());
-    let fits = |new: &&Token| !stored.is_some_and(|stored| is_anothers(new, stored));
-    let fitting = result.as_ref().filter(fits).zip(app);
-    let unsaved = fitting.map(|(token, app)| refresher.facts(app, token));
-    Reopened { id, unsaved, over_at: intent.over_at }
+/// A fleet that knows its configuration and nothing else.
+#[must_use]
+pub fn empty_fleet<S, T>(policy: Policy, refresher: &Refresher<S, T>, now: Timestamp) -> Fleet {
+    let mut fleet = Fleet::new(policy);
+    let apps = policy_apps(&refresher.apps.load());
+    fleet.handle(now, Input::Configured { policy, apps });
+    fleet
+}
+
+/// How people tell this replica from others.
+fn replica_name(telemetry: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {telemetry}", host.trim())
+}
+
+/// Keeps what all replicas count together for the next scrape. Of a process that is alone the snapshot says
+/// it fresher.
+fn told_of_all(
+    settings: &Settings,
+    gauges: &Arc<Gauges>,
+) -> Box<dyn Fn(usize, Counts) + Send + Sync> {
+    let is_shared = settings.state.postgres.is_some();
+    let gauges = Arc::clone(gauges);
+    Box::new(move |replicas, counts| {
+        let Counts { accounts, needing_reconnect, unsaved, in_flight } = counts;
+        let replicas = replicas as u64;
+        let totals = Totals { replicas, accounts, needing_reconnect, unsaved, in_flight };
+        gauges.all_replicas.store(is_shared.then(|| Arc::new(totals)));
+    })
 }
 
 /// Provider names for people.
@@ -562,6 +597,10 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
+
+/// What it means that store and state are one.
+pub const ONE_DATABASE: &str =
+    "store and state are one database: a result and its save are one transaction";
 
 /// What journalling and saving may take after the last answer.
 const AFTER_CALLS: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use crate::{
     stores::{Status, TokenStore},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// What one round of the keeper left to be written, in this order.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub struct Round {
     pub forgotten: Vec<AccountId>,
     /// Into the publisher's status column: connected, or in need of its owner.
     pub marks: Vec<(AccountId, bool)>,
+    /// Told when all of this, and everything before it, is written.
+    pub written: Option<oneshot::Sender<()>>,
 }
 
 impl Round {
@@ -38,6 +40,7 @@ impl Round {
             && self.memories.is_empty()
             && self.forgotten.is_empty()
             && self.marks.is_empty()
+            && self.written.is_none()
     }
 }
 
@@ -87,6 +90,9 @@ impl<S: TokenStore> Clerk<S> {
                 if let Err(error) = self.store.mark(&id, status).await {
                     tracing::warn!(account = %id, "the publisher's status column was not written: {error}");
                 }
+            }
+            if let Some(written) = round.written {
+                let _ = written.send(());
             }
         }
     }

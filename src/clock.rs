@@ -7,6 +7,7 @@ use crate::core::{
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// Tells the program's time. Cheap to clone; all clones tell the same.
@@ -79,6 +80,22 @@ impl Clock {
     #[must_use]
     pub fn unconfirmed_step(&self) -> i64 {
         self.with(|timeline, reading| timeline.unconfirmed_step(reading))
+    }
+
+    /// A reading of the clock that never steps and counts through suspend; its zero means nothing. For
+    /// measuring what must not be longer than a lease.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        match &self.0.source {
+            Source::Machine => {
+                let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::try_from(since_boot).unwrap_or_default()
+            }
+            Source::Runtime(_, origin) => origin.elapsed(),
+            Source::Played(read) => {
+                Duration::from_secs(read().steady.try_into().unwrap_or_default())
+            }
+        }
     }
 
     fn of(source: Source) -> Self {

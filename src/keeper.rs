@@ -276,10 +276,17 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                         Input::Finished { id, result }
                     });
                 }
-                Effect::Settle { id } | Effect::Save { id } => {
+                Effect::Settle { id, may_wait } => {
                     let refresher = Arc::clone(&self.refresher);
                     self.call(id, move |id| async move {
-                        let result = refresher.settle(&id).await;
+                        let result = refresher.settle(&id, may_wait).await;
+                        Input::Finished { id, result }
+                    });
+                }
+                Effect::Save { id } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let result = refresher.settle(&id, true).await;
                         Input::Finished { id, result }
                     });
                 }

@@ -39,7 +39,8 @@
 //!   compare-and-set on the token, and nothing but token and status columns is written.
 //! - [`state`]: what we must remember: journal, leases, memory of accounts, incidents, outbox; in SQLite or
 //!   PostgreSQL. **Invariant:** what is answered is durable; no token in it is readable without the key.
-//!   [`postgres_tls`]: TLS for connections to PostgreSQL.
+//!   [`postgres_tls`]: TLS for connections to PostgreSQL. [`postgres_save`]: a save that the state carries out
+//!   for a store in the same database.
 //! - [`http_client`]: one outgoing request, bounded in every way. [`secrets`]: where secrets come from.
 //!   [`clock`]: the only reader of the clock.
 //! - [`refresh`]: one refresh, in the order that loses nothing. **Invariant:** a received token is in the
@@ -47,6 +48,8 @@
 //! - [`loader`]: reads the store and tells the keeper. [`keeper`]: drives the fleet and performs its effects.
 //!   **Invariant:** it is the one writer of accounts, and a call on the wire is never dropped. [`clerk`]:
 //!   writes down what the fleet decided must outlive the process.
+//! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
+//!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
 //!   [`server`]: metrics, status page, the publisher's reports. [`delivery`]: mail. **Invariant:** they are
 //!   handed snapshots and notices, which have no field that could hold a token.
@@ -65,7 +68,7 @@
 //! - **Constants for the life of a token.** Every due instant and margin is a share of its own declared life.
 //! - **Calls during a scrape or for a page.** What is shown was known before somebody asked.
 //! - **JavaScript**, TLS and passwords on the telemetry listener: a reverse proxy has the latter two.
-//! - **Coordination of our own making** between processes: a lease in the state's database does it.
+//! - **Coordination of our own making** between processes: leases in the state's database do it.
 //!
 //! # Cross-cutting concerns
 //!
@@ -85,6 +88,7 @@
 pub mod core;
 
 pub mod oauth;
+pub mod postgres_save;
 pub mod postgres_tls;
 pub mod providers;
 pub mod stores;
@@ -101,6 +105,7 @@ pub mod refresh;
 pub mod clerk;
 pub mod keeper;
 pub mod loader;
+pub mod replicas;
 
 pub mod delivery;
 pub mod metrics;

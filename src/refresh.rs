@@ -5,12 +5,15 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod heard;
 mod held;
 mod homeless;
 mod stale;
+mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use heard::Heard;
 pub use held::Held;
 pub use unspent::Unspent;
 
@@ -26,13 +29,14 @@ use crate::{
     providers::Renewal,
     report::Reporter,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
-    stores::{Saved, StoredAccount, TokenStore},
+    stores::{Draft, Saved, StoredAccount, TokenStore},
 };
 use arc_swap::ArcSwap;
 use stale::Found;
 use std::{
     collections::BTreeMap,
     future::Future,
+    ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -71,17 +75,35 @@ pub struct Refresher<S, T> {
     pub held: Held,
     /// Probes that our state may count as sent and that were not.
     pub unspent: Unspent,
+    /// When each app's token endpoint last said something.
+    pub heard: Heard,
     /// By how many seconds each provider's clock was ahead at its last answer.
     pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
 
+/// A lease and its end on our own steady clock, counted from before it was asked for.
+struct Term {
+    lease: Lease,
+    ends_at: Duration,
+}
+
+impl Deref for Term {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
+    }
+}
+
 /// What one attempt works on.
 struct Attempt<'a> {
-    lease: &'a Lease,
+    lease: &'a Term,
     app: Arc<App>,
     id: &'a AccountId,
     old: Token,
     entry: EntryId,
+    /// The save of what may come, where our state can carry it out.
+    draft: Option<Draft>,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -100,12 +122,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         expected: Fingerprint,
         why: &'static str,
     ) -> Finished {
-        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)))).await
+        self.under_lease(id, |lease| self.attempt(lease, Some((expected, why)), true)).await
     }
 
     /// Brings an attempt whose outcome is unknown, or whose token is unsaved, to its end.
-    pub async fn settle(&self, id: &AccountId) -> Finished {
-        let finished = self.under_lease(id, |lease| self.attempt(lease, None)).await;
+    ///
+    /// `may_wait` says that the access token lives well beyond now, so that the one probe can be kept until
+    /// the provider is known to answer.
+    pub async fn settle(&self, id: &AccountId, may_wait: bool) -> Finished {
+        let finished = self.under_lease(id, |lease| self.attempt(lease, None, may_wait)).await;
         if matches!(finished, Finished::Blocked(Blocked::StateDown)) {
             // A full disk of ours is no reason to keep the only copy from a store that would take it.
             return self.save_held(id).await.unwrap_or(finished);
@@ -139,25 +164,31 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn under_lease<'a, F>(
         &'a self,
         id: &'a AccountId,
-        work: impl FnOnce(Lease) -> F,
+        work: impl FnOnce(Term) -> F,
     ) -> Finished
     where
         F: Future<Output = Finished> + 'a,
     {
         // Longer than all that is done under it, or a second holder could start while we still wait.
         let life = self.call_deadline * 3 + LEASE_SLACK;
+        let ends_at = self.clock.steady() + life;
         let lease = match self.state.take_lease(id, self.clock.now(), life).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => return blocked_by_state(&error),
         };
-        let finished = work(lease.clone()).await;
+        let finished = work(Term { lease: lease.clone(), ends_at }).await;
         // One that cannot be released expires.
         let _ = self.state.release(&lease).await;
         finished
     }
 
-    async fn attempt(&self, lease: Lease, wanted: Option<(Fingerprint, &'static str)>) -> Finished {
+    async fn attempt(
+        &self,
+        lease: Term,
+        wanted: Option<(Fingerprint, &'static str)>,
+        may_wait: bool,
+    ) -> Finished {
         let id = &lease.id.clone();
         self.journal_held_of(id).await;
         let (open, newest) = tokio::join!(self.state.open_entry(id), self.state.newest(id));
@@ -186,7 +217,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(finished) => return finished,
         };
         match open {
-            Some(open) => self.finish_open(&lease, app, old, open).await,
+            Some(open) => self.finish_open(&lease, app, old, open, may_wait).await,
             None if restored => Finished::Restored(self.facts(&app, &old)),
             None => match wanted {
                 Some((expected, why)) => self.begin(&lease, app, old, expected, why).await,
@@ -199,7 +230,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An ordinary refresh.
     async fn begin(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         expected: Fingerprint,
@@ -222,6 +253,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if let Err(error) = self.store.probe().await {
             return blocked_by_store(id, &error);
         }
+        let draft = self.store.draft(id, known).await;
         let spending = old.refresh.as_ref().filter(|_| !app.renews_itself()).unwrap_or(&old.access);
         let spending = maker.of_secret(spending);
         let requested_at = self.clock.now();
@@ -239,6 +271,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             id,
             old,
             entry,
+            draft,
             spending,
             requested_at,
             over_at,
@@ -250,10 +283,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// An attempt that an earlier call, or an earlier run, left open.
     async fn finish_open(
         &self,
-        lease: &Lease,
+        lease: &Term,
         app: Arc<App>,
         old: Token,
         open: OpenEntry,
+        may_wait: bool,
     ) -> Finished {
         let id = &lease.id;
         let now = self.clock.now();
@@ -261,8 +295,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let requested_at = intent.requested_at;
         let (spending, over_at) = (intent.spending, intent.over_at);
         let held = self.held.of_entry(id, entry);
-        let mut attempt =
-            Attempt { lease, app, id, old, entry, spending, requested_at, over_at, is_probe: true };
+        let mut attempt = Attempt {
+            lease,
+            app,
+            id,
+            old,
+            entry,
+            draft: None,
+            spending,
+            requested_at,
+            over_at,
+            is_probe: true,
+        };
         if let Some(token) = result.or(held) {
             return self.save(&attempt, token, intent.old).await;
         }
@@ -308,9 +352,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return blocked_by_store(id, &error);
         }
         // In an outage the probe would end in the dark as well, and a healthy account would be given up.
-        if self.is_silent(&attempt).await {
+        if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
         match self.state.intend_probe(lease, entry, attempt.over_at).await {
@@ -329,6 +374,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// The one request, and what follows from its outcome.
     async fn exchange(&self, attempt: Attempt<'_>, request: Request) -> Finished {
+        if self.clock.steady() + self.call_deadline >= attempt.lease.ends_at {
+            return self.stay_silent(&attempt).await;
+        }
         let began = Instant::now();
         let exchange = self.transport.send(&attempt.app.name, request).await;
         let took = began.elapsed();
@@ -336,6 +384,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         self.observe_date(&attempt.app, &exchange);
         let outcome = attempt.app.provider.outcome(&exchange, now);
         let was_sent = !matches!(exchange, Exchange::NotSent(_));
+        let is_answer = matches!(exchange, Exchange::Answered(_));
+        if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
+            self.heard.note(&attempt.app.name, now);
+        }
         drop(exchange);
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
@@ -382,12 +434,27 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn keep(&self, attempt: &Attempt<'_>, token: Token) -> Finished {
         let expected = self.state.fingerprinter().of_token(&attempt.old);
         // Before anything else: the provider has already forgotten the old refresh token.
-        let journalled = self.state.record_result(attempt.entry, attempt.id, &token).await;
-        if let Err(error) = journalled {
-            tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-            self.held.keep(attempt, expected, token.clone());
+        match self.record(attempt, &token).await {
+            Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
+                self.held.keep(attempt, expected, token.clone());
+            }
         }
         self.save(attempt, token, expected).await
+    }
+
+    /// So much time has passed since the lease was taken, as when the process was stopped, that somebody
+    /// else could have the account before the answer is here: nothing is sent.
+    async fn stay_silent(&self, attempt: &Attempt<'_>) -> Finished {
+        tracing::warn!(account = %attempt.id, "nothing is sent: too little is left of the lease");
+        if !attempt.is_probe {
+            self.close(attempt.entry, Closing::Void).await;
+        } else if let Err(error) = self.state.return_probe(attempt.entry).await {
+            self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
+        }
+        Finished::Blocked(Blocked::LeaseHeld)
     }
 
     /// Gives the journalled token to the store.
@@ -455,7 +522,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
-        match self.state.close(attempt.entry, Closing::Void).await {
+        match self.state.close(attempt.entry, Closing::Dead).await {
             Ok(()) => return Finished::Dead(evidence),
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
@@ -513,15 +580,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// Whether the provider's free check does not answer. Where there is none, nobody can tell. What it
-    /// says of the old access token changes nothing: a refused one says that the rotation took place, a
-    /// living one proves nothing.
-    async fn is_silent(&self, attempt: &Attempt<'_>) -> bool {
+    /// Whether the provider's free check does not answer. Where there is none, an answer to another account
+    /// is waited for as long as `may_wait` says. What the check says of the old access token changes
+    /// nothing: a refused one says that the rotation took place, a living one proves nothing.
+    async fn is_silent(&self, attempt: &Attempt<'_>, may_wait: bool) -> bool {
         let liveness = self.liveness(&attempt.app, &attempt.old).await;
         let word = match liveness {
             Some(Liveness::Alive) => "alive",
             Some(Liveness::Refused(_)) => "refused",
             Some(Liveness::Unknown(_)) => return true,
+            None if may_wait && !self.heard.since(&attempt.app.name, attempt.over_at) => {
+                return true;
+            }
             None => "unknown",
         };
         tracing::info!(account = %attempt.id, old_access_token = word, "an outcome is unknown; one probe follows");

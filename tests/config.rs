@@ -229,6 +229,34 @@ fn state_in_postgres_becomes_what_it_says() {
 }
 
 #[test]
+fn store_and_state_are_one_database_when_server_database_and_user_are_the_same() {
+    let directory = folder(&[("secret", "invented\n"), ("key", "x")]);
+    let is_one = |store: &str, state: &str| {
+        let columns = "{account: a, provider_name: tiktok, access_token: t}";
+        let text = format!(
+            "store: {{kind: postgres, table: t, columns: {columns}, {store}}}\n\
+             state: {{kind: postgres, key_file: key, {state}}}\n"
+        );
+        load(&directory, &text).unwrap().settings.is_one_database()
+    };
+    let (tcp, socket) = ("host: h, database: d, user: u", "socket: /run/p, database: d, user: u");
+    for (store, state, one) in [
+        (tcp, tcp, true),
+        (tcp, "host: h, port: 5432, database: d, user: u, schema: elsewhere", true),
+        (socket, socket, true),
+        (tcp, socket, false),
+        (tcp, "host: g, database: d, user: u", false),
+        (tcp, "host: h, port: 5433, database: d, user: u", false),
+        (tcp, "host: h, database: e, user: u", false),
+        (tcp, "host: h, database: d, user: v", false),
+    ] {
+        assert_eq!(is_one(store, state), one, "{store} / {state}");
+    }
+    let text = format!("{MINIMAL}state: {{kind: postgres, key_file: key, {tcp}}}\n");
+    assert!(!load(&directory, &text).unwrap().settings.is_one_database(), "a file is no database");
+}
+
+#[test]
 fn dangerous_pairs_are_warned_of() {
     let files = [("secret", "invented\n"), ("state/key", "x")];
     let app = "name: main, provider: tiktok, client_id: invented-id, client_secret_file: secret";

@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
 use oauth_keepalive::{
     core::{
-        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Snapshot, Table,
+        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Shares, Snapshot, Table,
         Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
@@ -87,6 +87,9 @@ fn snapshot() -> Snapshot {
     Snapshot {
         at: at(-2),
         loaded: true,
+        holding: Shares::ALL,
+        holding_until: None,
+        busy: Shares::NONE,
         accounts: fleet(),
         apps: vec![
             app("google", None),
@@ -148,6 +151,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         journal_entries: 1,
         outbox_length: 2,
         clock_unconfirmed_step: 0,
+        all_replicas: None,
         process: Some(Usage {
             cpu_seconds: 1.25,
             open_fds: 12,

@@ -10,7 +10,7 @@ use oauth_keepalive::{
     clerk::{Clerk, Round},
     clock::Clock,
     core::{
-        AccountId, Busy, Secret, Snapshot, Timestamp, decide,
+        AccountId, Busy, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -20,7 +20,7 @@ use oauth_keepalive::{
     metrics::events::Metrics,
     oauth::{Answer, Body, Exchange, Request, Token},
     providers::{self, Endpoints},
-    refresh::{App, Held, Refresher, Transport, Unspent},
+    refresh::{App, Heard, Held, Refresher, Transport, Unspent},
     report::Reporter,
     state::{self, State},
 };
@@ -173,6 +173,7 @@ impl Bench {
             call_deadline: Duration::from_secs(10),
             held: Held::default(),
             unspent: Unspent::default(),
+            heard: Heard::default(),
             clock_offsets: Mutex::default(),
         });
         let policy = Policy::default();
@@ -187,6 +188,7 @@ impl Bench {
             can_probe: true,
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
+        fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });
         let (inputs, inbox) = mpsc::channel(inputs_max);
         let (stop, stopped) = watch::channel(false);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(clock.now())));

@@ -9,6 +9,7 @@ use crate::{
         fleet::{Input, Seen},
     },
     refresh::app_of,
+    state::Role,
     stores::TokenStore,
 };
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
@@ -18,7 +19,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let parts = match app::open(loaded.settings).await {
+    let parts = match app::open(loaded.settings, Role::Guest).await {
         Ok(parts) => parts,
         Err(problem) => {
             complain(problem);

@@ -57,6 +57,9 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     findings.extend(store(&settings, &apps).await);
     let state = State::examine(&settings.state).await;
     findings.push(finding("state", state.map_err(|error| error.to_string())));
+    if settings.is_one_database() {
+        findings.push(finding("state", Ok(app::ONE_DATABASE.to_owned())));
+    }
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
     print(&findings, output);

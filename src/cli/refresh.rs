@@ -1,4 +1,5 @@
-//! `refresh ACCOUNT`: one refresh now, in the same order and under the same lease as a running sidecar's.
+//! `refresh ACCOUNT`: one refresh now, in the same order and under the same lease as a running sidecar's. It
+//! holds no share: the lease of its one account is enough to keep those who run away from it.
 
 use super::{Exit, Output, complain, load, output};
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
         fleet::{Blocked, Finished},
     },
     refresh::app_of,
+    state::Role,
     stores::TokenStore,
 };
 use std::{path::Path, time::Duration};
@@ -34,7 +36,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let parts = match app::open(loaded.settings).await {
+    let parts = match app::open(loaded.settings, Role::Guest).await {
         Ok(parts) => parts,
         Err(problem) => {
             complain(problem);
@@ -71,7 +73,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
             "{id}: neither state nor store takes the new token; make one of them writable and do not end this command"
         ));
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
-        finished = refresher.settle(&id).await;
+        finished = refresher.settle(&id, true).await;
     }
     let now = refresher.clock.now();
     if let Finished::Renewed(token) = &finished {

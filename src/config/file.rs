@@ -288,6 +288,7 @@ pub(super) struct State {
     pub(super) schema: Option<String>,
     pub(super) statement_timeout: Option<Span>,
     pub(super) connect_timeout: Option<Span>,
+    pub(super) lease: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -459,6 +460,7 @@ impl Default for State {
             schema: None,
             statement_timeout: None,
             connect_timeout: None,
+            lease: None,
         }
     }
 }
@@ -468,6 +470,7 @@ pub(super) const STATE_PORT: u16 = 5432;
 pub(super) const STATE_SCHEMA: &str = "oauth_keepalive";
 pub(super) const STATE_STATEMENT_TIMEOUT: Span = Span::seconds(5);
 pub(super) const STATE_CONNECT_TIMEOUT: Span = Span::seconds(5);
+pub(super) const STATE_LEASE: Span = Span::seconds(30);
 
 impl Span {
     pub(super) const fn seconds(seconds: u64) -> Self {

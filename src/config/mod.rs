@@ -16,7 +16,11 @@ mod yaml;
 pub use problem::{KeyPath, Place, Problem, Problems, Warning};
 pub use watch::Watch;
 
-use crate::{providers::Endpoints, secrets::SecretRef};
+use crate::{
+    providers::Endpoints,
+    secrets::SecretRef,
+    stores::{self, server::Host},
+};
 use std::{
     fs::File,
     io::{self, Read},
@@ -39,7 +43,7 @@ pub struct Settings {
     /// The HTTP surface.
     pub server: crate::server::Settings,
     /// The publisher's token store.
-    pub store: crate::stores::Settings,
+    pub store: stores::Settings,
     /// Our own state.
     pub state: crate::state::Settings,
     /// Outgoing requests.
@@ -99,6 +103,25 @@ pub struct Refresh {
 pub struct Metrics {
     /// Whether `/metrics` has series per account.
     pub per_account: bool,
+}
+
+impl Settings {
+    /// True when store and state are the same database, reached by the same user at the same place: then a
+    /// result and its save are one transaction. Two names of one server are two places.
+    #[must_use]
+    pub fn is_one_database(&self) -> bool {
+        let (stores::Settings::Postgres(store), Some(state)) = (&self.store, &self.state.postgres)
+        else {
+            return false;
+        };
+        let same_place = match &store.host {
+            Host::Tcp(host, port) => *host == state.host && *port == state.port,
+            Host::Socket(directory, port) => {
+                *directory == *Path::new(&state.host) && *port == state.port
+            }
+        };
+        same_place && store.database == state.database && store.user == state.user
+    }
 }
 
 /// Reads and checks the file at `path`. Nothing is changed and nobody is called; secrets are looked at

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod notices;
 pub mod schedule;
 pub mod secret;
+pub mod shares;
 pub mod table;
 pub mod time;
 pub mod timeline;
@@ -22,5 +23,6 @@ pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Respo
 pub use cause::Cause;
 pub use event::Event;
 pub use secret::Secret;
+pub use shares::Shares;
 pub use table::{AppView, Snapshot, Table};
 pub use time::Timestamp;

@@ -83,6 +83,19 @@ pub fn confirmation_margin(token: &TokenFacts, policy: &Policy) -> Duration {
     floor_seconds(life.mul_f64(policy.danger_fraction)).max(policy.backoff_first)
 }
 
+/// How long to leave an account alone after `failed_in_a_row` refreshes that brought nothing: one retry soon,
+/// and no third request within the minute, whatever the first pause is. Only a longest pause that is shorter
+/// still goes before that.
+#[must_use]
+pub fn retry_pause(id: &AccountId, failed_in_a_row: u16, policy: &Policy) -> Duration {
+    let pause = backoff(id, failed_in_a_row, policy);
+    if failed_in_a_row < 2 {
+        return pause;
+    }
+    let less = AFTER_RETRY.mul_f64(0.25 * fraction(hash(id, u64::from(failed_in_a_row))));
+    pause.max((AFTER_RETRY - less).min(policy.backoff_max))
+}
+
 /// How long to wait after `failed_in_a_row` failures: doubled each time from the first pause, up to the
 /// longest, less up to a quarter that is fixed by account and count, so that accounts which failed
 /// together do not come back together.
@@ -103,8 +116,8 @@ pub fn spread(id: &AccountId, issued_at: Timestamp) -> f64 {
 }
 
 /// FNV-1a with a finishing mix: the same on every machine and in every release, because due instants of
-/// running installations hang on it.
-fn hash(id: &AccountId, salt: u64) -> u64 {
+/// running installations hang on it, and which share an account belongs to.
+pub(super) fn hash(id: &AccountId, salt: u64) -> u64 {
     let bytes =
         id.provider.bytes().chain([b'/']).chain(id.account.bytes()).chain(salt.to_le_bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -125,6 +138,9 @@ fn fraction(hash: u64) -> f64 {
 fn floor_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
 }
+
+/// The pause after the one retry; less up to a quarter it is still a minute.
+const AFTER_RETRY: Duration = Duration::from_secs(80);
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +222,21 @@ mod tests {
         // What the default is for: less does not do it.
         let (peak, _) = rush(&Policy { spread_fraction: 0.2, ..Policy::default() });
         assert!(peak > 2.0, "{peak:.2} with a spread of a fifth");
+    }
+
+    #[test]
+    fn a_minute_sees_one_failure_and_one_retry() {
+        let policy = Policy::default();
+        for name in ["a", "b", "c"] {
+            assert!(retry_pause(&id(name), 1, &policy) < Duration::from_secs(10));
+            for failures in 2..40 {
+                let pause = retry_pause(&id(name), failures, &policy);
+                assert!(pause >= Duration::from_secs(60), "{failures} failures: {pause:?}");
+                assert!(pause <= policy.backoff_max, "{failures} failures: {pause:?}");
+            }
+        }
+        let impatient = Policy { backoff_max: Duration::from_secs(8), ..policy };
+        assert_eq!(retry_pause(&id("a"), 9, &impatient), Duration::from_secs(8));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! still holds it, so a snapshot of a million accounts costs a few thousand reference counts, and
 //! the keeper never waits for a slow scrape.
 
-use super::{Account, AccountId, Cause, Timestamp};
+use super::{Account, AccountId, Cause, Shares, Timestamp};
 use std::sync::Arc;
 
 /// Accounts per block. Small enough that copying one is microseconds, large enough that the list of
@@ -163,7 +163,13 @@ pub struct Snapshot {
     pub at: Timestamp,
     /// False until the store has been read for the first time.
     pub loaded: bool,
-    /// Every account.
+    /// The shares whose accounts are ours to look after.
+    pub holding: Shares,
+    /// When that ends unless it is renewed; `None` for never.
+    pub holding_until: Option<Timestamp>,
+    /// Shares with a call under way, a token to be saved or a memory to be written, ours or not.
+    pub busy: Shares,
+    /// Every account of the shares that are held.
     pub accounts: Table,
     /// Every app that the configuration names, by name.
     pub apps: Vec<AppView>,
@@ -201,6 +207,9 @@ impl Snapshot {
         Self {
             at,
             loaded: false,
+            holding: Shares::NONE,
+            holding_until: None,
+            busy: Shares::NONE,
             accounts: Table::default(),
             apps: Vec::new(),
             store_up: true,
@@ -210,6 +219,21 @@ impl Snapshot {
             unsaved: 0,
             clock_offsets: Vec::new(),
         }
+    }
+
+    /// What is still true of it at `now`, if less: a process that was stopped for a while must not show
+    /// accounts that somebody else looks after by now.
+    #[must_use]
+    pub fn as_of(&self, now: Timestamp) -> Option<Self> {
+        let is_over = self.holding_until.is_some_and(|until| until.has_come(now));
+        is_over.then(|| Self {
+            holding: Shares::NONE,
+            holding_until: None,
+            accounts: Table::default(),
+            apps: self.apps.clone(),
+            clock_offsets: self.clock_offsets.clone(),
+            ..*self
+        })
     }
 
     /// The names of the scopes that `account` lacks.

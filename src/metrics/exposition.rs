@@ -7,7 +7,7 @@
 use super::{
     Metrics,
     accounts::COLUMNS,
-    fleet::{Census, write_gauges},
+    fleet::{Census, Totals, write_gauges},
     negotiation::{Encoding, Format},
     process::Usage,
 };
@@ -35,6 +35,8 @@ pub struct Readings {
     pub outbox_length: u64,
     /// Seconds by which the wall clock stepped without anybody confirming it.
     pub clock_unconfirmed_step: i64,
+    /// What all replicas count together; `None` for a process that is alone.
+    pub all_replicas: Option<Totals>,
     /// This process, where the kernel tells.
     pub process: Option<Usage>,
 }
@@ -143,6 +145,8 @@ impl Scrape {
 
     fn write_tail(&mut self, out: &mut Vec<u8>) {
         self.census.write(out, self.format, &self.snapshot);
+        let alone = || self.census.totals(&self.snapshot);
+        self.readings.all_replicas.unwrap_or_else(alone).write(out, self.format);
         if self.format == Format::OpenMetrics {
             out.extend_from_slice(b"# EOF\n");
         }

@@ -8,6 +8,7 @@ use super::{
     text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
 };
 use crate::core::{Account, Cause, Snapshot, Timestamp};
+use arc_swap::ArcSwapOption;
 use std::sync::{Arc, atomic::AtomicU64};
 
 /// Numbers that stand outside the snapshot. `app` fills them; a scrape reads them.
@@ -17,6 +18,23 @@ pub struct Gauges {
     pub journal_entries: AtomicU64,
     /// Mails that are owed.
     pub outbox_length: AtomicU64,
+    /// What all replicas count together; `None` for a process that is alone.
+    pub all_replicas: ArcSwapOption<Totals>,
+}
+
+/// What all replicas count together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Replicas that are alive.
+    pub replicas: u64,
+    /// Accounts that they look after.
+    pub accounts: u64,
+    /// How many of those only a person can mend.
+    pub needing_reconnect: u64,
+    /// Tokens that the store has not taken.
+    pub unsaved: u64,
+    /// Refreshes and saves under way.
+    pub in_flight: u64,
 }
 
 /// Writes every gauge that needs no look at the accounts.
@@ -31,6 +49,7 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
     OUTBOX_LENGTH.write_single(out, format, count(readings.outbox_length));
     REFRESHES_IN_FLIGHT.write_single(out, format, count(snapshot.in_flight as u64));
+    SHARES_HELD.write_single(out, format, count(snapshot.holding.len() as u64));
     KEEPER_LAST_ROUND.write_single(out, format, snapshot.at.as_unix());
     CLOCK_UNCONFIRMED_STEP.write_single(out, format, readings.clock_unconfirmed_step);
     CLOCK_OFFSET.write_header(out, format);
@@ -41,6 +60,21 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     for app in &snapshot.apps {
         let labels = [("app", &*app.name), ("provider", &*app.provider)];
         APP_FROZEN.write_sample(out, &labels, i64::from(app.frozen.is_some()));
+    }
+}
+
+impl Totals {
+    /// Writes what is the same on every replica.
+    pub fn write(&self, out: &mut Vec<u8>, format: Format) {
+        for (family, count) in [
+            (FLEET_REPLICAS, self.replicas),
+            (FLEET_ACCOUNTS, self.accounts),
+            (FLEET_NEEDING_RECONNECT, self.needing_reconnect),
+            (FLEET_UNSAVED_TOKENS, self.unsaved),
+            (FLEET_IN_FLIGHT, self.in_flight),
+        ] {
+            family.write_single(out, format, i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }
 
@@ -75,6 +109,22 @@ impl Census {
                 last.life[LIFE_BUCKETS.iter().take_while(|bound| left > **bound).count()] += 1;
                 last.life_sum += left;
             }
+        }
+    }
+
+    /// What a process that is alone counts.
+    #[must_use]
+    pub fn totals(&self, snapshot: &Snapshot) -> Totals {
+        let needing = Cause::ALL.into_iter().filter(|cause| cause.needs_reconnect());
+        let of = |counted: &OfProvider| {
+            needing.clone().map(|cause| counted.causes[cause.index()]).sum::<u64>()
+        };
+        Totals {
+            replicas: 1,
+            accounts: snapshot.accounts.len() as u64,
+            needing_reconnect: self.0.iter().map(of).sum(),
+            unsaved: snapshot.unsaved as u64,
+            in_flight: snapshot.in_flight as u64,
         }
     }
 
@@ -155,6 +205,25 @@ const JOURNAL_ENTRIES: Family = Family::gauge(
 const OUTBOX_LENGTH: Family = Family::gauge("outbox_length", "Mails that are owed.");
 const REFRESHES_IN_FLIGHT: Family =
     Family::gauge("refreshes_in_flight", "Refreshes and saves under way.");
+const SHARES_HELD: Family =
+    Family::gauge("shares_held", "Shares of all accounts that this replica looks after, of 256.");
+const FLEET_REPLICAS: Family = Family::gauge("fleet_replicas", "Replicas that are alive.");
+const FLEET_ACCOUNTS: Family = Family::gauge(
+    "fleet_accounts",
+    "Accounts of all replicas together; each of them shows the same number.",
+);
+const FLEET_NEEDING_RECONNECT: Family = Family::gauge(
+    "fleet_accounts_needing_reconnect",
+    "Accounts of all replicas together that only their owner can mend, by connecting them again.",
+);
+const FLEET_UNSAVED_TOKENS: Family = Family::gauge(
+    "fleet_unsaved_tokens",
+    "New tokens of all replicas together that the store has not taken.",
+);
+const FLEET_IN_FLIGHT: Family = Family::gauge(
+    "fleet_refreshes_in_flight",
+    "Refreshes and saves under way in all replicas together.",
+);
 const KEEPER_LAST_ROUND: Family = Family::gauge(
     "keeper_last_round_timestamp_seconds",
     "When all accounts were last looked after, as Unix time.",

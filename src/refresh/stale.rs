@@ -6,7 +6,7 @@
 
 use super::{App, Attempt, Refresher, Transport, blocked_by_state, blocked_by_store, stays_open};
 use crate::{
-    core::{AccountId, Event, Fingerprint, TokenFacts, fleet::Finished},
+    core::{AccountId, Cause, Event, Evidence, Fingerprint, TokenFacts, fleet::Finished},
     oauth::Token,
     state::{self, Newest},
     stores::{Saved, StoredAccount, TokenStore},
@@ -35,6 +35,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         for _ in 0..STALE_WRITES_MET_MAX {
             if !self.renews_with(app, &stored).is_some_and(|by| spent.contains(&by)) {
                 return Ok(Found { token: stored, restored: false });
+            }
+            if self.renews_with(app, &ours).is_some_and(|by| spent.contains(&by)) {
+                // The provider has spoken about ours too, and was not to be asked again.
+                let evidence = Evidence::of(Cause::RefreshTokenRejected, self.clock.now());
+                return Err(Finished::Dead(evidence));
             }
             let expected = self.state.fingerprinter().of_token(&stored);
             match self.store.save(id, &ours, expected).await {
@@ -143,7 +148,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     }
 
     /// The refresh token that the provider replaced by `token`; one that it handed out again lives on.
-    fn spent_for(&self, attempt: &Attempt<'_>, token: &Token) -> Option<Fingerprint> {
+    pub(super) fn spent_for(&self, attempt: &Attempt<'_>, token: &Token) -> Option<Fingerprint> {
         let renewable_by = self.renews_with(&attempt.app, token);
         (renewable_by != Some(attempt.spending)).then_some(attempt.spending)
     }

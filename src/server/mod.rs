@@ -78,6 +78,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// What is true of the fleet now: a snapshot from before the process was stopped says too much.
+    #[must_use]
+    pub fn seen(&self) -> Arc<Snapshot> {
+        let snapshot = self.snapshot.load_full();
+        snapshot.as_of(self.clock.now()).map_or(snapshot, Arc::new)
+    }
+
     /// What a scrape needs beside snapshot and counters, read now.
     #[must_use]
     pub fn readings(&self) -> Readings {
@@ -86,6 +93,7 @@ impl Context {
             journal_entries: self.gauges.journal_entries.load(Ordering::Relaxed),
             outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
             clock_unconfirmed_step: self.clock.unconfirmed_step(),
+            all_replicas: self.gauges.all_replicas.load().as_deref().copied(),
             process: process::Usage::read(),
         }
     }

@@ -8,8 +8,8 @@ use super::{
     answer::{Answer, page, text},
 };
 use crate::{
-    core::{Account, Cause, Snapshot, Timestamp, cause::Actor},
-    metrics::accounts::HEALTHY,
+    core::{Account, Cause, Snapshot, Timestamp, cause::Actor, shares::SHARES},
+    metrics::{accounts::HEALTHY, fleet::Totals},
 };
 use hyper::StatusCode;
 use minijinja::{Environment, UndefinedBehavior};
@@ -30,7 +30,8 @@ pub async fn answer(context: Context, query: &str) -> Answer {
     // wait for it.
     let made = tokio::task::spawn_blocking(move || {
         let config = context.config.load();
-        render(&context.snapshot.load(), &config, &filter, context.clock.now())
+        let all = context.gauges.all_replicas.load();
+        render(&context.seen(), all.as_deref(), &config, &filter, context.clock.now())
     });
     match made.await {
         Ok(Ok(html)) => page(StatusCode::OK, html),
@@ -44,6 +45,7 @@ pub async fn answer(context: Context, query: &str) -> Answer {
 
 fn render(
     snapshot: &Snapshot,
+    all: Option<&Totals>,
     config: &ConfigState,
     filter: &Filter,
     now: Timestamp,
@@ -73,6 +75,12 @@ fn render(
         state_up: snapshot.state_up,
         store_read: snapshot.store_read_at.map(|at| ago(at, now)),
         last_round: ago(snapshot.at, now),
+        sharing: all.map(|all| Sharing {
+            holds: snapshot.holding.len(),
+            shares: SHARES,
+            replicas: all.replicas,
+            accounts: all.accounts,
+        }),
         config_at: ago(config.at, now),
         config_errors: &config.errors,
         frozen: snapshot
@@ -233,6 +241,7 @@ struct View<'a> {
     state_up: bool,
     store_read: Option<String>,
     last_round: String,
+    sharing: Option<Sharing>,
     config_at: String,
     config_errors: &'a [String],
     frozen: Vec<Frozen<'a>>,
@@ -246,6 +255,15 @@ struct View<'a> {
     rows: Vec<Row<'a>>,
     previous: Option<String>,
     next: Option<String>,
+}
+
+/// Where other replicas may look after accounts too.
+#[derive(Serialize)]
+struct Sharing {
+    holds: usize,
+    shares: usize,
+    replicas: u64,
+    accounts: u64,
 }
 
 /// An app whose accounts are not refreshed.

@@ -42,7 +42,7 @@ fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
     let format = Format::negotiate(joined(headers, ACCEPT).as_deref());
     let encoding = Encoding::negotiate(joined(headers, ACCEPT_ENCODING).as_deref());
     let scrape = Scrape::new(
-        context.snapshot.load_full(),
+        context.seen(),
         context.metrics.clone(),
         context.readings(),
         format,

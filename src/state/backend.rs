@@ -4,9 +4,13 @@ use super::{
     Closing, EntryId, Error, Intent, Lease, journal, leases, memory, newest,
     outbox::{self, Attempt},
     postgres, room,
+    shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
-use crate::core::{AccountId, Fingerprint, Memory, Timestamp, notices::Notice};
+use crate::{
+    core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    postgres_save::{Looks, Save},
+};
 use std::time::Duration;
 
 /// The writer of either kind.
@@ -52,7 +56,9 @@ impl Backend {
                 let id = id.clone();
                 writer.run(Kind::Write, move |desk| leases::take(desk, &id, now, life)).await
             }
-            Postgres(writer) => writer.run(postgres::take_lease(writer.holder(), id, life)).await,
+            Postgres(writer) => {
+                writer.run(postgres::take_lease(writer.holder(), writer.fence(), id, life)).await
+            }
         }
     }
 
@@ -123,6 +129,27 @@ impl Backend {
         }
     }
 
+    /// The same together with a save, where there is a way. `None` when the result was recorded alone.
+    pub(super) async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        result: Fingerprint,
+        sealed: Vec<u8>,
+        kept: newest::Kept,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        match self {
+            Sqlite(_) => self.record_result(entry, id, result, sealed).await.map(|()| None),
+            Postgres(writer) => {
+                let holder = writer.holder();
+                let completed = postgres::complete(holder, entry, id, kept);
+                let recorded = postgres::record_result(entry, id, result, sealed);
+                writer.run(postgres::together(recorded, save, completed, id, result)).await
+            }
+        }
+    }
+
     pub(super) async fn close(&self, entry: EntryId, closing: Closing) -> Result<(), Error> {
         match self {
             Sqlite(writer) => {
@@ -187,32 +214,60 @@ impl Backend {
             Sqlite(writer) => {
                 writer.run(Kind::Write, move |desk| memory::remember(desk, &memories)).await
             }
-            Postgres(writer) => writer.run(postgres::remember(&memories)).await,
+            Postgres(writer) => {
+                let refused = writer.run(postgres::remember(writer.fence(), &memories)).await?;
+                tell_refused(refused);
+                Ok(())
+            }
         }
     }
 
     pub(super) async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
         match self {
             Sqlite(writer) => writer.run(Kind::Write, move |desk| memory::forget(desk, &ids)).await,
-            Postgres(writer) => writer.run(postgres::forget(&ids)).await,
+            Postgres(writer) => {
+                let refused = writer.run(postgres::forget(writer.fence(), &ids)).await?;
+                tell_refused(refused);
+                Ok(())
+            }
         }
     }
 
-    pub(super) async fn memories(&self) -> Result<Vec<Memory>, Error> {
+    pub(super) async fn memories(&self, of: Shares) -> Result<Vec<Memory>, Error> {
+        let is_wanted = move |memory: &Memory| of.contain(&memory.id);
         match self {
-            Sqlite(writer) => writer.run(Kind::Read, |desk| memory::memories(desk)).await,
+            Sqlite(writer) => {
+                let mut all = writer.run(Kind::Read, |desk| memory::memories(desk)).await?;
+                all.retain(is_wanted);
+                Ok(all)
+            }
             Postgres(writer) => {
                 let mut all: Vec<Memory> = Vec::new();
+                let mut after = None;
                 loop {
-                    let after = all.last().map(|memory| &memory.id);
-                    let page = writer.run(postgres::page_of_memories(after)).await?;
+                    let page = writer.run(postgres::page_of_memories(after.as_ref())).await?;
                     let is_last = page.len() < memory::MEMORY_PAGE_ROWS;
-                    all.extend(page);
+                    after = page.last().map(|memory| memory.id.clone());
+                    all.extend(page.into_iter().filter(is_wanted));
                     if is_last {
                         return Ok(all);
                     }
                 }
             }
+        }
+    }
+
+    pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        match self {
+            Sqlite(writer) => writer.hold(beat).await,
+            Postgres(writer) => writer.run(postgres::hold(writer.holder(), beat)).await,
+        }
+    }
+
+    pub(super) async fn leave(&self) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => writer.leave().await,
+            Postgres(writer) => writer.run(postgres::leave(writer.holder())).await,
         }
     }
 
@@ -227,7 +282,7 @@ impl Backend {
                 let work = move |desk: &mut _| outbox::fire(desk, &notice, &addresses);
                 writer.run(Kind::Write, work).await
             }
-            Postgres(writer) => writer.run(postgres::fire(notice, addresses)).await,
+            Postgres(writer) => writer.run(postgres::fire(writer.fence(), notice, addresses)).await,
         }
     }
 
@@ -237,7 +292,7 @@ impl Backend {
                 let notice = notice.clone();
                 writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
             }
-            Postgres(writer) => writer.run(postgres::resolve(notice)).await,
+            Postgres(writer) => writer.run(postgres::resolve(writer.fence(), notice)).await,
         }
     }
 
@@ -272,5 +327,12 @@ impl Backend {
 
     pub(super) fn error(&self, refusal: &Refusal) -> Error {
         refusal.at(self.place())
+    }
+}
+
+/// Somebody else looks after those accounts by now, and knows better.
+fn tell_refused(refused: usize) {
+    if refused > 0 {
+        tracing::debug!(accounts = refused, "not written: their shares are not ours any more");
     }
 }

@@ -4,7 +4,7 @@
 //! to its entry in the meantime, and what cannot be an entry's result is kept as an orphan.
 
 use super::{
-    Closing, EntryId, Intent, Lease, leases,
+    Closing, EntryId, Intent, Lease, leases, newest,
     writer::{Desk, Refusal},
 };
 use crate::core::{AccountId, Fingerprint, Timestamp};
@@ -114,13 +114,16 @@ pub(super) fn close(desk: &Desk, entry: EntryId, closing: Closing) -> Result<(),
     leases::check_last(desk, &id)?;
     match (closing, has_result) {
         // A result that came in the meantime is a token, and is not voided.
-        (Closing::Void, true) => return Err(Refusal::EntryOpen(id)),
+        (Closing::Void | Closing::Dead, true) => return Err(Refusal::EntryOpen(id)),
         (Closing::Orphan, true) => {
             desk.connection.execute("UPDATE journal SET orphan = 1 WHERE entry = ?1", [entry.0])?;
             trim_orphans(&desk.connection, &id)?;
         }
         // An orphan without a token is nothing to keep.
-        (Closing::Done, _) | (Closing::Void | Closing::Orphan, false) => {
+        (Closing::Done, _) | (Closing::Void | Closing::Dead | Closing::Orphan, false) => {
+            if closing == Closing::Dead {
+                newest::bury(desk, entry, &id)?;
+            }
             desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
         }
     }

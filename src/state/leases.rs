@@ -20,6 +20,9 @@ pub(super) fn take(
     life: Duration,
 ) -> Result<Option<Lease>, Refusal> {
     let now = desk.on_the_leases_clock(now);
+    if desk.shared_out.as_ref().is_some_and(|shared| !shared.may_take(id, desk.holder)) {
+        return Ok(None);
+    }
     let row = desk
         .connection
         .prepare_cached(

@@ -21,7 +21,7 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
              cause_since = excluded.cause_since, told = excluded.told,
              failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before",
     )?;
-    for memory in memories {
+    for memory in memories.iter().filter(|memory| !desk.is_anothers(&memory.id)) {
         let token = memory.token;
         put.execute(params![
             &*memory.id.provider,
@@ -49,7 +49,7 @@ pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
     let delete = |sql| desk.connection.prepare_cached(sql);
     let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
     let mut newest = delete("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?;
-    for id in ids {
+    for id in ids.iter().filter(|id| !desk.is_anothers(id)) {
         memory.execute((&*id.provider, &*id.account))?;
         newest.execute((&*id.provider, &*id.account))?;
     }

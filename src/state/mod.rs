@@ -24,8 +24,11 @@ mod room;
 mod schema;
 mod seal;
 mod sealed_token;
+mod shares;
 pub mod simulated;
 mod writer;
+
+pub use shares::{Beat, Counts, Held, Role};
 
 use self::{
     backend::Backend,
@@ -36,8 +39,9 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Fingerprint, Memory, Secret, Timestamp, notices::Notice},
+    core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
+    postgres_save::{Looks, Save},
 };
 use rusqlite::Connection;
 use std::{
@@ -122,8 +126,11 @@ pub struct Newest {
 pub enum Closing {
     /// The new token is in the store, and nothing of it is kept. [`State::complete`] keeps it.
     Done,
-    /// The refresh token was not spent, or is dead, or another token is in the store by now.
+    /// The refresh token was not spent, or another token is in the store by now.
     Void,
+    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
+    /// from now on: whatever is written to the store later, it is not presented again.
+    Dead,
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
@@ -196,14 +203,19 @@ struct Shared {
 /// and with [`Error::Damaged`] when it holds what it should not.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// Opens or creates the state.
+    /// Opens or creates the state as a [`Role::Guest`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        Self::open_within(settings, Limits::USUAL).await
+        Self::open_as(settings, Role::Guest).await
     }
 
-    async fn open_within(settings: &Settings, limits: Limits) -> Result<Self, Error> {
+    /// Opens or creates the state.
+    pub async fn open_as(settings: &Settings, role: Role) -> Result<Self, Error> {
+        Self::open_within(settings, role, Limits::USUAL).await
+    }
+
+    async fn open_within(settings: &Settings, role: Role, limits: Limits) -> Result<Self, Error> {
         let (backend, sealer) = match settings.postgres.clone() {
-            Some(postgres) => open_server(settings, postgres).await?,
+            Some(postgres) => open_server(settings, postgres, role).await?,
             None => {
                 let settings = settings.clone();
                 let file = directory::database(&settings);
@@ -270,7 +282,8 @@ impl State {
 /// Leases and the journal.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
-    /// `None` while somebody else holds a live lease. Each taking makes the lease before it worthless, and
+    /// `None` while somebody else holds a live lease, and when a replica does not hold the account's share.
+    /// Each taking makes the lease before it worthless, and
     /// hands an attempt that is open over to its taker. On PostgreSQL `now` is not looked at.
     pub async fn take_lease(
         &self,
@@ -320,10 +333,32 @@ impl State {
         id: &AccountId,
         token: &Token,
     ) -> Result<(), Error> {
-        let result = self.0.fingerprinter.of_token(token);
+        let (result, sealed) = self.sealed(id, token)?;
+        self.0.backend.record_result(entry, id, result, sealed).await
+    }
+
+    /// Does in one transaction what [`State::record_result`], the store's save and [`State::complete`] do.
+    /// When the publisher's table does not take the save, the result is recorded all the same and the answer
+    /// is `None`: then it is to be saved as from any other entry. Fails, and is to be repeated, like
+    /// [`State::record_result`].
+    pub async fn record_and_save(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        token: &Token,
+        renewable_by: Option<Fingerprint>,
+        spent: Option<Fingerprint>,
+        save: Save,
+    ) -> Result<Option<Looks>, Error> {
+        let (result, sealed) = self.sealed(id, token)?;
+        let kept = newest::Kept { spent, renewable_by, sealed: sealed.clone() };
+        self.0.backend.record_and_save(entry, id, result, sealed, kept, save).await
+    }
+
+    fn sealed(&self, id: &AccountId, token: &Token) -> Result<(Fingerprint, Vec<u8>), Error> {
         let sealed = sealed_token::seal(&self.0.sealer, id, token);
         let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
-        self.0.backend.record_result(entry, id, result, sealed).await
+        Ok((self.0.fingerprinter.of_token(token), sealed))
     }
 
     /// Ends an entry; one that has been ended before is left alone. Fails with `LeaseLost` when somebody
@@ -391,6 +426,21 @@ impl State {
     }
 }
 
+/// Who looks after which accounts.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Says that we live, gives back what is to be given back, takes what is free, and tells what is ours
+    /// from then on and how all replicas are doing. On SQLite everything is ours for ever.
+    pub async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        self.0.backend.hold(beat).await
+    }
+
+    /// Gives all shares back, so that others need not wait for their end.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.0.backend.leave().await
+    }
+}
+
 /// What is remembered about accounts.
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
@@ -406,7 +456,12 @@ impl State {
 
     /// Everything that is remembered, sorted by account.
     pub async fn memories(&self) -> Result<Vec<Memory>, Error> {
-        self.0.backend.memories().await
+        self.memories_of(Shares::ALL).await
+    }
+
+    /// What is remembered of the accounts of these shares, sorted by account.
+    pub async fn memories_of(&self, shares: Shares) -> Result<Vec<Memory>, Error> {
+        self.0.backend.memories(shares).await
     }
 }
 
@@ -503,13 +558,14 @@ fn open_files(settings: &Settings, limits: Limits) -> Result<(Desk, Sealer), Err
         // Fails where the disk is full; then the claims end by themselves.
         let _ = outbox::unclaim_all(&connection);
     }
-    Ok((Desk { connection, room, holder, presence, ahead: 0 }, sealer))
+    Ok((Desk { connection, room, holder, presence, ahead: 0, shared_out: None }, sealer))
 }
 
 /// The directory is used for the key alone, and made all the same: it is where a person looks for it.
 async fn open_server(
     settings: &Settings,
     postgres: postgres::Settings,
+    role: Role,
 ) -> Result<(Backend, Sealer), Error> {
     let place = postgres.to_string();
     let settings = settings.clone();
@@ -520,7 +576,7 @@ async fn open_server(
     let key = opening.await.unwrap_or_else(|_| Err(writer::ended(&place)))?;
     let sealer = Sealer::new(&key);
     let holder = new_holder().map_err(|refusal| refusal.at(&place))?;
-    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder).await?;
+    let writer = postgres::Writer::start(postgres, sealer.key_id(), holder, role).await?;
     Ok((Backend::Postgres(writer), sealer))
 }
 

@@ -46,12 +46,7 @@ pub(super) fn complete(
     // A provider that never replaces a refresh token leaves nothing to confuse it with.
     if kept.spent.is_some() || before.is_some() {
         let spent = kept.spent.into_iter().chain(before.unwrap_or_default());
-        let mut newest_first: Vec<Fingerprint> = Vec::with_capacity(SPENT_PER_ACCOUNT_MAX);
-        for one in spent.filter(|one| Some(*one) != kept.renewable_by) {
-            if newest_first.len() < SPENT_PER_ACCOUNT_MAX && !newest_first.contains(&one) {
-                newest_first.push(one);
-            }
-        }
+        let newest_first = bounded(spent.filter(|one| Some(*one) != kept.renewable_by));
         desk.connection
             .prepare_cached(
                 "INSERT INTO newest (provider, account, spent, sealed) VALUES (?1, ?2, ?3, ?4)
@@ -61,6 +56,31 @@ pub(super) fn complete(
     }
     desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
     Ok(())
+}
+
+/// The refresh token that the entry is about is finished: it joins the spent ones.
+pub(super) fn bury(desk: &Desk, entry: EntryId, id: &AccountId) -> Result<(), Refusal> {
+    let Some(before) = of(desk, id)? else { return Ok(()) };
+    let dead: i64 = desk
+        .connection
+        .prepare_cached("SELECT spending FROM journal WHERE entry = ?1")?
+        .query_row([entry.0], |row| row.get(0))?;
+    let spent = bounded(std::iter::once(fingerprint(dead)).chain(before.spent));
+    desk.connection
+        .prepare_cached("UPDATE newest SET spent = ?3 WHERE provider = ?1 AND account = ?2")?
+        .execute(params![&*id.provider, &*id.account, to_bytes(&spent)])?;
+    Ok(())
+}
+
+/// The first few, each once.
+fn bounded(spent: impl Iterator<Item = Fingerprint>) -> Vec<Fingerprint> {
+    let mut newest_first: Vec<Fingerprint> = Vec::with_capacity(SPENT_PER_ACCOUNT_MAX);
+    for one in spent {
+        if newest_first.len() < SPENT_PER_ACCOUNT_MAX && !newest_first.contains(&one) {
+            newest_first.push(one);
+        }
+    }
+    newest_first
 }
 
 /// What is kept of one account.

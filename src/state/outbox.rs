@@ -41,6 +41,9 @@ pub(super) enum Attempt {
 
 /// Opens the incident and owes its mails; false when it is open already.
 pub(super) fn fire(desk: &Desk, notice: &Notice, addresses: &[Vec<u8>]) -> Result<bool, Refusal> {
+    if is_anothers(desk, notice) {
+        return Ok(false);
+    }
     let subject = subject_text(&notice.subject);
     let opened = desk.connection.execute(
         "INSERT INTO incident (subject, cause) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -63,6 +66,9 @@ pub(super) fn fire(desk: &Desk, notice: &Notice, addresses: &[Vec<u8>]) -> Resul
 
 /// Closes the incident; false when it is not open.
 pub(super) fn resolve(desk: &Desk, notice: &Notice) -> Result<bool, Refusal> {
+    if is_anothers(desk, notice) {
+        return Ok(false);
+    }
     let subject = subject_text(&notice.subject);
     let incident: Option<i64> = desk
         .connection
@@ -85,6 +91,11 @@ pub(super) fn resolve(desk: &Desk, notice: &Notice) -> Result<bool, Refusal> {
         [notice.at.minus(WITHDRAWN_KEPT_FOR).as_unix()],
     )?;
     Ok(true)
+}
+
+/// What is about no account in particular is everybody's.
+fn is_anothers(desk: &Desk, notice: &Notice) -> bool {
+    matches!(&notice.subject, Subject::Account(id) if desk.is_anothers(id))
 }
 
 fn owe_resolved(connection: &Connection, incident: i64, notice: &Notice) -> Result<(), Refusal> {

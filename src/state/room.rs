@@ -168,7 +168,7 @@ mod tests {
         core::Memory,
         core::{AccountId, Fingerprint, Secret, Timestamp, notices},
         oauth::Token,
-        state::{EntryId, Error, Intent, Settings, State},
+        state::{EntryId, Error, Intent, Role, Settings, State},
     };
 
     /// Forty pages are the empty tables and a little more.
@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_result_finds_room_when_nothing_else_does_and_nothing_is_spent_after_it() {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
+        let state = State::open_within(&settings(&folder), Role::Guest, SMALL).await.unwrap();
         let entry = intend(&state, "ann").await.unwrap();
         assert!(fill(&state).await > 10);
         let reserve = settings(&folder).directory.join(RESERVE_FILE);
@@ -258,7 +258,7 @@ mod tests {
     async fn results_of_usual_size_need_no_room_but_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { pages_max: 60, ..SMALL };
-        let state = State::open_within(&settings(&folder), limits).await.unwrap();
+        let state = State::open_within(&settings(&folder), Role::Guest, limits).await.unwrap();
         let mut entries = Vec::new();
         for number in 0..30 {
             let account = id(&number.to_string());
@@ -274,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_state_refuses_the_call_that_does_not_fit_and_takes_the_result_beside_it() {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open_within(&settings(&folder), SMALL).await.unwrap();
+        let state = State::open_within(&settings(&folder), Role::Guest, SMALL).await.unwrap();
         let entry = intend(&state, "ann").await.unwrap();
         fill(&state).await;
         let notice = notices::Notice {
@@ -303,7 +303,7 @@ mod tests {
     async fn nothing_is_spent_while_the_reserve_cannot_be_made() {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { retry_after: Duration::ZERO, ..Limits::USUAL };
-        let state = State::open_within(&settings(&folder), limits).await.unwrap();
+        let state = State::open_within(&settings(&folder), Role::Guest, limits).await.unwrap();
         let reserve = settings(&folder).directory.join(RESERVE_FILE);
         fs::remove_file(&reserve).unwrap();
         fs::create_dir(&reserve).unwrap();

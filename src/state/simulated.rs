@@ -11,12 +11,16 @@ use super::{
     room::Room,
     schema,
     seal::Key,
+    shares::{Beat, Counts, Held},
     writer::{Desk, Kind, Refusal},
 };
+use crate::core::{AccountId, Shares, shares::SHARES};
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -53,6 +57,9 @@ pub trait Line: Send + Sync {
     /// By how many seconds the process's clock is ahead of the database's.
     fn ahead(&self) -> i64;
 
+    /// The database's clock.
+    fn now(&self) -> Duration;
+
     /// Before the call reaches the database. One that never ends is a process that has died.
     fn request(&self, call: Call) -> Later<Fate>;
 
@@ -65,9 +72,9 @@ pub trait Line: Send + Sync {
 pub struct Database(Arc<Mutex<Desk>>);
 
 impl Database {
-    /// An empty one.
+    /// An empty one. Its accounts are shared out among the processes, or each has all of them.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(shares_out: bool) -> Self {
         let key_id = Sealer::new(&key()).key_id();
         let connection = schema::in_memory(key_id).expect("memory takes the tables of the schema");
         Self(Arc::new(Mutex::new(Desk {
@@ -76,17 +83,12 @@ impl Database {
             holder: [0; 16],
             presence: Presence::unknown(),
             ahead: 0,
+            shared_out: shares_out.then(SharedOut::new),
         })))
     }
 
     pub(super) fn through(&self, line: Arc<dyn Line>) -> Simulated {
         Simulated { database: self.clone(), line }
-    }
-}
-
-impl Default for Database {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -121,6 +123,29 @@ impl Simulated {
         heard.map_err(|refusal| refusal.at(PLACE))
     }
 
+    pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        let holder = self.line.holder();
+        self.run(Kind::Write, |desk| {
+            Ok(match &mut desk.shared_out {
+                Some(shared_out) => shared_out.hold(holder, beat),
+                None => Held::alone(beat.counts),
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn leave(&self) -> Result<(), Error> {
+        let holder = self.line.holder();
+        self.run(Kind::Write, |desk| {
+            if let Some(shared_out) = &mut desk.shared_out {
+                shared_out.give_back(holder, Shares::ALL);
+                shared_out.members.remove(&holder);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// One transaction of its own.
     fn perform<T>(
         &self,
@@ -129,6 +154,9 @@ impl Simulated {
         let mut desk = self.database.0.lock().unwrap_or_else(PoisonError::into_inner);
         desk.holder = self.line.holder();
         desk.ahead = self.line.ahead();
+        if let Some(shared_out) = &mut desk.shared_out {
+            shared_out.now = self.line.now();
+        }
         desk.connection.prepare_cached("SAVEPOINT call")?.execute([])?;
         let done = work(&mut desk);
         if done.is_err() {
@@ -136,6 +164,98 @@ impl Simulated {
         }
         desk.connection.prepare_cached("RELEASE call")?.execute([])?;
         done
+    }
+}
+
+/// Who holds which share, by the rules of `postgres/shares`.
+pub(super) struct SharedOut {
+    /// The database's clock at the running call.
+    now: Duration,
+    shares: Vec<Share>,
+    /// Until when each member counts as alive, and what it says of itself.
+    members: BTreeMap<[u8; 16], (Duration, Counts)>,
+}
+
+#[derive(Clone, Default)]
+struct Share {
+    holder: Option<[u8; 16]>,
+    until: Duration,
+    epoch: u64,
+}
+
+impl SharedOut {
+    fn new() -> Self {
+        let shares = vec![Share::default(); SHARES];
+        Self { now: Duration::ZERO, shares, members: BTreeMap::new() }
+    }
+
+    /// Whether what `holder` has to say about the account counts.
+    pub(super) fn is_held_by(&self, id: &AccountId, holder: [u8; 16]) -> bool {
+        self.shares[usize::from(Shares::of(id))].holder == Some(holder)
+    }
+
+    /// Whether `holder` may begin something with the account.
+    pub(super) fn may_take(&self, id: &AccountId, holder: [u8; 16]) -> bool {
+        self.is_held_by(id, holder) && self.shares[usize::from(Shares::of(id))].until > self.now
+    }
+
+    fn give_back(&mut self, holder: [u8; 16], which: Shares) {
+        for share in which.iter() {
+            let share = &mut self.shares[usize::from(share)];
+            if share.holder == Some(holder) {
+                *share = Share { holder: None, until: Duration::ZERO, epoch: share.epoch };
+            }
+        }
+    }
+
+    fn hold(&mut self, holder: [u8; 16], beat: &Beat) -> Held {
+        let until = self.now + beat.lease;
+        self.members.insert(holder, (until, beat.counts));
+        self.give_back(holder, beat.releasing);
+        // What has expired and was taken by nobody is still his: nobody can have acted on it.
+        let own = self.shares.iter_mut().filter(|share| share.holder == Some(holder));
+        own.for_each(|share| share.until = until);
+        let members = self.members.values().filter(|(until, _)| *until > self.now).count().max(1);
+        let fair = SHARES.div_ceil(members);
+        if beat.takes {
+            self.take(holder, fair, until);
+        }
+        self.told(holder, beat.lease, members, fair)
+    }
+
+    fn take(&mut self, holder: [u8; 16], fair: usize, until: Duration) {
+        let has = self.shares.iter().filter(|share| share.holder == Some(holder)).count();
+        let now = self.now;
+        let free = self.shares.iter_mut().filter(|share| {
+            share.holder.is_none() || (share.holder != Some(holder) && share.until <= now)
+        });
+        for share in free.take(fair.saturating_sub(has)) {
+            *share = Share { holder: Some(holder), until, epoch: share.epoch + 1 };
+        }
+    }
+
+    fn told(&self, holder: [u8; 16], lease: Duration, members: usize, fair: usize) -> Held {
+        let mine = (0_u8..=u8::MAX).zip(&self.shares);
+        let mine = mine.filter(|(_, share)| share.holder == Some(holder));
+        let shares: BTreeMap<u8, u64> = mine.map(|(number, share)| (number, share.epoch)).collect();
+        let mut totals = Counts::default();
+        for (_, counts) in self.members.values().filter(|(until, _)| *until > self.now) {
+            totals.accounts += counts.accounts;
+            totals.needing_reconnect += counts.needing_reconnect;
+            totals.unsaved += counts.unsaved;
+            totals.in_flight += counts.in_flight;
+        }
+        let others = self.shares.iter().filter(|share| {
+            share.holder.is_some_and(|other| other != holder) && share.until > self.now
+        });
+        Held {
+            surplus: shares.len().saturating_sub(fair),
+            shares,
+            lasts: Some(lease),
+            members,
+            totals,
+            next_free_in: others.map(|share| share.until - self.now).min(),
+        }
     }
 }
 

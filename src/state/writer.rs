@@ -5,7 +5,13 @@
 //! Absent on purpose: retries in general. A job that failed is the caller's to repeat; only a result, which
 //! exists nowhere else in the world, gets a second try with the reserved room.
 
-use super::{Error, presence::Presence, room::Room, simulated::Simulated};
+use super::{
+    Error,
+    presence::Presence,
+    room::Room,
+    shares::{Beat, Held},
+    simulated::{SharedOut, Simulated},
+};
 use crate::core::{AccountId, Timestamp};
 use rusqlite::{Connection, ErrorCode};
 use std::{
@@ -45,9 +51,16 @@ pub(super) struct Desk {
     /// By how many seconds the caller's clock is ahead of the one that leases end by. Nothing on one machine;
     /// replicas on several are simulated on this database too.
     pub(super) ahead: i64,
+    /// Who holds which accounts, where a simulation shares them out.
+    pub(super) shared_out: Option<SharedOut>,
 }
 
 impl Desk {
+    /// True when somebody else looks after the account, who knows better.
+    pub(super) fn is_anothers(&self, id: &AccountId) -> bool {
+        self.shared_out.as_ref().is_some_and(|shared| !shared.is_held_by(id, self.holder))
+    }
+
     /// An instant of the caller's clock on the one that leases end by.
     pub(super) fn on_the_leases_clock(&self, at: Timestamp) -> Timestamp {
         if self.ahead == 0 { at } else { Timestamp::from_unix(at.as_unix() - self.ahead) }
@@ -195,6 +208,22 @@ impl Writer {
         let jobs = self.jobs.as_ref().ok_or_else(|| ended(&self.place))?;
         jobs.send(job).await.map_err(|_| ended(&self.place))?;
         answer.await.unwrap_or_else(|_| Err(ended(&self.place)))
+    }
+
+    /// Everything is ours, for ever; a simulation may share it out.
+    pub(super) async fn hold(&self, beat: &Beat) -> Result<Held, Error> {
+        match &self.simulated {
+            Some(simulated) => simulated.hold(beat).await,
+            None => Ok(Held::alone(beat.counts)),
+        }
+    }
+
+    /// Gives everything back.
+    pub(super) async fn leave(&self) -> Result<(), Error> {
+        match &self.simulated {
+            Some(simulated) => simulated.leave().await,
+            None => Ok(()),
+        }
     }
 
     /// Commits so far that wrote something.

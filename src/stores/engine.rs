@@ -41,7 +41,7 @@ pub(super) struct Inner<D: Driver> {
     pub(super) settings: Settings,
     fingerprinter: Fingerprinter,
     pool: Pool<D::Connection>,
-    statements: Statements,
+    pub(super) statements: Statements,
     watch: Watch<Option<Seen>>,
     /// Counts what others told us.
     events: watch::Receiver<u64>,
@@ -253,6 +253,25 @@ impl<D: Driver> Inner<D> {
         }
     }
 
+    /// What a save of a token that is still to come must know; `None` when there is no such save, or the
+    /// store cannot be asked.
+    pub(super) async fn read_ahead(
+        &self,
+        id: &AccountId,
+        expected: Fingerprint,
+    ) -> Option<(Found, Samples)> {
+        let mut lease = self.lease().await.ok()?;
+        let query = self.statements.select_one(id);
+        let found = self.find(&mut lease, &query, id, Care::TokenOnly).await.ok()??;
+        let held = self.fingerprinter.of_token(found.account.token.as_ref()?);
+        if held != expected {
+            return None;
+        }
+        let samples = self.samples(&mut lease, &found).await.ok()?;
+        self.give_back(lease);
+        Some((found, samples))
+    }
+
     async fn read_back(
         &self,
         mut lease: Lease<D::Connection>,
@@ -397,16 +416,19 @@ impl<D: Driver> Inner<D> {
         lease: &mut Lease<D::Connection>,
         id: &AccountId,
     ) -> Result<Look, Error> {
-        let query = match &self.settings.change_column {
-            Some(column) => self.statements.newest(column),
-            None => self.statements.digest_one(id),
-        };
-        let rows = self.rows(lease, &query).await?;
+        let rows = self.rows(lease, &self.look_around_query(id)).await?;
         Ok(look_in(&rows, self.settings.change_column.is_some()))
     }
 
+    pub(super) fn look_around_query(&self, id: &AccountId) -> Query {
+        match &self.settings.change_column {
+            Some(column) => self.statements.newest(column),
+            None => self.statements.digest_one(id),
+        }
+    }
+
     /// Takes note of a write of our own, so that it is no news; what others wrote meanwhile still is.
-    fn wrote(&self, before: &Look, after: Look) {
+    pub(super) fn wrote(&self, before: &Look, after: Look) {
         let by_column = self.settings.change_column.is_some();
         self.watch.adjust(|seen| {
             let Some(Seen { look, .. }) = seen else { return };

@@ -15,6 +15,7 @@ mod blocking;
 mod cells;
 mod dialect;
 mod document;
+mod draft;
 mod engine;
 mod pool;
 mod spans;
@@ -22,6 +23,8 @@ mod statements;
 mod table;
 mod times;
 mod watch;
+
+pub use draft::Draft;
 
 use crate::{
     core::{AccountId, Fingerprint, Secret},
@@ -172,6 +175,18 @@ pub trait TokenStore: Send + Sync + 'static {
         expected: Fingerprint,
     ) -> impl Future<Output = Result<Saved, Error>> + Send;
 
+    /// Prepares a save that our state carries out by itself, together with recording the token that is yet
+    /// to come. `None` where store and state do not share a database, when another token than `expected` is
+    /// there, and when the store cannot be asked: then `save` is the way.
+    fn draft(
+        &self,
+        id: &AccountId,
+        expected: Fingerprint,
+    ) -> impl Future<Output = Option<Draft>> + Send {
+        let _ = (id, expected);
+        std::future::ready(None)
+    }
+
     /// Tells the publisher, through a column that it already understands; does nothing where there is
     /// none.
     ///
@@ -260,6 +275,15 @@ impl AnyStore {
 }
 
 impl AnyStore {
+    /// Says that our state is in the same database, and may carry saves out.
+    #[must_use]
+    pub fn beside_our_state(mut self) -> Self {
+        if let Self::Postgres(store) = &mut self {
+            store.drafts = true;
+        }
+        self
+    }
+
     /// What works and is dangerous all the same, for `check`: the store would lose what it was given.
     ///
     /// # Errors
@@ -321,6 +345,13 @@ impl TokenStore for AnyStore {
             Self::Sqlite(store) => store.save(id, token, expected).await,
             Self::Postgres(store) => store.save(id, token, expected).await,
             Self::Mysql(store) => store.save(id, token, expected).await,
+        }
+    }
+
+    async fn draft(&self, id: &AccountId, expected: Fingerprint) -> Option<Draft> {
+        match self {
+            Self::Postgres(store) => store.draft(id, expected).await,
+            Self::File(_) | Self::Redis(_) | Self::Sqlite(_) | Self::Mysql(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! want. The publisher's own triggers can tell us of changes on a channel (`LISTEN`).
 
 use super::{
-    Error, Saved, Status, StoredAccount, TokenStore,
+    Draft, Error, Saved, Status, StoredAccount, TokenStore,
     cells::Value,
     columns::is_identifier,
     dialect::{Column, ColumnKind, Dialect, Query},
@@ -15,16 +15,11 @@ use super::{
 use crate::{
     core::{AccountId, Fingerprint},
     oauth::{Fingerprinter, Token},
+    postgres_save::Sessions,
     postgres_tls::Connector,
 };
 use futures_util::StreamExt;
-use std::{
-    collections::HashSet,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_postgres::{
     AsyncMessage, Client, Connection, Socket,
@@ -40,6 +35,10 @@ pub use super::server::Settings;
 /// See the module.
 pub struct PostgresStore {
     store: ServerStore<Postgres>,
+    /// Our own connections, and that of our state once it saves for us.
+    ours: Sessions,
+    /// True when our state is in the same database.
+    pub(super) drafts: bool,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -51,7 +50,7 @@ impl PostgresStore {
     pub async fn open(settings: Settings, fingerprinter: Fingerprinter) -> Result<Self, Error> {
         let (count, events) = watch::channel(0);
         let driver = Postgres::default();
-        let ours = Arc::clone(&driver.ours);
+        let ours = driver.ours.clone();
         let channel = settings.notify_channel.clone().filter(|channel| is_identifier(channel));
         let mut listener = None;
         if let Some(channel) = channel {
@@ -64,11 +63,12 @@ impl PostgresStore {
             let listening = listening.await.unwrap_or_else(|_| Err(server::silent()));
             let listening = listening.map_err(unavailable)?;
             let settings = settings.clone();
+            let ours = ours.clone();
             listener = Some(tokio::spawn(listen(settings, channel, listening, ours, count)));
         }
         let listener = AbortOnDrop(listener);
         let store = ServerStore::open(driver, settings, fingerprinter, events).await?;
-        Ok(Self { store, listener: listener.keep() })
+        Ok(Self { store, ours, drafts: false, listener: listener.keep() })
     }
 }
 
@@ -119,6 +119,16 @@ impl TokenStore for PostgresStore {
         self.store.save(id, token, expected).await
     }
 
+    async fn draft(&self, id: &AccountId, expected: Fingerprint) -> Option<Draft> {
+        if !self.drafts {
+            return None;
+        }
+        let store = &self.store.inner;
+        let (found, samples) = store.read_ahead(id, expected).await?;
+        let (store, id, sessions) = (Arc::clone(store), id.clone(), self.ours.clone());
+        Some(Draft { store, id, found, samples, sessions })
+    }
+
     async fn mark(&self, id: &AccountId, status: Status) -> Result<(), Error> {
         self.store.mark(id, status).await
     }
@@ -145,21 +155,19 @@ pub(super) async fn create(settings: &Settings) -> Result<(), Error> {
 #[derive(Default)]
 pub(super) struct Postgres {
     /// The server's numbers of our own connections: what they tell of is no news.
-    ours: OurNumbers,
+    ours: Sessions,
 }
-
-type OurNumbers = Arc<Mutex<HashSet<i32>>>;
 
 /// A connection, and its number as long as it lives.
 pub(super) struct Session {
     client: Client,
     number: i32,
-    ours: OurNumbers,
+    ours: Sessions,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.ours.remove(self.number);
     }
 }
 
@@ -190,8 +198,8 @@ impl Driver for Postgres {
         client.batch_execute(&session).await.map_err(|error| trouble(&error))?;
         let row = client.query_typed_one("SELECT pg_backend_pid()", &[]).await;
         let number = row.and_then(|row| row.try_get(0)).map_err(|error| trouble(&error))?;
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
-        Ok(Session { client, number, ours: Arc::clone(&self.ours) })
+        self.ours.add(number);
+        Ok(Session { client, number, ours: self.ours.clone() })
     }
 
     async fn ping(session: &mut Session) -> Result<(), Trouble> {
@@ -309,7 +317,9 @@ async fn dial(settings: &Settings) -> Result<(Client, Link), Trouble> {
         .user(&settings.user)
         .application_name("oauth-keepalive")
         .connect_timeout(settings.connect_timeout)
-        .keepalives_idle(KEEPALIVE);
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE / KEEPALIVE_RETRIES)
+        .keepalives_retries(KEEPALIVE_RETRIES);
     if let Some(password) = &settings.password {
         let password = password.read().map_err(|error| Trouble::Lost(error.to_string()))?;
         config.password(password.expose());
@@ -375,11 +385,10 @@ impl Listening {
     }
 
     /// Counts what others tell of, until the connection is gone.
-    async fn count(&mut self, ours: &OurNumbers, count: &watch::Sender<u64>) {
+    async fn count(&mut self, ours: &Sessions, count: &watch::Sender<u64>) {
         while let Some(message) = self.link.message().await {
             let AsyncMessage::Notification(notification) = message else { continue };
-            let number = notification.process_id();
-            if !ours.lock().unwrap_or_else(PoisonError::into_inner).contains(&number) {
+            if !ours.contains(notification.process_id()) {
                 more(count);
             }
         }
@@ -391,7 +400,7 @@ async fn listen(
     settings: Settings,
     channel: String,
     mut listening: Listening,
-    ours: OurNumbers,
+    ours: Sessions,
     count: watch::Sender<u64>,
 ) {
     loop {
@@ -522,8 +531,9 @@ CREATE TABLE {table} (
     PRIMARY KEY (provider, account)
 )";
 
-/// A network that dropped the connection says so within about this time.
+/// A listener waits in silence: a network that dropped its connection is found out after twice this time.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_RETRIES: u32 = 3;
 /// Pauses between attempts to listen again.
 const LISTEN_AGAIN_FIRST: Duration = Duration::from_millis(250);
-const LISTEN_AGAIN_MAX: Duration = Duration::from_secs(30);
+const LISTEN_AGAIN_MAX: Duration = Duration::from_secs(5);

@@ -116,6 +116,31 @@ impl Statements {
         Query { sql: format!("{sql} FOR UPDATE"), values }
     }
 
+    /// Nobody else writes the account's rows until the transaction ends; nothing of them is read.
+    pub(super) fn lock_only(&self, id: &AccountId) -> Query {
+        self.of_account(id, |key| format!("SELECT FROM {} AS t WHERE {key} FOR UPDATE", self.table))
+    }
+
+    /// An error unless the account has one row, which holds the token that a save of `new` over `found`
+    /// makes. In a transaction whose statements are all sent at once an error is the only way to stop.
+    pub(super) fn check_saved(&self, id: &AccountId, found: &Found, new: &Token) -> Query {
+        let mut binder = Binder::new(self.dialect);
+        let access = self.column(&self.columns.access_token);
+        let mut holds = self.dialect.still(&access, text_value(new.access.expose()), &mut binder);
+        if let Some(refresh) = &self.columns.refresh_token {
+            let written = new.refresh.as_ref().filter(|refresh| !is_absent(refresh.expose()));
+            let written = written
+                .map_or_else(|| found.raw_refresh.clone(), |refresh| text_value(refresh.expose()));
+            let refresh = self.dialect.still(&self.column(refresh), written, &mut binder);
+            holds.push_str(&format!(" AND {refresh}"));
+        }
+        let key = self.key(id, &mut binder);
+        let (table, is_right) = (&self.table, format!("count(*) = 1 AND bool_and({holds})"));
+        binder.query(format!(
+            "SELECT 1 / CASE WHEN {is_right} THEN 1 ELSE 0 END FROM {table} AS t WHERE {key}"
+        ))
+    }
+
     /// How many rows an account has.
     pub(super) fn count_one(&self, id: &AccountId) -> Query {
         let count = self.dialect.as_text("count(*)");

@@ -1,5 +1,7 @@
 //! A scrape, read with nothing but string functions.
 
+use std::collections::BTreeSet;
+
 /// The text of one scrape.
 pub(crate) struct Scrape(pub(crate) String);
 
@@ -24,6 +26,15 @@ impl Scrape {
     /// True when any series carries this account.
     pub(crate) fn mentions(&self, account: &str) -> bool {
         self.0.contains(&format!("account=\"{account}\""))
+    }
+
+    /// The accounts that have series of their own.
+    pub(crate) fn accounts(&self) -> BTreeSet<String> {
+        let account = |line: &str| {
+            let (_, rest) = line.split_once("account=\"")?;
+            Some(rest.split('"').next()?.to_owned())
+        };
+        self.lines("account_info", &[]).filter_map(account).collect()
     }
 
     fn lines<'a>(

@@ -178,6 +178,16 @@ impl World {
         replace(&self.config(), &text);
     }
 
+    /// The configuration of another process in the same world, different in one section.
+    pub(crate) fn configure_beside(&self, file: &str, name: &'static str, body: &str) -> PathBuf {
+        let mut sections = self.sections.clone();
+        sections.insert(name, body.to_owned());
+        let text: String =
+            sections.iter().map(|(name, body)| format!("{name}: {body}\n")).collect();
+        replace(&self.path(file), &text);
+        self.path(file)
+    }
+
     /// Changes a section and writes the configuration.
     pub(crate) fn reconfigure(&mut self, name: &'static str, body: &str) {
         self.sections.insert(name, body.to_owned());

@@ -4,7 +4,7 @@ use crate::{
     bench::{ALIVE, APP_REFUSED, Bench, DEAD, DEADLINE, Write, answered, good, id, token},
     store::{Call, Trick},
 };
-use oauth_keepalive::{oauth::Trouble, providers::Provider};
+use oauth_keepalive::{core::AccountId, oauth::Trouble, providers::Provider};
 use std::time::Duration;
 
 /// A bench after a request whose outcome nobody knows, with its deadline behind it.
@@ -146,6 +146,45 @@ async fn while_the_provider_answers_nothing_the_one_probe_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_is_free_the_one_probe_is_kept_until_the_provider_answers_somebody() {
+    let mut bench = Bench::with_provider(unasked()).await;
+    let bob = AccountId::new("tiktok", "bob");
+    bench.answers(503, "<html>");
+    bench.refresh().await;
+    for _ in 0..60 {
+        bench.wait(Duration::from_secs(60)).await;
+        let finished = bench.settle().await;
+        bench
+            .ends("in the outage", &finished, "provider silent; sent [0]; store 0; journal intent")
+            .await;
+    }
+    bench.store.put(&bob, Some(token("5")));
+    let theirs = bench.refresher.state.fingerprinter().of_token(&token("5"));
+    // An outage that is told in words is one all the same.
+    bench.answers(500, "{}");
+    bench.refresher.refresh(&bob, theirs, "due").await;
+    let finished = bench.settle().await;
+    bench.ends("still", &finished, "provider silent; sent [0 5]; store 0; journal intent").await;
+    bench.answers(400, DEAD);
+    bench.wait(Duration::from_secs(60)).await;
+    bench.refresher.settle(&bob, false).await;
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("it is back", &finished, "renewed; sent [0 5 5 0]; store 1; journal empty").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_free_and_the_token_nears_its_end_the_one_probe_is_sent() {
+    let mut bench = Bench::with_provider(unasked()).await;
+    bench.answers(503, "<html>");
+    bench.refresh().await;
+    bench.wait(Duration::from_secs(60)).await;
+    bench.answers(200, &good("1"));
+    let finished = bench.refresher.settle(&id(), false).await;
+    bench.ends("it cannot wait", &finished, "renewed; sent [0 0]; store 1; journal empty").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_is_never_a_second_probe() {
     // The process dies while the probe is on the wire.
     let bench = in_doubt().await;
@@ -263,6 +302,22 @@ async fn where_the_refresh_token_stays_a_crash_is_no_reason_to_wait() {
     bench.answers(200, r#"{"access_token":"act.invented.1","expires_in":3600}"#);
     let finished = bench.settle().await;
     bench.ends("at once", &finished, "renewed; sent [0 0]; store 1+0; journal empty").await;
+}
+
+/// A provider that replaces its refresh tokens and can be asked nothing for free.
+fn unasked() -> &'static Provider {
+    let yaml = "
+name: tiktok
+title: Unasked
+docs: [https://example.org/tokens]
+renewal: rotating
+endpoints: {token: https://example.org/token}
+refresh:
+  params: {client_id: '{client_id}', grant_type: refresh_token, refresh_token: '{refresh_token}'}
+errors:
+  - {where: token, match: {path: error, eq: invalid_grant}, cause: refresh_token_rejected}
+";
+    Box::leak(Box::new(Provider::from_yaml(yaml).unwrap()))
 }
 
 /// A provider whose refresh tokens stay.

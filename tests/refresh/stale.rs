@@ -130,6 +130,25 @@ async fn a_verdict_about_ours_is_not_overturned_by_a_stale_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_provider_has_buried_is_neither_put_back_nor_presented_again() {
+    let mut bench = after_three().await;
+    bench.answers(400, DEAD);
+    bench.refresh_of("3").await;
+    let sent = "dead refresh_token_rejected; sent [0 1 2 3]";
+    for stale in ["2", "0", "3"] {
+        bench.store.put(&id(), Some(token(stale)));
+        let finished = bench.refresh_of(stale).await;
+        bench.ends(stale, &finished, &format!("{sent}; store {stale}; journal empty")).await;
+    }
+    // The owner reconnects.
+    bench.store.put(&id(), Some(token("7")));
+    bench.answers(200, &good("8"));
+    let finished = bench.refresh_of("7").await;
+    let expected = "renewed; sent [0 1 2 3 7]; store 8; journal empty";
+    bench.ends("a new consent", &finished, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_settled_with_the_token_it_is_about() {
     let mut bench = after_three().await;
     bench.never_answers();

@@ -16,7 +16,7 @@ use crate::{
 };
 use nature::{HAZARDS, Hazard};
 use oauth_keepalive::core::{
-    AccountId, Cause, Event, Evidence, Memory,
+    AccountId, Cause, Event, Evidence, Memory, Shares,
     fleet::{Effect, Fleet, Input, Reopened, Seen},
     schedule::Policy,
     timeline::{Reading, Timeline},
@@ -296,6 +296,7 @@ impl World {
             }
         }
         self.tell(Input::Reopened(reopened));
+        self.tell(Input::Holding { shares: Shares::ALL, until: None });
         self.soon(0, What::PassBegins);
     }
 
@@ -327,7 +328,7 @@ impl World {
                     Laws::begin_refresh(self, who, expected, why);
                     self.go(who, Job::Refresh { expected });
                 }
-                Effect::Settle { id } => {
+                Effect::Settle { id, .. } => {
                     let who = self.index[&id];
                     Laws::begin_settlement(self, who);
                     self.go(who, Job::Settle);

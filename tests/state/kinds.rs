@@ -96,6 +96,10 @@ impl Postgres {
         admin().await.batch_execute(&sql).await.unwrap();
     }
 
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// How to open the schema in a server.
     pub(crate) fn settings_in(&self, address: &Address) -> Settings {
         postgres_settings(self.folder(), address, &self.schema)
@@ -130,7 +134,9 @@ impl Backend for Postgres {
         let past = format!("- make_interval(secs => {seconds})");
         self.execute(&format!(
             "UPDATE lease SET expires_at = expires_at {past};
-             UPDATE outbox SET claimed_until = claimed_until {past}"
+             UPDATE outbox SET claimed_until = claimed_until {past};
+             UPDATE share SET until = until {past};
+             UPDATE member SET until = until {past}"
         ))
         .await;
     }
@@ -145,7 +151,10 @@ impl Backend for Postgres {
         // In this form bytes that are letters are shown as letters.
         client.batch_execute("SET bytea_output TO escape").await.unwrap();
         let mut contents = Vec::new();
-        for table in ["meta", "lease", "journal", "memory", "newest", "incident", "outbox"] {
+        let tables = [
+            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "member", "share",
+        ];
+        for table in tables {
             let all = format!("SELECT t::text FROM {}.{table} t", self.schema);
             for row in client.query(&all, &[]).await.unwrap() {
                 contents.extend_from_slice(row.get::<_, &str>(0).as_bytes());
@@ -240,6 +249,7 @@ pub(crate) fn postgres_settings(folder: &Path, address: &Address, schema: &str) 
         schema: schema.to_owned(),
         statement_timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(20),
+        lease: Duration::from_secs(30),
     };
     Settings { postgres: Some(postgres), ..Settings::in_directory(folder.join("state")) }
 }

@@ -12,16 +12,20 @@ mod only_postgres;
 mod only_sqlite;
 mod opening;
 mod outbox;
+mod shares;
 
 use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Timestamp, TokenFacts,
+        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
     secrets::SecretRef,
-    state::{Closing, EntryId, Error, Intent, Lease, Owed, Settings, State, postgres},
+    state::{
+        Beat, Closing, Counts, EntryId, Error, Held, Intent, Lease, Owed, Role, Settings, State,
+        postgres,
+    },
 };
 use std::{
     fs,
@@ -138,6 +142,7 @@ macro_rules! contract {
                 newest::an_end_that_is_told_again_keeps_nothing_older,
                 newest::who_lost_the_account_can_keep_nothing,
                 newest::a_forgotten_account_leaves_no_token,
+                newest::a_dead_refresh_token_counts_as_spent,
                 opening::a_state_that_was_closed_has_the_same_key_and_the_same_contents,
                 opening::several_that_open_a_new_state_at_once_share_one_key,
                 opening::a_named_key_file_is_used_and_nothing_else_is_made,

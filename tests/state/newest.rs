@@ -80,3 +80,21 @@ pub(crate) async fn a_forgotten_account_leaves_no_token<B: Backend>() {
     assert!(state.newest(&ann()).await.unwrap().is_none());
     assert_eq!(state.newest(&bob).await.unwrap().unwrap().token, token("b"));
 }
+
+pub(crate) async fn a_dead_refresh_token_counts_as_spent<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    renewed(&state, &ann(), "a", 2, Some(1)).await;
+    let entry = intended(&state, &ann()).await;
+    let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
+    state.close(entry, Closing::Dead).await.unwrap();
+    state.close(entry, Closing::Dead).await.unwrap();
+    let newest = state.newest(&ann()).await.unwrap().unwrap();
+    assert_eq!((newest.token, newest.spent), (token("a"), vec![dead, by(1).unwrap()]));
+    // What came in meanwhile is a token.
+    let entry = intended(&state, &ann()).await;
+    state.record_result(entry, &ann(), &token("b")).await.unwrap();
+    let closed = state.close(entry, Closing::Dead).await;
+    assert!(matches!(closed, Err(Error::EntryOpen { .. })), "{closed:?}");
+    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().spent, [dead, by(1).unwrap()]);
+}

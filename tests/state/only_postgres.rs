@@ -222,7 +222,7 @@ async fn a_look_at_a_new_database_makes_nothing_in_it() {
 async fn a_row_that_somebody_keeps_locked_costs_one_time_limit_and_is_told() {
     let world = Postgres::make().await;
     let mut settings = world.settings();
-    settings.postgres.as_mut().unwrap().statement_timeout = Duration::from_millis(300);
+    settings.postgres.as_mut().unwrap().statement_timeout = Duration::from_secs(2);
     let state = State::open(&settings).await.unwrap();
     let entry = intended(&state, &ann()).await;
     let admin = kinds::admin().await;
@@ -315,7 +315,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_fir
     let world = Postgres::make().await;
     drop(open(&world).await);
     world
-        .execute("DROP TABLE newest; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .execute("DROP TABLE share; DROP TABLE member; DROP TABLE newest; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
         .await;
     let (one, two) = tokio::join!(open(&world), open(&world));
     for state in [one, two] {

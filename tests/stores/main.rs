@@ -13,8 +13,10 @@ mod postgres;
 mod redis_access;
 mod redis_kind;
 mod redis_store;
+mod renewing;
 mod servers;
 mod sqlite;
+mod together;
 mod trouble;
 
 use kinds::{

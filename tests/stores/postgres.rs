@@ -2,8 +2,10 @@
 
 use crate::{
     contract::shows_no_value,
-    kinds::{Holds, Kind, camel_columns, fingerprinter, id, load, millis_columns, token},
-    servers::{Server, Speaks, Table, server_kind},
+    kinds::{
+        Holds, Kind, camel_columns, fingerprinter, id, load, millis_columns, take_away, token,
+    },
+    servers::{Server, Session, Speaks, Table, server_kind},
 };
 use oauth_keepalive::{
     secrets::SecretRef,
@@ -60,11 +62,11 @@ server_kind!(
 );
 
 /// Shaped like the table of a well-known publisher: quoted names, `timestamp(3)` without a zone.
-fn camel() -> Table {
+pub(crate) fn camel() -> Table {
     camel_on(Server::of(Speaks::Postgres))
 }
 
-fn camel_on(server: &'static Server) -> Table {
+pub(crate) fn camel_on(server: &'static Server) -> Table {
     let status = StatusColumn {
         name: "refreshNeeded".into(),
         connected: "false".into(),
@@ -76,6 +78,10 @@ fn camel_on(server: &'static Server) -> Table {
 
 /// Dates with a zone, a provider that is an enum, scopes that are a list.
 fn zoned() -> Table {
+    zoned_as("accounts")
+}
+
+pub(crate) fn zoned_as(name: &'static str) -> Table {
     let date = |name: &str| Some(TimeColumn { name: name.into(), unit: TimeUnit::UnixSeconds });
     let columns = Columns {
         account: "external_id".into(),
@@ -88,8 +94,8 @@ fn zoned() -> Table {
         enabled: None,
         ..millis_columns()
     };
-    let mut table =
-        Table::with(Speaks::Postgres, "accounts", columns, None, &format!("{ZONED}{NOTIFY}"));
+    let sql = format!("{ZONED}{NOTIFY}").replace("accounts", name);
+    let mut table = Table::with(Speaks::Postgres, name, columns, None, &sql);
     table.notify = true;
     table
 }
@@ -148,13 +154,48 @@ CREATE TRIGGER accounts_changed AFTER INSERT OR UPDATE OR DELETE ON accounts
     FOR EACH STATEMENT EXECUTE FUNCTION accounts_changed('{schema}')";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notification_is_noticed_at_once() {
+async fn a_notification_is_noticed_within_a_second() {
     let kind = PostgresSimple::make().await;
     let store = kind.open().await;
-    kind.write_campaign("brand-a", "80");
-    let started = Instant::now();
+    let mut fastest = Duration::MAX;
+    for round in 0..5 {
+        let started = Instant::now();
+        kind.write_token("brand-a", &format!("act.invented-theirs{round}"), "rft.invented-theirs");
+        tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("it was told");
+        fastest = fastest.min(started.elapsed());
+    }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+}
+
+/// What happened while nobody listened was told to nobody. A server of its own, because it is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_time_without_a_listener_the_table_is_looked_at() {
+    let server: &'static Server = Box::leak(Box::new(Server::start(Speaks::Postgres)));
+    let mut table = camel_on(server);
+    table.publisher.run(
+        &NOTIFY
+            .replace("DELETE ON accounts", "DELETE ON \"Integration\"")
+            .replace("{schema}", &table.schema),
+    );
+    // Nothing but the channel tells of anything.
+    (table.notify, table.change_column) = (true, None);
+    let store = table.open().await;
+    let brings_back = take_away(&table.folder());
+    server.kill();
+    server.start_again();
+    let publisher = Session::new(server);
+    publisher
+        .run(&format!("UPDATE {}.\"Integration\" SET token = 'act.invented-theirs'", table.schema));
+    let early = tokio::time::timeout(Duration::from_millis(300), store.changed()).await;
+    assert!(early.is_err(), "the server cannot be reached");
+    brings_back();
+    tokio::time::timeout(Duration::from_secs(20), store.changed()).await.expect("it listens again");
+    let found = store.get(&id("brand-a")).await.unwrap().unwrap().token.unwrap();
+    assert_eq!(found.access.expose(), "act.invented-theirs");
+    // And it does: the next change is told again.
+    publisher
+        .run(&format!("UPDATE {}.\"Integration\" SET token = 'act.invented-later'", table.schema));
     tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("it was told");
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

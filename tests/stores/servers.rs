@@ -196,7 +196,12 @@ impl Table {
                 .publisher
                 .run(&format!("GRANT ALL ON ALL TABLES IN SCHEMA {} TO keeper", table.schema));
         }
-        relay(table.folder().join(server.socket_name()), server.socket(), &table.cut);
+        relay(
+            server.speaks,
+            table.folder().join(server.socket_name()),
+            server.socket(),
+            &table.cut,
+        );
         table
     }
 
@@ -479,7 +484,7 @@ fn away<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Passes everything on between `here` and `there`, as long as `here` exists: looked at before every
 /// packet, so that a server that was taken away is away at once.
-fn relay(here: PathBuf, there: PathBuf, cut: &Arc<Mutex<Option<Cut>>>) {
+fn relay(speaks: Speaks, here: PathBuf, there: PathBuf, cut: &Arc<Mutex<Option<Cut>>>) {
     let listener = UnixListener::bind(&here).unwrap();
     let cut = Arc::clone(cut);
     thread::spawn(move || {
@@ -490,22 +495,46 @@ fn relay(here: PathBuf, there: PathBuf, cut: &Arc<Mutex<Option<Cut>>>) {
                 Arc::new(AtomicBool::new(false)),
             );
             let (here, cut, cut_now) = (here.clone(), Arc::clone(&cut), Arc::clone(&cut_back));
-            thread::spawn(move || pass(back.0, back.1, |_| !cut_back.load(Ordering::SeqCst)));
+            // What is sent together with a commit must be answered, or it is not carried out.
+            let backward = move |packet: &[u8]| match cut_back.load(Ordering::SeqCst) {
+                false => Fate::Passed,
+                true if speaks == Speaks::Mysql || holds_commit(packet) => Fate::Last,
+                true => Fate::Lost,
+            };
+            thread::spawn(move || pass(back.0, back.1, backward));
             let forward = move |packet: &[u8]| {
                 let is_commit = packet.ends_with(b"COMMIT") || packet.ends_with(b"COMMIT\0");
                 let cut = if is_commit { cut.lock().unwrap().take() } else { None };
                 cut_now.fetch_or(cut == Some(Cut::AfterCommit), Ordering::SeqCst);
-                here.exists() && cut != Some(Cut::BeforeCommit)
+                let is_cut = !here.exists() || cut == Some(Cut::BeforeCommit);
+                if is_cut { Fate::Last } else { Fate::Passed }
             };
             thread::spawn(move || pass(client, server, forward));
         }
     });
 }
 
-fn pass(mut from: UnixStream, mut to: UnixStream, may: impl Fn(&[u8]) -> bool) {
+/// What happens to a packet.
+enum Fate {
+    Passed,
+    Lost,
+    /// Lost, and the connection with it.
+    Last,
+}
+
+fn holds_commit(packet: &[u8]) -> bool {
+    packet.windows(7).any(|window| window == b"COMMIT\0")
+}
+
+fn pass(mut from: UnixStream, mut to: UnixStream, fate: impl Fn(&[u8]) -> Fate) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if !may(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+        let passed = match fate(&buffer[..length]) {
+            Fate::Passed => to.write_all(&buffer[..length]).is_ok(),
+            Fate::Lost => true,
+            Fate::Last => false,
+        };
+        if !passed {
             break;
         }
     }
@@ -516,7 +545,7 @@ fn pass(mut from: UnixStream, mut to: UnixStream, may: impl Fn(&[u8]) -> bool) {
 /// Implements `Kind` for a table on a server.
 macro_rules! server_kind {
     ($kind:ident, $holds:expr, $nonsense:literal, $make:expr) => {
-        pub(crate) struct $kind(Table);
+        pub(crate) struct $kind(pub(crate) Table);
 
         impl Kind for $kind {
             const HOLDS: Holds = $holds;

@@ -78,6 +78,7 @@ fn refuse_postgres_keys(check: &mut Check<'_>, state: &file::State) {
         ("schema", state.schema.is_some()),
         ("statement_timeout", state.statement_timeout.is_some()),
         ("connect_timeout", state.connect_timeout.is_some()),
+        ("lease", state.lease.is_some()),
     ];
     for (name, _) in given.iter().filter(|(_, given)| *given) {
         check.problem(
@@ -104,6 +105,8 @@ fn postgres(check: &mut Check<'_>, state: &file::State) -> Postgres {
     check.within("state.statement_timeout", statement_timeout, BRIEF..=TIMEOUT_MOST);
     let connect_timeout = state.connect_timeout.unwrap_or(file::STATE_CONNECT_TIMEOUT);
     check.within("state.connect_timeout", connect_timeout, BRIEF..=TIMEOUT_MOST);
+    let lease = state.lease.unwrap_or(file::STATE_LEASE);
+    check.within("state.lease", lease, LEASE_LEAST..=LEASE_MOST);
     let (file, env) = (state.password_file.as_deref(), state.password_env.as_deref());
     Postgres {
         port,
@@ -115,6 +118,7 @@ fn postgres(check: &mut Check<'_>, state: &file::State) -> Postgres {
         schema: schema(check, state),
         statement_timeout: statement_timeout.0,
         connect_timeout: connect_timeout.0,
+        lease: lease.0,
     }
 }
 
@@ -195,6 +199,12 @@ fn schema(check: &mut Check<'_>, state: &file::State) -> String {
 
 /// Longer than a statement takes that will be answered at all.
 const TIMEOUT_MOST: Span = Span::seconds(60);
+
+/// It is renewed three times, and our own clock counts it in whole seconds and a tenth less.
+const LEASE_LEAST: Span = Span::seconds(5);
+
+/// Nobody looks after the accounts of a machine that broke for so long.
+const LEASE_MOST: Span = Span::seconds(600);
 
 /// Longest name that PostgreSQL keeps whole.
 const NAME_MAX: usize = 63;

@@ -1,7 +1,7 @@
 //! What goes into the fleet and what comes out of it.
 
 use crate::core::{
-    AccountId, Event, Evidence, Fingerprint, Memory, Timestamp, TokenFacts, decide::App,
+    AccountId, Event, Evidence, Fingerprint, Memory, Shares, Timestamp, TokenFacts, decide::App,
     notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
@@ -18,10 +18,19 @@ pub enum Input {
         /// Every app.
         apps: Vec<App>,
     },
-    /// What was remembered from the last run. Before the first load.
+    /// What is remembered of accounts that are about to become ours. Before [`Input::Holding`] names their
+    /// shares.
     Recalled(Vec<Memory>),
-    /// Attempts that the last run did not bring to their end. Before the first load.
+    /// Attempts at such accounts that were not brought to their end. Before [`Input::Holding`] as well.
     Reopened(Vec<Reopened>),
+    /// These shares and no others are ours to look after. Before that, none is. A share that somebody else
+    /// may have held meanwhile must be left out once before it is named again.
+    Holding {
+        /// All that are ours.
+        shares: Shares,
+        /// When that ends unless we are told anew; `None` for never.
+        until: Option<Timestamp>,
+    },
     /// A pass over the store begins.
     LoadBegan,
     /// Accounts that the pass found, in any order.
@@ -194,6 +203,9 @@ pub enum Effect {
     Settle {
         /// Which account.
         id: AccountId,
+        /// The access token lives well beyond now: the one probe may be kept until the provider is known
+        /// to answer.
+        may_wait: bool,
     },
     /// Save the token that the journal holds, or put back the newest one. Answered by [`Input::Finished`].
     Save {

@@ -6,6 +6,7 @@
 //! [`super::decide`]; this file dispatches.
 
 mod apps;
+mod holding;
 mod interface;
 mod outcomes;
 mod passes;
@@ -22,6 +23,7 @@ use super::{
     schedule::{self, Policy},
 };
 use apps::Apps;
+use holding::Holding;
 use ready::{Ready, Urgency};
 use saving::Saves;
 use std::{
@@ -36,7 +38,9 @@ use telling::Standing;
 pub struct Fleet {
     /// The settings in force; replaced whole by [`Input::Configured`].
     policy: Policy,
-    /// Every account; the only place where one is changed.
+    /// Which accounts are ours to look after.
+    holding: Holding,
+    /// Every account of ours; the only place where one is changed.
     table: Table,
     /// Every app and whether the provider refuses it.
     apps: Apps,
@@ -44,9 +48,9 @@ pub struct Fleet {
     ready: Ready,
     /// What is under way, with the app it counts against. Ends with `Finished` or `Probed`.
     flying: BTreeMap<AccountId, Arc<str>>,
-    /// What was remembered of accounts that have not been seen since the start.
+    /// What was remembered of accounts that have not been seen since they became ours.
     recalled: BTreeMap<AccountId, Memory>,
-    /// Attempts of the last run whose accounts have not been seen since the start.
+    /// Attempts of others or of the last run whose accounts have not been seen since they became ours.
     reopened: BTreeMap<AccountId, Reopened>,
     /// Tokens that a pass over the store found while something was under way for their accounts. The store
     /// says once that it changed, so what it said then must not be lost.
@@ -57,6 +61,8 @@ pub struct Fleet {
     changed: BTreeSet<AccountId>,
     /// Accounts whose memory must be removed.
     forgotten: Vec<AccountId>,
+    /// Memories that must be written of accounts that are not ours any more.
+    parting: Vec<Memory>,
     /// What is to be done by the shells, in order.
     effects: VecDeque<Effect>,
     /// The number of the pass over the store that is running, or ran last.
@@ -80,11 +86,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet without accounts or apps.
+    /// A fleet without accounts or apps, which holds no share.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
+            holding: Holding::default(),
             table: Table::default(),
             apps: Apps::default(),
             ready: Ready::default(),
@@ -95,6 +102,7 @@ impl Fleet {
             unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
+            parting: Vec::new(),
             effects: VecDeque::new(),
             load: 0,
             store_read_at: None,
@@ -110,17 +118,20 @@ impl Fleet {
 
     /// Takes note of something that happened and works out what follows from it.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
+        self.note_time(now);
         match input {
             Input::Woke => {}
             Input::Configured { policy, apps } => self.configure(now, policy, apps),
             Input::Recalled(memories) => {
-                self.recalled = memories.into_iter().map(|one| (one.id.clone(), one)).collect();
+                self.recalled.extend(memories.into_iter().map(|one| (one.id.clone(), one)));
             }
             Input::Reopened(entries) => {
-                self.reopened = entries.into_iter().map(|one| (one.id.clone(), one)).collect();
+                self.reopened.extend(entries.into_iter().map(|one| (one.id.clone(), one)));
             }
+            Input::Holding { shares, until } => self.hold(now, shares, until),
             Input::LoadBegan => {
                 self.load = self.load.wrapping_add(1);
+                self.holding.begin_pass();
                 self.unreadable.clear();
             }
             Input::Unreadable(ids) => self.note_unreadable(&ids),
@@ -145,7 +156,7 @@ impl Fleet {
                 self.stopping = true;
                 self.ready.clear();
                 // What waited for room to be saved waits on.
-                self.look_at_all(now, |account| account.unsaved);
+                self.save_on(now);
             }
         }
         self.apps.end_pauses(now);
@@ -171,14 +182,16 @@ impl Fleet {
         let app = has_room.then(|| self.apps.next_try()).flatten();
         let standing = [&self.store, &self.state, &self.wall_clock];
         let telling = standing.into_iter().filter_map(|standing| standing.tell_at());
-        self.table.next_recheck().into_iter().chain(app).chain(telling).min()
+        let holding = self.holding.ends_at();
+        self.table.next_recheck().into_iter().chain(app).chain(telling).chain(holding).min()
     }
 
     /// What must be written to memory, and whose memory must be removed, since the last call.
     pub fn take_changed(&mut self) -> (Vec<Memory>, Vec<AccountId>) {
         let changed = std::mem::take(&mut self.changed);
-        let memories = changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory);
-        (memories.collect(), std::mem::take(&mut self.forgotten))
+        let mut memories = std::mem::take(&mut self.parting);
+        memories.extend(changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory));
+        (memories, std::mem::take(&mut self.forgotten))
     }
 
     /// One moment of the whole fleet, for everybody else.
@@ -187,7 +200,10 @@ impl Fleet {
         Snapshot {
             at: now,
             loaded: self.store_read_at.is_some(),
-            accounts: self.table.clone(),
+            holding: self.holding.shares(),
+            holding_until: self.holding.ends_at(),
+            busy: self.busy_shares(),
+            accounts: self.held_accounts(),
             apps: self.apps.views(),
             store_up: self.store.is_well(),
             state_up: self.state.is_well(),
@@ -264,11 +280,12 @@ impl Fleet {
             return;
         };
         let works = !matches!(decision.action, Action::Wait | Action::AskHuman(_));
-        let may_work = works && (!self.stopping || decision.action == Action::Save);
-        if may_work {
+        if works && self.may_begin(id, decision.action) {
             self.ready.put(id, urgency);
         }
-        self.note_cause(now, id, &decision);
+        if !self.is_over() {
+            self.note_cause(now, id, &decision);
+        }
     }
 
     fn decide(&mut self, now: Timestamp, id: &AccountId) -> Option<(Decision, Urgency)> {
@@ -338,14 +355,32 @@ impl Fleet {
             let Some((decision, urgency)) = self.decide(now, &id) else {
                 continue;
             };
-            match self.effect_of(&id, &decision) {
-                Some((busy, effect)) => self.start(&id, &urgency.app, busy, effect),
-                None => self.note_cause(now, &id, &decision),
+            match self.effect_of(now, &id, &decision) {
+                Some((busy, effect)) if self.may_begin(&id, decision.action) => {
+                    self.start(&id, &urgency.app, busy, effect);
+                }
+                None if !self.is_over() => self.note_cause(now, &id, &decision),
+                _ => {}
             }
         }
     }
 
-    fn effect_of(&self, id: &AccountId, decision: &Decision) -> Option<(Busy, Effect)> {
+    /// True when this may be begun for an account: everything for one of ours until the program is about to
+    /// end, and saving the token that was received in any case.
+    fn may_begin(&self, id: &AccountId, action: Action) -> bool {
+        let saves = action == Action::Save;
+        match self.holds(id) {
+            true => saves || !self.stopping,
+            false => saves && self.table.find(id).is_some_and(|account| account.unsaved),
+        }
+    }
+
+    fn effect_of(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        decision: &Decision,
+    ) -> Option<(Busy, Effect)> {
         let id = id.clone();
         match decision.action {
             Action::Wait | Action::AskHuman(_) => None,
@@ -354,7 +389,12 @@ impl Fleet {
                 let why = decision.reason.as_label();
                 Some((Busy::Refreshing, Effect::Refresh { id, expected, why }))
             }
-            Action::Settle => Some((Busy::Refreshing, Effect::Settle { id })),
+            Action::Settle => {
+                let token = self.table.find(&id)?.token?;
+                let danger = schedule::danger_from(&token, &self.policy);
+                let may_wait = danger.is_some_and(|from| from > now);
+                Some((Busy::Refreshing, Effect::Settle { id, may_wait }))
+            }
             Action::Save => Some((Busy::Saving, Effect::Save { id })),
             Action::Probe => Some((Busy::Probing, Effect::Probe { id })),
         }

@@ -15,6 +15,18 @@ impl Fleet {
         if busy == Busy::Refreshing && speaks_for_the_app(&result) {
             self.accept_app_of(now, id);
         }
+        self.conclude_beside(now, id, result, theirs);
+        self.let_go(id);
+    }
+
+    /// What follows, where a pass over the store may have found another token meanwhile.
+    fn conclude_beside(
+        &mut self,
+        now: Timestamp,
+        id: &AccountId,
+        result: Finished,
+        theirs: Option<Option<TokenFacts>>,
+    ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
             (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
@@ -86,7 +98,11 @@ impl Fleet {
             }
             Finished::NotCommitted(evidence) => self.back_off(now, id, evidence),
             Finished::Ambiguous { evidence, over_at } => self.doubt(now, id, evidence, over_at),
+            // Somebody else has it, and finds the token in the journal.
+            Finished::Blocked(Blocked::LeaseHeld) if !self.was_given(id) => self.give_up_saving(id),
             Finished::Blocked(blocked) => self.block(now, id, blocked),
+            // Whose it is now sees for himself, and closes what is open about it.
+            Finished::Gone if !self.holds(id) => self.give_up_saving(id),
             Finished::Gone => {
                 self.give_up_saving(id);
                 self.bid_farewell(now, id);
@@ -185,7 +201,7 @@ impl Fleet {
         let asked = evidence.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX));
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
-            let pause = schedule::backoff(id, account.failed_in_a_row, &policy);
+            let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);
@@ -290,7 +306,7 @@ impl Fleet {
         self.table.change(id, |account| {
             account.not_before = Some(until);
             // A save that came to nothing is one that was tried.
-            let failures = u16::from(account.unsaved);
+            let failures = u16::from(account.unsaved && blocked != Blocked::LeaseHeld);
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(failures);
         });
         self.look_at(now, id);
@@ -330,6 +346,7 @@ impl Fleet {
         if let Some(theirs) = self.passed_over.remove(id) {
             // The answer is about a token that the store has replaced in the meantime.
             self.take_theirs(now, id, theirs);
+            self.let_go(id);
             return;
         }
         self.table.change(id, |account| {
@@ -349,6 +366,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
+        self.let_go(id);
     }
 
     /// The publisher had answers from the provider's API.

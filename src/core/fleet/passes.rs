@@ -9,6 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Fleet {
     /// One account of a pass over the store.
     pub(super) fn see(&mut self, now: Timestamp, seen: Seen) {
+        if !self.holds(&seen.id) {
+            return;
+        }
         let Some(account) = self.table.find(&seen.id) else {
             self.welcome(now, seen);
             return;
@@ -145,19 +148,22 @@ impl Fleet {
             .iter()
             // What is under way comes back first; the next pass sees to it.
             .filter(|account| account.seen_in != pass && account.busy == Busy::Idle)
+            // Of those that became ours during the pass it may have read the rows before.
+            .filter(|account| self.holding.is_in_whole_pass(&account.id))
             .map(|account| account.id.clone())
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
         self.store_read_at = Some(now);
-        // Whoever is remembered and was not seen has left while we were away.
+        // Whoever is remembered and was not seen has left while nobody looked.
         let unreadable = std::mem::take(&mut self.unreadable);
-        let absent = self.recalled.extract_if(.., |id, _| !unreadable.contains(id));
-        let absent: Vec<Memory> = absent.map(|(_, memory)| memory).collect();
-        let unsaved = |reopened: &Reopened| reopened.unsaved.is_some();
-        let homeless = self.reopened.extract_if(.., |_, reopened| unsaved(reopened));
-        let homeless: Vec<AccountId> = homeless.map(|(id, _)| id).collect();
-        homeless.iter().for_each(|id| self.save_once_more(id));
-        absent.into_iter().for_each(|memory| self.forget(now, memory));
+        let holding = &self.holding;
+        let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
+        let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
+        let is_homeless =
+            |id: &AccountId, one: &mut Reopened| one.unsaved.is_some() && has_left(id);
+        let homeless: Vec<_> = self.reopened.extract_if(.., is_homeless).collect();
+        homeless.iter().for_each(|(id, _)| self.save_once_more(id));
+        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 

@@ -2,24 +2,24 @@
 
 use super::*;
 use crate::core::{
-    Evidence, Fingerprint,
+    Evidence, Fingerprint, Shares,
     notices::{Audience, Change, Subject},
 };
 
 const LIFE: Duration = Duration::from_secs(7_200);
 
 /// A fleet on a table, told what happens, asked what it did.
-struct Bench {
-    fleet: Fleet,
-    now: Timestamp,
-    effects: Vec<Effect>,
+pub(super) struct Bench {
+    pub(super) fleet: Fleet,
+    pub(super) now: Timestamp,
+    pub(super) effects: Vec<Effect>,
 }
 
-fn id(name: &str) -> AccountId {
+pub(super) fn id(name: &str) -> AccountId {
     AccountId::new("tiktok", name)
 }
 
-fn app(name: &str) -> App {
+pub(super) fn app(name: &str) -> App {
     App {
         name: name.into(),
         provider: "tiktok".into(),
@@ -32,25 +32,26 @@ fn app(name: &str) -> App {
 }
 
 impl Bench {
-    fn with_policy(policy: Policy) -> Self {
+    pub(super) fn with_policy(policy: Policy) -> Self {
         let now = Timestamp::from_unix(1_800_000_000);
         let mut bench = Self { fleet: Fleet::new(policy), now, effects: Vec::new() };
         bench.tell(Input::Configured { policy, apps: vec![app("main")] });
+        bench.tell(Input::Holding { shares: Shares::ALL, until: None });
         bench
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_policy(Policy::default())
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         self.fleet.handle(self.now, input);
         self.effects.clear();
         self.effects.extend(std::iter::from_fn(|| self.fleet.next_effect()));
     }
 
     /// A token, numbered, issued when it has used `share` of its life by now.
-    fn token(&self, number: u64, share: f64) -> TokenFacts {
+    pub(super) fn token(&self, number: u64, share: f64) -> TokenFacts {
         let issued_at = self.now.minus(LIFE.mul_f64(share));
         TokenFacts {
             token: Fingerprint::from_hash(number),
@@ -63,7 +64,7 @@ impl Bench {
     }
 
     /// The store holds exactly these.
-    fn load(&mut self, accounts: &[(&str, TokenFacts)]) {
+    pub(super) fn load(&mut self, accounts: &[(&str, TokenFacts)]) {
         self.fleet.handle(self.now, Input::LoadBegan);
         let seen = |(name, token): &(&str, TokenFacts)| Seen {
             id: id(name),
@@ -74,25 +75,25 @@ impl Bench {
         self.tell(Input::LoadEnded { damaged: 0 });
     }
 
-    fn finish(&mut self, name: &str, result: Finished) {
+    pub(super) fn finish(&mut self, name: &str, result: Finished) {
         self.tell(Input::Finished { id: id(name), result });
     }
 
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         self.now = self.now.plus(Duration::from_secs(seconds));
         self.tell(Input::Woke);
     }
 
-    fn account(&self, name: &str) -> &Account {
+    pub(super) fn account(&self, name: &str) -> &Account {
         self.fleet.table.find(&id(name)).expect("the account is there")
     }
 
-    fn started(&self) -> Vec<String> {
+    pub(super) fn started(&self) -> Vec<String> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Refresh { id, .. } => Some(format!("refresh {}", id.account)),
-                Effect::Settle { id } => Some(format!("settle {}", id.account)),
+                Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
                 _ => None,
@@ -102,7 +103,7 @@ impl Bench {
 
     /// The notices of the last step. The first proof of an app or the store after a start ends whatever
     /// the last run left open; there was none, so that is left out.
-    fn notices(&self) -> Vec<(Subject, Cause, Change, Audience)> {
+    pub(super) fn notices(&self) -> Vec<(Subject, Cause, Change, Audience)> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {
@@ -126,7 +127,7 @@ impl Bench {
             .collect()
     }
 
-    fn evidence(&self, cause: Cause) -> Evidence {
+    pub(super) fn evidence(&self, cause: Cause) -> Evidence {
         Evidence::of(cause, self.now)
     }
 }

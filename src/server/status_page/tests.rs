@@ -31,7 +31,7 @@ fn snapshot(accounts: impl IntoIterator<Item = Account>) -> Snapshot {
 
 fn html(snapshot: &Snapshot, query: &str) -> String {
     let config = ConfigState { at: NOON, errors: Vec::new() };
-    render(snapshot, &config, &Filter::read(query), NOON).unwrap()
+    render(snapshot, None, &config, &Filter::read(query), NOON).unwrap()
 }
 
 /// The names of the accounts shown, in order.
@@ -108,7 +108,7 @@ fn nothing_that_an_account_is_called_becomes_markup() {
 #[test]
 fn what_is_wrong_with_the_file_is_on_the_page() {
     let config = ConfigState { at: NOON, errors: vec!["config.yaml:7: unknown key `aps`".into()] };
-    let html = render(&snapshot([]), &config, &Filter::default(), NOON).unwrap();
+    let html = render(&snapshot([]), None, &config, &Filter::default(), NOON).unwrap();
     assert!(html.contains("config.yaml:7: unknown key `aps`"));
 }
 
@@ -152,4 +152,19 @@ fn no_renewal_is_announced_where_none_can_help() {
         assert!(!html.contains(announced), "{html}");
     }
     assert!(html.contains("connection ended <time"), "{html}");
+}
+
+#[test]
+fn where_replicas_share_the_accounts_it_says_how_much_is_held_here() {
+    let config = ConfigState { at: NOON, errors: Vec::new() };
+    let page = |all: Option<&Totals>| {
+        let holding = (0..128).collect();
+        let here = Snapshot { holding, ..snapshot([]) };
+        render(&here, all, &config, &Filter::default(), NOON).unwrap()
+    };
+    let totals = Totals { replicas: 2, accounts: 1_234, ..Totals::default() };
+    let shared = page(Some(&totals));
+    assert!(shared.contains("<strong>128 of 256</strong><span>shares held</span>"), "{shared}");
+    assert!(shared.contains("2 replicas, 1,234 accounts in all"), "{shared}");
+    assert!(!page(None).contains("shares held"), "one that is alone has nothing to share");
 }

@@ -11,17 +11,19 @@ use super::{
         leases::LIFE_MAX,
         writer::{Kind, Refusal},
     },
+    newest::bury,
     session::unavailable,
-    text,
+    shares, text,
     work::{Step, Value, Work, step},
 };
-use crate::core::{AccountId, Fingerprint, Timestamp};
+use crate::core::{AccountId, Fingerprint, Shares, Timestamp};
 use std::time::Duration;
 use tokio_postgres::Row;
 
-/// `None` while another holder's lease lives.
+/// `None` while another holder's lease lives, and when the account's share is not held by `fence`.
 pub(in super::super) fn take_lease(
     holder: [u8; 16],
+    fence: Option<[u8; 16]>,
     id: &AccountId,
     life: Duration,
 ) -> Work<Option<Lease>> {
@@ -33,10 +35,13 @@ pub(in super::super) fn take_lease(
         holder.to_vec(),
         life.min(LIFE_MAX).as_secs_f64(),
         LIFE_MAX.as_secs_f64(),
+        fence.map(|holder| holder.to_vec()),
+        share_of(id),
     );
+    let steps = vec![shares::lock(fence, vec![share_of(id)]), take];
     let id = id.clone();
-    Work::new(Kind::Write, Some(&id.clone()), vec![take], move |answers| {
-        let Some(row) = answers[0].first() else { return Ok(None) };
+    Work::new(Kind::Write, Some(&id.clone()), steps, move |answers| {
+        let Some(row) = answers[1].first() else { return Ok(None) };
         let epoch: i64 = row.try_get(0).map_err(unavailable)?;
         Ok(Some(Lease { id: id.clone(), epoch: epoch.unsigned_abs() }))
     })
@@ -153,6 +158,9 @@ pub(in super::super) fn close(holder: [u8; 16], entry: EntryId, closing: Closing
         Closing::Done => steps.push(of_entry(CLOSE)),
         // A result that came in the meantime is a token, and is not voided.
         Closing::Void => steps.push(of_entry(CLOSE_WITHOUT_RESULT)),
+        Closing::Dead => {
+            steps.extend([bury(holder, entry), of_entry(CLOSE_WITHOUT_RESULT)]);
+        }
         // Without a token there is nothing to keep.
         Closing::Orphan => steps.extend([
             of_entry(CLOSE_WITHOUT_RESULT),
@@ -191,6 +199,11 @@ pub(in super::super) fn lengths() -> Work<(usize, usize)> {
 /// Writes something that means nothing.
 pub(in super::super) fn probe() -> Work<()> {
     done(None, vec![step!("UPDATE meta SET value = value + 1 WHERE name = 'probe'")])
+}
+
+/// The share of an account, as the tables have it.
+pub(super) fn share_of(id: &AccountId) -> i16 {
+    i16::from(Shares::of(id))
 }
 
 /// A call whose statements are all there is to it.
@@ -244,7 +257,9 @@ fn read(row: &Row) -> Result<Sealed, Refusal> {
 /// or one drawn before a neighbour's could be written after it.
 const TAKE_LEASE: &str = "
 INSERT INTO lease (provider, account, epoch, holder, expires_at)
-VALUES ($1, $2, nextval('epoch'), $3, clock_timestamp() + $4::float8 * interval '1 second')
+SELECT $1, $2, nextval('epoch'), $3, clock_timestamp() + $4::float8 * interval '1 second'
+WHERE $6::bytea IS NULL OR EXISTS (
+    SELECT FROM share WHERE share = $7 AND holder = $6 AND until > clock_timestamp())
 ON CONFLICT (provider, account) DO UPDATE
 SET epoch = nextval('epoch'), holder = excluded.holder,
     expires_at = clock_timestamp() + $4::float8 * interval '1 second'

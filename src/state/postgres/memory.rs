@@ -7,18 +7,22 @@ use super::{
         outbox::cause,
         writer::{Kind, Refusal},
     },
-    journal::{done, names},
+    journal::{names, share_of},
     session::unavailable,
     text,
-    work::{Work, step},
+    work::{Step, Work, step},
 };
 use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio_postgres::{Row, types::FromSql};
 
 /// Adds or replaces, in one statement. Sorted, so that two replicas lock rows in the same order; and the
 /// last word on an account only, since one statement may write a row once.
-pub(in super::super) fn remember(memories: &[Memory]) -> Work<()> {
+/// Of accounts whose share is not held by `fence` nothing is written; answers how many those were.
+pub(in super::super) fn remember(fence: Option<[u8; 16]>, memories: &[Memory]) -> Work<usize> {
     let last: BTreeMap<&AccountId, &Memory> =
         memories.iter().map(|memory| (&memory.id, memory)).collect();
     macro_rules! column {
@@ -43,17 +47,31 @@ pub(in super::super) fn remember(memories: &[Memory]) -> Work<()> {
         column!(|memory| memory.told.map(Cause::as_label)),
         column!(|memory| i32::from(memory.failed_in_a_row)),
         column!(|memory| instant(memory.not_before)),
+        fence.map(|holder| holder.to_vec()),
+        column!(|memory| share_of(&memory.id)),
     );
-    done(None, vec![step])
+    let shares = last.keys().map(|id| share_of(id)).collect();
+    fenced(fence, shares, step, last.len())
 }
 
-/// Forgets accounts and the newest token of each; what was not known is forgotten already.
-pub(in super::super) fn forget(ids: &[AccountId]) -> Work<()> {
-    let mut sorted: Vec<_> = ids.iter().map(names).collect();
-    sorted.sort_unstable();
-    let (providers, accounts): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
-    let forget = step!(FORGET, providers.clone(), accounts.clone());
-    done(None, vec![forget, step!(FORGET_NEWEST, providers, accounts)])
+/// Forgets accounts and the newest token of each; what was not known is forgotten already. Answers like
+/// [`remember`].
+pub(in super::super) fn forget(fence: Option<[u8; 16]>, ids: &[AccountId]) -> Work<usize> {
+    let sorted: BTreeSet<&AccountId> = ids.iter().collect();
+    let shares: Vec<i16> = sorted.iter().map(|id| share_of(id)).collect();
+    let (providers, accounts): (Vec<_>, Vec<_>) = sorted.iter().map(|id| names(id)).unzip();
+    let holder = fence.map(|holder| holder.to_vec());
+    let step = step!(FORGET, providers, accounts, holder, shares.clone());
+    fenced(fence, shares, step, sorted.len())
+}
+
+/// Locks the shares, writes, and answers how many of `all` were not ours to write.
+fn fenced(fence: Option<[u8; 16]>, shares: Vec<i16>, write: Step, all: usize) -> Work<usize> {
+    let steps = vec![super::shares::lock(fence, shares), write];
+    Work::new(Kind::Write, None, steps, move |answers| {
+        let ours: i64 = get(&answers[1][0], 0)?;
+        Ok(all.saturating_sub(super::super::count(ours)))
+    })
 }
 
 /// The next accounts after `after`, sorted; fewer than [`MEMORY_PAGE_ROWS`] are the last.
@@ -126,27 +144,47 @@ fn never_written() -> Refusal {
     Refusal::Damaged("a column holds something that was never written there".to_owned())
 }
 
+/// The columns of `memory`, in order, come before the share.
 const REMEMBER: &str = "
+WITH told AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[],
+        $13::text[], $14::integer[], $15::bigint[], $17::smallint[]) AS told (
+        provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
+        missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
+        not_before, share)
+), ours AS (
+    SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
+           missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
+           not_before
+    FROM told
+    WHERE $16::bytea IS NULL OR share = ANY (ARRAY (SELECT share FROM share WHERE holder = $16))
+), put AS (
 INSERT INTO memory
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[],
-    $14::integer[], $15::bigint[])
+SELECT * FROM ours
 ON CONFLICT (provider, account) DO UPDATE SET
     token = excluded.token, renewable_by = excluded.renewable_by, issued_at = excluded.issued_at,
     expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
     missing_scopes = excluded.missing_scopes, told_since = excluded.told_since,
     last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
     cause_since = excluded.cause_since, told = excluded.told,
-    failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before";
+    failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before)
+SELECT count(*) FROM ours";
 
 const FORGET: &str = "
-DELETE FROM memory USING unnest($1::text[], $2::text[]) AS gone (provider, account)
-WHERE memory.provider = gone.provider AND memory.account = gone.account";
-
-const FORGET_NEWEST: &str = "
-DELETE FROM newest USING unnest($1::text[], $2::text[]) AS gone (provider, account)
-WHERE newest.provider = gone.provider AND newest.account = gone.account";
+WITH ours AS (
+    SELECT provider, account
+    FROM unnest($1::text[], $2::text[], $4::smallint[]) AS gone (provider, account, share)
+    WHERE $3::bytea IS NULL OR share = ANY (ARRAY (SELECT share FROM share WHERE holder = $3))
+), taken AS (
+    DELETE FROM memory USING ours
+    WHERE memory.provider = ours.provider AND memory.account = ours.account
+), dropped AS (
+    DELETE FROM newest USING ours
+    WHERE newest.provider = ours.provider AND newest.account = ours.account
+)
+SELECT count(*) FROM ours";
 
 const FIRST_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,

@@ -2,15 +2,17 @@
 //!
 //! The same promises as on SQLite, and one more: all clocks may differ. Whether a lease or a claim is over
 //! is asked of the database's clock alone. Read `writer` for how calls share a commit, `journal` for leases
-//! and fencing. Absent on purpose: stored procedures (versions of the program may run side by side) and
+//! and fencing, `shares` for who looks after which accounts. Absent on purpose: stored procedures (versions of the program may run side by side) and
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
 mod journal;
 mod memory;
 mod newest;
 mod outbox;
+mod save;
 mod schema;
 mod session;
+mod shares;
 mod text;
 mod work;
 mod writer;
@@ -23,6 +25,8 @@ pub(super) use self::{
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest},
     outbox::{fire, outlook, owed, resolve, settle},
+    save::together,
+    shares::{hold, leave},
     writer::Writer,
 };
 
@@ -51,6 +55,8 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// The longest that connecting may take, up to the first statement.
     pub connect_timeout: Duration,
+    /// How long a replica that is not heard of keeps its shares of the accounts.
+    pub lease: Duration,
 }
 
 /// How the way to the server is protected.

@@ -9,7 +9,7 @@ use super::{
     },
     journal::{CLOSE, LEFT_OPEN, LOCK_LEASE_OF_ENTRY, names, of_the_last_holder},
     session::unavailable,
-    work::{Work, step},
+    work::{Step, Work, step},
 };
 use crate::core::AccountId;
 
@@ -46,6 +46,12 @@ pub(in super::super) fn complete(
     })
 }
 
+/// The refresh token that the entry is about is finished: it joins the spent ones.
+pub(super) fn bury(holder: [u8; 16], entry: EntryId) -> Step {
+    let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
+    step!(BURY, entry.0, holder.to_vec(), most)
+}
+
 /// What is kept of one account.
 pub(in super::super) fn newest(id: &AccountId) -> Work<Option<Sealed>> {
     let (provider, account) = names(id);
@@ -71,6 +77,14 @@ FROM journal j LEFT JOIN newest n USING (provider, account)
 WHERE j.entry = $1 AND NOT j.orphan AND ($3::bigint IS NOT NULL OR n.provider IS NOT NULL)",
     "
 ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent, sealed = excluded.sealed"
+);
+
+const BURY: &str = of_the_last_holder!(
+    "
+UPDATE newest n SET spent = (j.spending || array_remove(n.spent, j.spending))[1:$3::integer]
+FROM journal j
+WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
+      AND n.provider = j.provider AND n.account = j.account"
 );
 
 const NEWEST: &str = "SELECT spent, sealed FROM newest WHERE provider = $1 AND account = $2";

@@ -10,18 +10,25 @@ use super::{
         },
         writer::Kind,
     },
-    journal::done,
+    journal::{done, share_of},
     session::unavailable,
+    shares,
     work::{Step, Work, step},
 };
 use crate::core::{
     Timestamp,
-    notices::{Change, Notice},
+    notices::{Change, Notice, Subject},
 };
 use tokio_postgres::Row;
 
-/// Opens the incident and owes its mails; false when it is open already.
-pub(in super::super) fn fire(notice: &Notice, addresses: Vec<Vec<u8>>) -> Work<bool> {
+/// Opens the incident and owes its mails; false when it is open already, or when it is about an account
+/// whose share is not held by `fence`.
+pub(in super::super) fn fire(
+    fence: Option<[u8; 16]>,
+    notice: &Notice,
+    addresses: Vec<Vec<u8>>,
+) -> Work<bool> {
+    let (fence, share) = fence_of(fence, notice);
     let fire = step!(
         FIRE,
         subject_text(&notice.subject),
@@ -29,15 +36,28 @@ pub(in super::super) fn fire(notice: &Notice, addresses: Vec<Vec<u8>>) -> Work<b
         addresses,
         notice_text(notice),
         notice.at.as_unix(),
+        fence.map(|holder| holder.to_vec()),
+        share,
     );
-    Work::new(Kind::Write, None, vec![fire], |answers| Ok(!answers[0].is_empty()))
+    let steps = vec![shares::lock(fence, vec![share]), fire];
+    Work::new(Kind::Write, None, steps, |answers| Ok(!answers[1].is_empty()))
 }
 
-/// Closes the incident; false when it is not open.
-pub(in super::super) fn resolve(notice: &Notice) -> Work<bool> {
+/// Who must hold which share for this notice: what is about no account in particular is everybody's.
+fn fence_of(fence: Option<[u8; 16]>, notice: &Notice) -> (Option<[u8; 16]>, i16) {
+    match &notice.subject {
+        Subject::Account(id) => (fence, share_of(id)),
+        _ => (None, 0),
+    }
+}
+
+/// Closes the incident; false when it is not open, or not ours to close.
+pub(in super::super) fn resolve(fence: Option<[u8; 16]>, notice: &Notice) -> Work<bool> {
+    let (fence, share) = fence_of(fence, notice);
     let subject = subject_text(&notice.subject);
     let cause = notice.cause.as_label();
     let steps = vec![
+        shares::lock(fence, vec![share]),
         step!(LOCK_INCIDENT, subject.clone(), cause),
         // Somebody may be settling one of its mails now: wait for that, then look.
         step!(LOCK_MAILS, subject.clone(), cause),
@@ -48,10 +68,12 @@ pub(in super::super) fn resolve(notice: &Notice) -> Work<bool> {
             notice.change != Change::Withdrawn,
             notice_text(notice),
             notice.at.as_unix(),
+            fence.map(|holder| holder.to_vec()),
+            share,
         ),
         step!(FORGET_WITHDRAWN, notice.at.minus(WITHDRAWN_KEPT_FOR).as_unix()),
     ];
-    Work::new(Kind::Write, None, steps, |answers| Ok(!answers[2].is_empty()))
+    Work::new(Kind::Write, None, steps, |answers| Ok(!answers[3].is_empty()))
 }
 
 /// Claims mails that are due, oldest first.
@@ -122,7 +144,10 @@ fn read(row: &Row) -> Result<Sealed, super::Refusal> {
 
 const FIRE: &str = "
 WITH opened AS (
-    INSERT INTO incident (subject, cause) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING incident
+    INSERT INTO incident (subject, cause)
+    SELECT $1, $2
+    WHERE $6::bytea IS NULL OR EXISTS (SELECT FROM share WHERE share = $7 AND holder = $6)
+    ON CONFLICT DO NOTHING RETURNING incident
 ), owing AS (
     INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
     SELECT incident, nth - 1, $1, false, 'owed', address, $4, $5
@@ -141,7 +166,10 @@ WHERE i.subject = $1 AND i.cause = $2 ORDER BY o.mail FOR UPDATE OF o";
 /// and if it turns out to have left, its end is owed too.
 const RESOLVE: &str = "
 WITH over AS (
-    DELETE FROM incident WHERE subject = $1 AND cause = $2 RETURNING incident
+    DELETE FROM incident
+    WHERE subject = $1 AND cause = $2
+      AND ($6::bytea IS NULL OR EXISTS (SELECT FROM share WHERE share = $7 AND holder = $6))
+    RETURNING incident
 ), ends AS (
     INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
     SELECT incident, recipient, subject, true, 'owed', address, $4, $5

@@ -13,10 +13,10 @@ pub(super) async fn create_or_check(
     // Made only when looking has shown that it must be: a role that may not make tables is enough later.
     if has_tables(client, schema).await.map_err(unavailable)? {
         let version = check(client, schema, key_id).await?;
-        return match version < SCHEMA_VERSION {
-            true => migrate(client).await.map_err(unavailable),
-            false => Ok(()),
-        };
+        if version < SCHEMA_VERSION {
+            migrate(client, schema).await?;
+        }
+        return Ok(());
     }
     create(client, schema, key_id).await.map_err(|error| {
         let reason = said(&error);
@@ -25,6 +25,28 @@ pub(super) async fn create_or_check(
         ))
     })?;
     check(client, schema, key_id).await.map(drop)
+}
+
+/// Brings the tables of an older program up to date, once, whoever comes first.
+async fn migrate(client: &mut Client, schema: &str) -> Result<(), Refusal> {
+    let work = async {
+        let transaction = client.transaction().await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&CREATION_LOCK]).await?;
+        let sql = "SELECT value FROM meta WHERE name = 'schema_version'";
+        let version: i64 = transaction.query_one(sql, &[]).await?.try_get(0)?;
+        for step in TABLES.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+            transaction.batch_execute(step).await?;
+        }
+        let sql = "UPDATE meta SET value = $1 WHERE name = 'schema_version' AND value < $1";
+        transaction.execute(sql, &[&SCHEMA_VERSION]).await?;
+        transaction.commit().await
+    };
+    work.await.map_err(|error| {
+        let reason = said(&error);
+        Refusal::Unavailable(format!(
+            "its tables are of an older program and cannot be brought up to date: {reason}; let a role that owns the schema {schema} start this program once"
+        ))
+    })
 }
 
 /// Checks without making anything; false when there is nothing yet.
@@ -64,8 +86,9 @@ async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), 
         // `config` lets letters, digits and underscores through, and nothing else.
         transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await?;
     }
-    transaction.batch_execute(TABLES).await?;
-    transaction.batch_execute(NEWEST).await?;
+    for step in TABLES {
+        transaction.batch_execute(step).await?;
+    }
     transaction
         .execute(
             "INSERT INTO meta VALUES ('schema_version', $1), ('key_id', $2), ('probe', 0)",
@@ -75,25 +98,7 @@ async fn create(client: &mut Client, schema: &str, key_id: KeyId) -> Result<(), 
     transaction.commit().await
 }
 
-/// Brings the tables up to date. A replica of the older version that is still running goes on with them.
-async fn migrate(client: &mut Client) -> Result<(), Error> {
-    let transaction = client.transaction().await?;
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&CREATION_LOCK]).await?;
-    // Another replica may have been first.
-    let version: i64 = transaction
-        .query_one("SELECT value FROM meta WHERE name = 'schema_version'", &[])
-        .await?
-        .try_get(0)?;
-    for step in MIGRATIONS.iter().skip(usize::try_from(version - 1).unwrap_or_default()) {
-        transaction.batch_execute(step).await?;
-    }
-    transaction
-        .execute("UPDATE meta SET value = $1 WHERE name = 'schema_version'", &[&SCHEMA_VERSION])
-        .await?;
-    transaction.commit().await
-}
-
-/// Answers the version that was found.
+/// Answers with the version of the tables.
 async fn check(client: &Client, schema: &str, key_id: KeyId) -> Result<i64, Refusal> {
     let damaged = |reason: String| Err(Refusal::Damaged(reason));
     let Some(version) = meta(client, "schema_version").await? else {
@@ -129,30 +134,19 @@ fn key_id_number(key_id: KeyId) -> i64 {
     i64::from(u32::from_be_bytes(key_id))
 }
 
-/// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 2;
-
-/// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 1] = [NEWEST];
-
-const NEWEST: &str = "
--- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
--- One row per account.
-CREATE TABLE newest (
-    provider text COLLATE \"C\" NOT NULL,
-    account  text COLLATE \"C\" NOT NULL,
-    spent    bigint[] NOT NULL,
-    sealed   bytea NOT NULL,
-    PRIMARY KEY (provider, account)
-) WITH (fillfactor = 50);
-";
+/// Each version of the schema is one step more.
+const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 
 /// Any number that nobody else is likely to lock: the first eight letters of our name.
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
-/// Instants are Unix seconds of the callers' clocks, except for `expires_at` and `claimed_until`, which are
-/// of the database's. Fingerprints are the bits of their hash, words the labels that metrics use too.
-const TABLES: &str = r#"
+/// What makes each version from the one before. A step that was once released is never changed.
+const TABLES: [&str; 3] = [FIRST_TABLES, NEWEST, SHARES];
+
+/// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
+/// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
+/// too.
+const FIRST_TABLES: &str = r#"
 CREATE TABLE meta (
     name  text PRIMARY KEY,
     value bigint NOT NULL
@@ -236,3 +230,37 @@ CREATE INDEX outbox_incident ON outbox (incident);
 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
 CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
 "#;
+
+const NEWEST: &str = r#"
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it, newest first.
+-- One row per account.
+CREATE TABLE newest (
+    provider text COLLATE "C" NOT NULL,
+    account  text COLLATE "C" NOT NULL,
+    spent    bigint[] NOT NULL,
+    sealed   bytea NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 50);
+"#;
+
+const SHARES: &str = "
+-- Replicas that were heard of, and what each last said of itself.
+CREATE TABLE member (
+    holder            bytea PRIMARY KEY,
+    name              text NOT NULL,
+    until             timestamptz NOT NULL,
+    accounts          bigint NOT NULL,
+    needing_reconnect bigint NOT NULL,
+    unsaved           bigint NOT NULL,
+    in_flight         bigint NOT NULL
+);
+
+-- Parts of all accounts. The epoch rises when a share gets another holder.
+CREATE TABLE share (
+    share  smallint PRIMARY KEY,
+    holder bytea,
+    epoch  bigint NOT NULL DEFAULT 0,
+    until  timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 50);
+INSERT INTO share (share) SELECT generate_series(0, 255);
+";

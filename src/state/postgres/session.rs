@@ -5,15 +5,19 @@ use super::{
         seal::KeyId,
         writer::{Kind, Refusal},
     },
-    Settings, schema,
+    Settings,
+    save::{self, Attempted, Landed, Saves},
+    schema,
     work::Step,
 };
+use crate::postgres_save::Sessions;
 use std::{
     collections::HashMap,
     error::Error as _,
     future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,24 +38,44 @@ pub(super) struct Session {
     driver: JoinHandle<()>,
     /// Prepared once each. The texts are constants of this program, so there is a bounded number of them.
     statements: HashMap<&'static str, Statement>,
+    /// Where our tables are.
+    schema: String,
+    /// How long a statement may take.
+    limit: Duration,
+    /// The server's number of this connection.
+    number: i32,
+    /// Where that number was told, so that our saves are no news; at most one store.
+    told: Option<Sessions>,
 }
 
 /// The statements of one call, and whether they write.
 pub(super) struct Request<'a> {
     pub(super) kind: Kind,
     pub(super) steps: &'a [Step],
+    pub(super) attempted: Option<&'a Attempted>,
+}
+
+/// What a committed transaction answers.
+pub(super) struct Carried {
+    /// Of each request, in order.
+    pub(super) answers: Vec<Answers>,
+    /// True when the publisher's table held everybody up.
+    pub(super) held_up: bool,
 }
 
 /// The rows of each step.
 pub(super) type Answers = Vec<Vec<Row>>;
 
 /// A statement on its way.
-type Flight<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+pub(super) type Flight<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 impl Drop for Session {
     fn drop(&mut self) {
         // A server that does not answer would keep the connection open for as long as TCP lets it.
         self.driver.abort();
+        if let Some(told) = &self.told {
+            told.remove(self.number);
+        }
     }
 }
 
@@ -59,7 +83,7 @@ impl Drop for Session {
 pub(super) async fn open(settings: &Settings, key_id: KeyId) -> Result<Session, Refusal> {
     within(settings, async {
         let mut session = connect(settings).await?;
-        set_up(&session.client, settings).await?;
+        session.number = set_up(&session.client, settings).await?;
         schema::create_or_check(&mut session.client, &settings.schema, key_id).await?;
         Ok(session)
     })
@@ -99,7 +123,15 @@ async fn connect(settings: &Settings) -> Result<Session, Refusal> {
             (client, drive(connection))
         }
     };
-    Ok(Session { client, driver, statements: HashMap::new() })
+    Ok(Session {
+        client,
+        driver,
+        statements: HashMap::new(),
+        schema: settings.schema.clone(),
+        limit: settings.statement_timeout,
+        number: 0,
+        told: None,
+    })
 }
 
 fn login(settings: &Settings) -> Result<Config, Refusal> {
@@ -134,7 +166,8 @@ where
     tokio::spawn(async move { drop(connection.await) })
 }
 
-async fn set_up(client: &Client, settings: &Settings) -> Result<(), Refusal> {
+/// Answers with the server's number of the connection.
+async fn set_up(client: &Client, settings: &Settings) -> Result<i32, Refusal> {
     let Settings { schema, statement_timeout, .. } = settings;
     let limit = statement_timeout.as_millis();
     client
@@ -148,7 +181,10 @@ async fn set_up(client: &Client, settings: &Settings) -> Result<(), Refusal> {
         .await
         .map_err(unavailable)?;
     let row = client
-        .query_one("SELECT current_setting('synchronous_commit'), current_setting('fsync')", &[])
+        .query_one(
+            "SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_backend_pid()",
+            &[],
+        )
         .await
         .map_err(unavailable)?;
     let read = |column| row.try_get::<_, String>(column).map_err(unavailable);
@@ -162,7 +198,7 @@ async fn set_up(client: &Client, settings: &Settings) -> Result<(), Refusal> {
             "the database server runs with fsync off: a power cut there loses tokens that we were told are safe"
         );
     }
-    Ok(())
+    row.try_get(2).map_err(unavailable)
 }
 
 impl Session {
@@ -176,39 +212,45 @@ impl Session {
     pub(super) async fn transact(
         &mut self,
         requests: &[Request<'_>],
-    ) -> Result<Vec<Answers>, Error> {
-        for step in requests.iter().flat_map(|request| request.steps) {
-            if !self.statements.contains_key(step.sql) {
-                let statement = self.client.prepare(step.sql).await?;
-                self.statements.insert(step.sql, statement);
-            }
-        }
+        saves: Saves,
+    ) -> Result<Carried, Error> {
+        self.prepare(requests).await?;
         let writes = requests.iter().any(|request| request.kind != Kind::Read);
         let begin = if writes { "BEGIN READ WRITE" } else { "BEGIN READ ONLY" };
-        let values: Vec<Vec<&(dyn ToSql + Sync)>> = requests
-            .iter()
-            .flat_map(|request| request.steps)
-            .map(|step| step.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect())
-            .collect();
-        let steps = requests.iter().flat_map(|request| request.steps).zip(&values);
-        let (client, statements) = (&self.client, &self.statements);
-        let begun = launch(Box::pin(client.batch_execute(begin))).await;
-        let mut flights = Vec::with_capacity(values.len());
-        for (step, values) in steps {
-            flights.push(launch(Box::pin(client.query(&statements[step.sql], values))).await);
+        let session = &*self;
+        let begun = launch(Box::pin(session.client.batch_execute(begin))).await;
+        let mut sent = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut flights = Vec::with_capacity(request.steps.len());
+            for step in request.steps {
+                flights.push(session.send(step).await);
+            }
+            let attempted = request.attempted.filter(|_| saves != Saves::Leave);
+            let save = match attempted {
+                Some(attempted) => Some((save::send(session, attempted, saves).await, attempted)),
+                None => None,
+            };
+            sent.push((flights, save));
         }
-        let committed = launch(Box::pin(client.batch_execute("COMMIT"))).await;
+        let committed = launch(Box::pin(session.client.batch_execute("COMMIT"))).await;
 
         begun.land().await?;
         let mut first_error = None;
+        let mut held_up = false;
         let mut answers = Vec::with_capacity(requests.len());
-        let mut flights = flights.into_iter();
-        for request in requests {
-            let mut rows = Vec::with_capacity(request.steps.len());
-            for flight in flights.by_ref().take(request.steps.len()) {
+        for (flights, save) in sent {
+            let mut rows = Vec::with_capacity(flights.len());
+            for flight in flights {
                 match flight.land().await {
                     Ok(found) => rows.push(found),
                     // The others failed because this one did, and say so.
+                    Err(error) => drop(first_error.get_or_insert(error)),
+                }
+            }
+            if let Some((sent, attempted)) = save {
+                match sent.land(attempted, saves).await {
+                    Ok(Landed::Saved(saved)) => rows.extend(saved),
+                    Ok(Landed::Refused(waited)) => held_up |= waited,
                     Err(error) => drop(first_error.get_or_insert(error)),
                 }
             }
@@ -218,19 +260,63 @@ impl Session {
         match first_error {
             // A COMMIT of a transaction that failed is a rollback, and no error.
             Some(error) => Err(error),
-            None => committed.map(|()| answers),
+            None => committed.map(|()| Carried { answers, held_up }),
         }
+    }
+
+    /// What must be done before the first statement is sent, because it waits for answers.
+    async fn prepare(&mut self, requests: &[Request<'_>]) -> Result<(), Error> {
+        for request in requests {
+            let then = request.attempted.map(|attempted| attempted.then.as_slice());
+            for step in request.steps.iter().chain(then.unwrap_or_default()) {
+                if !self.statements.contains_key(step.sql) {
+                    let statement = self.client.prepare(step.sql).await?;
+                    self.statements.insert(step.sql, statement);
+                }
+            }
+            if let (Some(attempted), None) = (request.attempted, &self.told) {
+                let sessions = &attempted.save.sessions;
+                sessions.add(self.number);
+                self.told = Some(sessions.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a statement that has been prepared.
+    pub(super) async fn send<'a>(&'a self, step: &'a Step) -> Launched<'a, Vec<Row>> {
+        let statement = &self.statements[step.sql];
+        launch(Box::pin(async move {
+            let values: Vec<_> =
+                step.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+            self.client.query(statement, &values).await
+        }))
+        .await
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How long a statement may take.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Looks names up among our tables, for the rest of the transaction.
+    pub(super) fn own_search_path(&self) -> String {
+        format!("SET LOCAL search_path TO \"{}\", pg_catalog", self.schema)
     }
 }
 
 /// A statement that was sent; its answer may be there already.
-enum Launched<'a, T> {
+pub(super) enum Launched<'a, T> {
     Under(Flight<'a, T>),
     Landed(Result<T, Error>),
 }
 
 /// Sends a statement without waiting for its answer. The client sends when it is first asked.
-async fn launch<T>(mut flight: Flight<'_, T>) -> Launched<'_, T> {
+pub(super) async fn launch<T>(mut flight: Flight<'_, T>) -> Launched<'_, T> {
     match poll_fn(|context| Poll::Ready(flight.as_mut().poll(context))).await {
         Poll::Ready(answer) => Launched::Landed(answer),
         Poll::Pending => Launched::Under(flight),
@@ -238,7 +324,7 @@ async fn launch<T>(mut flight: Flight<'_, T>) -> Launched<'_, T> {
 }
 
 impl<T> Launched<'_, T> {
-    async fn land(self) -> Result<T, Error> {
+    pub(super) async fn land(self) -> Result<T, Error> {
         match self {
             Self::Under(flight) => flight.await,
             Self::Landed(answer) => answer,

@@ -4,7 +4,10 @@
 //! process that is stopped in the middle holds no lock that others would wait for. That is why every
 //! condition stands in the statement itself, and why a refused call is one whose statements changed nothing.
 
-use super::super::writer::{Kind, Refusal};
+use super::{
+    super::writer::{Kind, Refusal},
+    save::Attempted,
+};
 use crate::core::AccountId;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -29,6 +32,8 @@ pub(in super::super) struct Work<T> {
     /// wait for each other.
     pub(super) about: Option<AccountId>,
     pub(super) steps: Vec<Step>,
+    /// A save into the publisher's table, after the steps. If it goes through, its rows follow theirs.
+    pub(super) attempted: Option<Attempted>,
     pub(super) read: Read<T>,
 }
 
@@ -39,7 +44,7 @@ impl<T> Work<T> {
         steps: Vec<Step>,
         read: impl Fn(&[Vec<Row>]) -> Result<T, Refusal> + Send + 'static,
     ) -> Self {
-        Self { kind, about: about.cloned(), steps, read: Box::new(read) }
+        Self { kind, about: about.cloned(), steps, attempted: None, read: Box::new(read) }
     }
 }
 

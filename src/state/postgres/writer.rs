@@ -9,10 +9,12 @@ use super::{
     super::{
         Error,
         seal::KeyId,
+        shares::Role,
         writer::{Kind, Refusal, ended},
     },
     Settings, outbox,
-    session::{self, Answers, Request, Session},
+    save::{STATEMENT_MAX, Saves},
+    session::{self, Answers, Carried, Request, Session},
     work::{Step, Work},
 };
 use crate::core::AccountId;
@@ -42,6 +44,8 @@ pub(in super::super) struct Writer {
     place: Arc<str>,
     /// Who we are among the processes on this state.
     holder: [u8; 16],
+    /// Whether we look after shares of the accounts.
+    role: Role,
 }
 
 /// One call and the caller who waits for it.
@@ -58,7 +62,8 @@ struct Task<T> {
 
 impl<T: Send> Job for Task<T> {
     fn request(&self) -> Request<'_> {
-        Request { kind: self.work.kind, steps: &self.work.steps }
+        let Work { kind, steps, attempted, .. } = &self.work;
+        Request { kind: *kind, steps, attempted: attempted.as_ref() }
     }
 
     fn about(&self) -> Option<&AccountId> {
@@ -81,6 +86,7 @@ impl Writer {
         settings: Settings,
         key_id: KeyId,
         holder: [u8; 16],
+        role: Role,
     ) -> Result<Self, Error> {
         let place: Arc<str> = settings.to_string().into();
         let commits = Arc::new(AtomicU64::new(0));
@@ -95,6 +101,7 @@ impl Writer {
             queue,
             session: None,
             failed: None,
+            saves_rest_until: None,
         };
         let sorry = |error: std::io::Error| Error::Unavailable {
             place: place.to_string(),
@@ -111,6 +118,7 @@ impl Writer {
             commits,
             place: Arc::clone(&place),
             holder,
+            role,
         };
         wait.await.unwrap_or_else(|_| Err(ended(&place)))?;
         Ok(writer)
@@ -139,6 +147,14 @@ impl Writer {
     pub(in super::super) const fn holder(&self) -> [u8; 16] {
         self.holder
     }
+
+    /// Who must hold the share of an account that is written about; `None` when that is not asked.
+    pub(in super::super) const fn fence(&self) -> Option<[u8; 16]> {
+        match self.role {
+            Role::Replica => Some(self.holder),
+            Role::Guest => None,
+        }
+    }
 }
 
 impl Drop for Writer {
@@ -164,6 +180,8 @@ struct Committer {
     session: Option<Session>,
     /// The last attempt to connect, if it failed: when, for how long to wait, and why.
     failed: Option<Failure>,
+    /// The publisher's table held everybody up a moment ago: until then results are recorded alone.
+    saves_rest_until: Option<Instant>,
 }
 
 struct Failure {
@@ -191,7 +209,7 @@ impl Committer {
         let mut batch = Vec::new();
         while let Some(first) = self.queue.recv().await {
             batch.push(first);
-            while batch.len() < BATCH_JOBS_MAX {
+            while batch.len() < BATCH_JOBS_MAX && saves(&batch) < BATCH_SAVES_MAX {
                 let Ok(next) = self.queue.try_recv() else { break };
                 batch.push(next);
             }
@@ -203,7 +221,7 @@ impl Committer {
     /// Commits the batch and answers everybody in it.
     async fn settle(&mut self, mut batch: Vec<Box<dyn Job>>) {
         batch.sort_by(|a, b| order(&**a).cmp(&order(&**b)));
-        let trouble = match self.transact(&batch).await {
+        let trouble = match self.transact(&batch, Saves::Try).await {
             Ok(answers) => return self.answer(batch, answers),
             Err(trouble) => trouble,
         };
@@ -217,7 +235,8 @@ impl Committer {
         if again.is_empty() {
             return;
         }
-        match self.transact(&again).await {
+        // Should it have been committed, their table tells; once more it must not keep a result waiting.
+        match self.transact(&again, Saves::Check).await {
             Ok(answers) => self.answer(again, answers),
             Err(trouble) => self.refuse(again, &trouble.error),
         }
@@ -227,7 +246,7 @@ impl Committer {
     async fn settle_one_by_one(&mut self, batch: Vec<Box<dyn Job>>) {
         for job in batch {
             let alone = [job];
-            let outcome = self.transact(&alone).await;
+            let outcome = self.transact(&alone, Saves::Try).await;
             match outcome {
                 Ok(answers) => self.answer(alone.into(), answers),
                 Err(trouble) => self.refuse(alone.into(), &trouble.error),
@@ -247,13 +266,23 @@ impl Committer {
         }
     }
 
-    async fn transact(&mut self, jobs: &[Box<dyn Job>]) -> Result<Vec<Answers>, Trouble> {
+    async fn transact(
+        &mut self,
+        jobs: &[Box<dyn Job>],
+        saves_now: Saves,
+    ) -> Result<Vec<Answers>, Trouble> {
         let place = Arc::clone(&self.place);
-        let limit = self.settings.statement_timeout * TRANSACTION_STATEMENTS_SLOW_MAX;
+        let limit = self.settings.statement_timeout * TRANSACTION_STATEMENTS_SLOW_MAX
+            + STATEMENT_MAX * saves(jobs);
+        let rest = self.saves_rest_until.is_some_and(|until| Instant::now() < until);
+        let saves_now = if rest { Saves::Leave } else { saves_now };
         let session = self.session().await?;
         let requests: Vec<_> = jobs.iter().map(|job| job.request()).collect();
-        let error = match timeout(limit, session.transact(&requests)).await {
-            Ok(Ok(answers)) => {
+        let error = match timeout(limit, session.transact(&requests, saves_now)).await {
+            Ok(Ok(Carried { answers, held_up })) => {
+                if held_up {
+                    self.saves_rest_until = Some(Instant::now() + SAVES_REST);
+                }
                 if requests.iter().any(|request| request.kind != Kind::Read) {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                 }
@@ -304,10 +333,16 @@ impl Committer {
     async fn leave(&mut self) {
         let steps: [Step; 1] = [outbox::unclaim(self.holder)];
         if let Some(session) = &mut self.session {
-            let request = Request { kind: Kind::Write, steps: &steps };
-            let _ = timeout(self.settings.statement_timeout, session.transact(&[request])).await;
+            let request = Request { kind: Kind::Write, steps: &steps, attempted: None };
+            let leaving = [request];
+            let leaving = session.transact(&leaving, Saves::Leave);
+            let _ = timeout(self.settings.statement_timeout, leaving).await;
         }
     }
+}
+
+fn saves(jobs: &[Box<dyn Job>]) -> u32 {
+    jobs.iter().map(|job| u32::from(job.request().attempted.is_some())).sum()
 }
 
 /// Calls about no account in particular come last, in the order in which they arrived.
@@ -320,6 +355,13 @@ const QUEUE_JOBS_MAX: usize = 4_096;
 
 /// Jobs in one transaction: enough to make the commit cheap, few enough to answer the first one soon.
 const BATCH_JOBS_MAX: usize = 1_024;
+
+/// Saves into the publisher's table in one transaction: if all of them wait as long as they may, everybody
+/// else in it waits for the sum.
+const BATCH_SAVES_MAX: u32 = 8;
+
+/// How long results are recorded alone after the publisher's table has held everybody up.
+const SAVES_REST: Duration = Duration::from_secs(5);
 
 /// How many statements of one transaction may take the longest time that one may take.
 const TRANSACTION_STATEMENTS_SLOW_MAX: u32 = 2;

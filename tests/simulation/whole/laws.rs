@@ -3,13 +3,13 @@
 use super::{
     provider::AWAY_MAX,
     replica::Process,
-    truth::{HOUR, MINUTE, Maker, Millis, SECOND, START},
+    truth::{HOUR, MINUTE, Maker, Millis, SECOND, START, StayAway},
     world::{Mail, Truth, World},
 };
 use oauth_keepalive::{
     core::{Cause, Snapshot},
-    oauth::{Exchange, Fingerprinter},
-    state::OpenEntry,
+    oauth::{Exchange, Fingerprinter, Token},
+    state::{Newest, OpenEntry},
 };
 use std::collections::BTreeMap;
 
@@ -17,8 +17,18 @@ use std::collections::BTreeMap;
 /// between two passes over the store, and its turn.
 const WELL_WITHIN: Millis = 35 * MINUTE;
 
+/// How long a process that was stopped may take to see what time it is.
+const AWAKE_WITHIN: Millis = 3 * SECOND;
+
+/// How long after a write to the store everybody has seen it.
+const SEEN_WITHIN: Millis = 5 * MINUTE;
+
 /// Unsuccessful refreshes of one account within a minute: one, and one retry.
 const FAILURES_A_MINUTE_MAX: usize = 2;
+
+/// Requests that a refused app is tried with before it is left alone, and how often after that.
+const APP_REFUSALS_MAX: u64 = 5;
+const APP_TRIED_EVERY: Millis = 45 * SECOND;
 
 /// Longest time between a read of the store and the request that follows from it, while nothing stands still.
 const READ_TO_SEND: Millis = 20 * SECOND;
@@ -35,7 +45,7 @@ pub(crate) fn sends(
     let now = truth.now;
     let name = process.name();
     let at = Some(who);
-    truth.law(truth.players[who].in_flight == 0, "one request in flight", at, |_| {
+    truth.law(truth.players[who].in_flight.is_empty(), "one request in flight", at, |_| {
         format!("{name} presents {number} while another request is in flight")
     });
     let old = maker.of_token(&truth.players[who].token(number, 0));
@@ -75,9 +85,12 @@ pub(crate) fn sends(
             }
         }
     }
-    if let Some((until, heard_by, heard_at)) = truth.players[who].stay_away {
-        let knows = heard_by == process.life || heard_at + MINUTE < process.started_at;
-        truth.law(!knows || now >= until - SECOND, "Retry-After is obeyed", at, |_| {
+    if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
+        // Whoever was cut off or stopped has left nothing behind about it.
+        let alone = truth.processes.len() == 1;
+        let knows = heard_by == process.life || (alone && heard_at + MINUTE < process.started_at);
+        let slack = (1 + (skew - process.skew()).abs()) * SECOND;
+        truth.law(!knows || now >= until - slack, "Retry-After is obeyed", at, |_| {
             format!("{name} comes back {} s early", (until - now) / SECOND)
         });
     }
@@ -110,7 +123,12 @@ pub(crate) fn heard(
         (429, _) => {
             token.presented -= 1;
             let away = answer.retry_after.map_or(0, |away| away.as_millis() as Millis);
-            truth.players[who].stay_away = Some((now + away.min(AWAY_MAX), life, now));
+            truth.players[who].stay_away = Some(StayAway {
+                until: now + away.min(AWAY_MAX),
+                heard_by: life,
+                heard_at: now,
+                skew: process.skew(),
+            });
             failed(truth, who);
         }
         (401, _) => token.presented -= 1,
@@ -119,6 +137,49 @@ pub(crate) fn heard(
             token.unknown += 1;
             failed(truth, who);
         }
+    }
+}
+
+/// `process` gives the store a token that the journal may hold.
+pub(crate) fn saves(
+    truth: &mut Truth,
+    process: &Process,
+    maker: &Fingerprinter,
+    who: usize,
+    token: &Token,
+    open: Option<&OpenEntry>,
+    newest: Option<&Newest>,
+) {
+    let print = maker.of_token(token);
+    let journalled = open
+        .and_then(|open| open.result.as_ref())
+        .or_else(|| newest.map(|newest| &newest.token))
+        .is_some_and(|kept| maker.of_token(kept) == print);
+    let troubled = truth.now - process.state_failed_at() < 2 * MINUTE;
+    truth.law(journalled || troubled, "the journal comes before the store", Some(who), |_| {
+        format!("{} saves what the journal does not hold", process.name())
+    });
+}
+
+/// The provider accepts the app again.
+pub(crate) fn app_mended(truth: &mut Truth, app: usize, lasted: Millis, starts: u64) {
+    let refused = u64::from(truth.app_refusals[app]);
+    let replicas = truth.processes.len() as u64;
+    // Five until it is frozen, then one now and then; a new process learns it anew.
+    let later = (lasted / APP_TRIED_EVERY) as u64;
+    let allowed = (replicas + starts) * APP_REFUSALS_MAX + replicas * later;
+    truth.law(refused <= allowed, "a refused app is left alone", None, |_| {
+        format!("{refused} requests for a refused app in {} s", lasted / SECOND)
+    });
+}
+
+/// A process has ended in good order.
+pub(crate) fn ended(truth: &mut Truth, process: &Process) {
+    for who in 0..truth.players.len() {
+        let waits = truth.players[who].in_flight.contains(&process.life);
+        truth.law(!waits, "stopping waits for what is under way", Some(who), |_| {
+            format!("{} has ended, and its request has not", process.name())
+        });
     }
 }
 
@@ -248,6 +309,23 @@ pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
     }
 }
 
+/// No account is shown by two replicas at once, whatever stands still or is cut off. One that stands still
+/// shows nothing: nobody can ask it.
+pub(crate) fn shown_once(truth: &mut Truth) {
+    let now = truth.now;
+    let living: Vec<_> = truth.processes.iter().flatten().cloned().collect();
+    // What it shows a moment after it went on is from before.
+    let awake = living
+        .iter()
+        .filter(|process| !process.is_stalled(now) && now - process.went_on_at() > AWAKE_WITHIN);
+    let shown: Vec<_> = awake.filter_map(|process| process.snapshot()).collect();
+    for who in 0..truth.players.len() {
+        let id = &truth.players[who].id;
+        let by = shown.iter().filter(|one| one.accounts.find(id).is_some()).count();
+        truth.law(by <= 1, "nobody is shown twice", Some(who), |_| format!("shown by {by}"));
+    }
+}
+
 /// A token that reached us is in the journal, in the store, or in a process that lives.
 fn nothing_is_lost(truth: &mut Truth, maker: &Fingerprinter, open: &[OpenEntry], who: usize) {
     let player = &truth.players[who];
@@ -294,16 +372,19 @@ fn shows_the_truth(
         |_| format!("{name} shows {cause:?} for {} s of calm\n{account:?}", calm / SECOND),
     );
     let player = &truth.players[who];
+    let life = player.life;
     let held = player.row.as_ref().map(|row| row.number);
     let broken = player.row.as_ref().is_some_and(|row| row.enabled)
-        && (!player.alive || held != Some(player.current()));
-    let long = calm > player.life + WELL_WITHIN;
+        && (!player.alive || held != Some(player.current()))
+        && truth.now - player.tokens[player.current()].at > SEEN_WITHIN;
+    let long = calm > life + WELL_WITHIN;
     truth.law(!(broken && long && cause.is_none()), "nobody dies silently", Some(who), |_| {
         format!("{name} shows nothing wrong for {} s", calm / SECOND)
     });
     let player = &truth.players[who];
     if let (Some(row), Some(shown)) = (&player.row, account.token)
         && calm > WELL_WITHIN
+        && truth.now - row.written_at > SEEN_WITHIN
         && row.enabled
     {
         let there = world.maker.of_token(&player.token(row.number, 0));
@@ -336,18 +417,23 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let whole = truth.players[who].is_whole();
         let id = truth.players[who].id.clone();
         let Some(row) = truth.players[who].row.clone().filter(|row| row.enabled) else { continue };
+        let mut shown_by = 0;
         for process in truth.processes.clone().iter().flatten() {
             let Some(snapshot) = process.snapshot() else { continue };
-            let cause = snapshot.accounts.find(&id).map(|account| account.cause);
-            let is_shown = cause.is_some();
-            truth.law(is_shown, "everybody is shown", Some(who), |_| process.name());
-            let needs = cause.flatten().is_some_and(Cause::needs_reconnect);
+            let Some(account) = snapshot.accounts.find(&id) else { continue };
+            let cause = account.cause;
+            shown_by += 1;
+            let needs = cause.is_some_and(Cause::needs_reconnect);
             truth.law(row.connected != needs, "the status column is true", Some(who), |_| {
                 format!("connected: {}, and the cause is {cause:?}", row.connected)
             });
         }
+        truth.law(shown_by == 1, "everybody is shown by one", Some(who), |_| {
+            format!("shown by {shown_by} replicas")
+        });
         let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
-        let told = last.is_some_and(|mail| mail.firing);
+        let left_at = truth.players[who].left_at;
+        let told = last.is_some_and(|mail| mail.firing && mail.at > left_at);
         truth.law(whole || told, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
@@ -372,7 +458,7 @@ fn one_mail_for_each_incident(truth: &mut Truth) {
         let who = (0..truth.players.len())
             .find(|who| mail.subject == format!("account {}", truth.players[*who].id));
         // Whoever left and came back begins anew, and nobody is told of the end.
-        let left = who.is_some_and(|who| truth.players[who].has_left);
+        let left = who.is_some_and(|who| truth.players[who].left_at >= 0);
         truth.law(once || left, "one mail for each incident", who, |_| {
             format!("{} {} is told twice", mail.subject, mail.cause)
         });

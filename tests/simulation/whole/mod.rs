@@ -31,9 +31,8 @@ const QUIET_FROM: Millis = 6 * HOUR + 30 * MINUTE;
 /// How often the laws are looked at.
 const SWEPT_EVERY: Millis = 5 * MINUTE;
 
-/// Replicas that share nothing but leases on single accounts present a dead token once each; only shares of
-/// accounts keep them apart.
-const REPLICAS_MAX: usize = 1;
+/// How often it is looked whether two replicas show the same account.
+const SHOWN_LOOKED_AT_EVERY: Millis = 7_300;
 
 /// Lines of a timeline that are printed.
 const LINES_SHOWN: usize = 80;
@@ -71,7 +70,7 @@ fn play(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>>
 
 async fn run(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Failure>> {
     let mut dice = Dice::new(seed ^ 0xca57);
-    let replicas = [1, 1, 1, 2, 2, 3][dice.index(6)].min(REPLICAS_MAX);
+    let replicas = [1, 1, 1, 1, 1, 2, 2, 3][dice.index(8)];
     let world = World::new(seed, without, replicas, records);
     let policy = Policy::default();
     let players = dice.between(3, 7) as usize;
@@ -90,11 +89,21 @@ async fn run(seed: u64, without: u64, records: bool) -> Result<Summary, Box<Fail
         agenda.push(Reverse((first, fault as usize)));
     }
     for replica in 0..replicas {
+        let mut truth = world.truth();
+        if truth.faults.strikes(Fault::ClockSkew, 4_000) {
+            truth.skews[replica] = truth.faults.die(Fault::ClockSkew).between(-20, 20);
+        }
+        drop(truth);
         nature::start(&world, replica, policy);
     }
     let (mut next_sweep, mut dues) = (SWEPT_EVERY, laws::Dues::new());
     loop {
-        let next = agenda.peek().map_or(PLAYED, |Reverse((at, _))| *at).min(next_sweep).min(PLAYED);
+        let mut next = agenda.peek().map_or(PLAYED, |Reverse((at, _))| *at).min(next_sweep);
+        if replicas > 1 {
+            next = next.min(world.now() + SHOWN_LOOKED_AT_EVERY);
+            laws::shown_once(&mut world.truth());
+        }
+        let next = next.min(PLAYED);
         world.sleep(next - world.now()).await;
         let now = world.now();
         if now >= QUIET_FROM {
@@ -182,7 +191,7 @@ impl Summary {
 }
 
 /// Plays one seed; a failure is made smaller, and told with the command that repeats it.
-pub(crate) fn judge(seed: u64, without: u64) -> Result<Summary, String> {
+pub(crate) fn judge(seed: u64, without: u64, shrinks: bool) -> Result<Summary, String> {
     let failure = match play(seed, without, false) {
         Ok(summary) => return Ok(summary),
         Err(failure) => failure,
@@ -191,7 +200,8 @@ pub(crate) fn judge(seed: u64, without: u64) -> Result<Summary, String> {
     let mut smaller = without;
     for (fault, _) in Fault::ALL {
         let tried = smaller | fault.bit();
-        if tried != smaller
+        if shrinks
+            && tried != smaller
             && matches!(play(seed, tried, false), Err(same) if same.broken.law == law)
         {
             smaller = tried;

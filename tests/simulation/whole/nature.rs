@@ -33,11 +33,7 @@ pub(crate) const HAZARDS: [(Fault, Millis); 17] = [
 
 /// Starts a process in the place of `replica`.
 pub(crate) fn start(world: &Arc<World>, replica: usize, policy: Policy) {
-    let skew = {
-        let mut truth = world.truth();
-        let skewed = truth.faults.strikes(Fault::ClockSkew, 3_000);
-        if skewed { truth.faults.die(Fault::ClockSkew).between(-20, 20) } else { 0 }
-    };
+    let skew = world.truth().skews[replica];
     let process = Process::new(world, replica, skew);
     let mut truth = world.truth();
     let name = process.name();
@@ -73,7 +69,13 @@ pub(crate) async fn strike(world: &Arc<World>, fault: Fault, policy: Policy) {
             truth.cut[replica][(lasts % 3) as usize] = until;
             truth.shared_trouble(until);
         }
-        Fault::AppRefused => app_refused(world, (lasts % 2) as usize, of(5 * MINUTE, HOUR)),
+        Fault::AppRefused => {
+            tokio::spawn(app_refused(
+                Arc::clone(world),
+                (lasts % 2) as usize,
+                of(5 * MINUTE, HOUR),
+            ));
+        }
         Fault::Kill => kill(world, replica, of(SECOND, 40 * SECOND), policy).await,
         Fault::Restart => restart(world, replica, of(SECOND, 20 * SECOND), policy),
         Fault::Stall => {
@@ -131,12 +133,19 @@ fn cut_all(world: &World, peer: usize, lasts: Millis) {
     truth.shared_trouble(until);
 }
 
-fn app_refused(world: &World, app: usize, lasts: Millis) {
+async fn app_refused(world: Arc<World>, app: usize, lasts: Millis) {
+    let lives = {
+        let mut truth = world.truth();
+        let until = truth.now + lasts;
+        truth.app_refused_until[app] = until;
+        truth.app_refusals[app] = 0;
+        truth.shared_trouble(until);
+        truth.lives
+    };
+    world.sleep(lasts).await;
     let mut truth = world.truth();
-    let until = truth.now + lasts;
-    truth.app_refused_until[app] = until;
-    truth.app_refusals[app] = 0;
-    truth.shared_trouble(until);
+    let starts = truth.lives - lives;
+    laws::app_mended(&mut truth, app, lasts, starts);
 }
 
 async fn kill(world: &Arc<World>, replica: usize, away: Millis, policy: Policy) {
@@ -159,6 +168,7 @@ fn restart(world: &Arc<World>, replica: usize, away: Millis, policy: Policy) {
         let open = world.auditor.open_entries().await.expect("nothing is in its way");
         process.kill();
         let mut truth = world.truth();
+        laws::ended(&mut truth, &process);
         // Nothing may be in its hands only: it ended in good order.
         let alone: Vec<_> =
             truth.hands.iter().filter(|hand| hand.0 == process.life).copied().collect();
@@ -186,7 +196,8 @@ fn start_later(world: &Arc<World>, replica: usize, away: Millis, policy: Policy)
 
 fn step_clock(world: &Arc<World>, replica: usize, lasts: Millis, ahead: bool) {
     let Some(process) = world.truth().processes[replica].clone() else { return };
-    if process.has_stepped() {
+    // A process that starts while the wall clock is wrong has nothing to tell it so.
+    if process.has_stepped() || process.snapshot().is_none() {
         return;
     }
     const DAY: i64 = 86_400;
@@ -265,8 +276,9 @@ pub(crate) fn reconnect_later(world: &Arc<World>, who: usize, delay: Millis) {
 fn disconnect(world: &Arc<World>, who: usize, lasts: Millis) {
     {
         let mut truth = world.truth();
+        let now = truth.now;
         let player = &mut truth.players[who];
-        player.has_left = true;
+        player.left_at = now;
         match &mut player.row {
             Some(row) if lasts % 2 == 0 => row.enabled = false,
             row => *row = None,
@@ -285,7 +297,8 @@ fn write_stale(world: &World, who: usize) {
     let player = &mut truth.players[who];
     let Some(row) = player.row.clone().filter(|row| row.enabled && row.number > 0) else { return };
     let before = row.number - 1;
-    if player.tokens[before].consent != player.tokens[row.number].consent {
+    // Only of the tokens that we spent ourselves do we know that they are spent.
+    if player.tokens[row.number].maker != Maker::Us {
         return;
     }
     let at = player.tokens[before].at;

@@ -97,7 +97,7 @@ impl Wire {
             return None;
         }
         let player = &mut truth.players[who];
-        player.in_flight += 1;
+        player.in_flight.push(self.0.life);
         player.tokens[number].presented += 1;
         nature::beside_ours(world, &mut truth, who);
         let (answered, answer) = oneshot::channel();
@@ -187,7 +187,8 @@ async fn journey(
         world.sleep(silence).await;
     }
     let mut truth = world.truth();
-    truth.players[who].in_flight -= 1;
+    // They come back in any order, but there is one at most.
+    truth.players[who].in_flight.retain(|life| *life != process.life);
     let heard = exchange.is_some_and(|exchange| {
         !process.is_dead() && answered_to.send(exchange).is_ok() && arrives
     });

@@ -7,7 +7,7 @@ use super::{
     laws,
     provider::{DEADLINE, Wire},
     store::Shelf,
-    truth::{Millis, SECOND, START},
+    truth::{HOUR, Millis, SECOND, START},
     world::{Mail, Peer, World},
 };
 use arc_swap::ArcSwap;
@@ -24,14 +24,18 @@ use oauth_keepalive::{
     loader,
     metrics::events::Metrics,
     providers::{self, Endpoints},
-    refresh::{App, Apps, Held, Refresher, Unspent},
+    refresh::{App, Apps, Heard, Held, Refresher, Unspent},
+    replicas::Replicas,
     report::Reporter,
     state::{
         State,
         simulated::{Call, Fate, Later, Line},
     },
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinHandle,
@@ -51,6 +55,8 @@ struct Gate {
     dead: bool,
     /// Stopped from when until when.
     stalled: (Millis, Millis),
+    /// When our state last failed it.
+    state_failed_at: Millis,
     /// By how many seconds its wall clock is ahead, and how much of that is a step since its start.
     skew: i64,
     step: i64,
@@ -61,6 +67,9 @@ struct Running {
     snapshot: Arc<ArcSwap<Snapshot>>,
     inputs: mpsc::Sender<Input>,
     stop: watch::Sender<bool>,
+    /// Ends the sharing, after the keeper and the clerk.
+    leave: watch::Sender<bool>,
+    sharing: JoinHandle<()>,
     keeper: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
@@ -80,7 +89,7 @@ impl Process {
             replica,
             life: truth.lives,
             started_at: truth.now,
-            gate: Mutex::new(Gate { skew, ..Gate::default() }),
+            gate: Mutex::new(Gate { skew, state_failed_at: -HOUR, ..Gate::default() }),
             running: Mutex::new(None),
         })
     }
@@ -107,6 +116,10 @@ impl Process {
         self.gate().stalled.1
     }
 
+    pub(crate) fn state_failed_at(&self) -> Millis {
+        self.gate().state_failed_at
+    }
+
     pub(crate) fn skew(&self) -> i64 {
         self.gate().skew
     }
@@ -129,6 +142,7 @@ impl Process {
         self.gate().dead = true;
         if let Some(running) = self.running().take() {
             running.keeper.abort();
+            running.sharing.abort();
             running.others.iter().for_each(JoinHandle::abort);
         }
     }
@@ -136,7 +150,9 @@ impl Process {
     /// True when it ended although nobody asked it to.
     pub(crate) fn has_failed(&self) -> bool {
         self.running().as_ref().is_some_and(|running| {
-            running.keeper.is_finished() || running.others.iter().any(JoinHandle::is_finished)
+            running.keeper.is_finished()
+                || running.sharing.is_finished()
+                || running.others.iter().any(JoinHandle::is_finished)
         })
     }
 
@@ -156,7 +172,13 @@ impl Process {
         let Some(running) = self.running().take() else { return };
         running.stop.send_replace(true);
         let _ = running.keeper.await;
-        for other in running.others {
+        let mut others = running.others.into_iter();
+        if let Some(clerk) = others.next() {
+            let _ = clerk.await;
+        }
+        running.leave.send_replace(true);
+        let _ = running.sharing.await;
+        for other in others {
             other.abort();
         }
     }
@@ -225,11 +247,10 @@ impl Process {
             call_deadline: DEADLINE,
             held: Held::default(),
             unspent: Unspent::default(),
+            heard: Heard::default(),
             clock_offsets: Mutex::default(),
         });
-        let Ok(fleet) = app::fleet_under(policy, &refresher, now).await else {
-            return false;
-        };
+        let fleet = app::empty_fleet(policy, &refresher, now);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let (stop, stopped) = watch::channel(false);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
@@ -243,12 +264,35 @@ impl Process {
         };
         let (rounds, clerk) = keeper::start_clerk(clerk);
         let again = Arc::new(Notify::new());
-        let loading = loader::run(Arc::clone(&refresher), inputs.clone(), again, stopped.clone());
+        let loading = loader::run(
+            Arc::clone(&refresher),
+            inputs.clone(),
+            Arc::clone(&again),
+            stopped.clone(),
+        );
+        let lent = rounds.downgrade();
+        let sharing = Replicas {
+            refresher: Arc::clone(&refresher),
+            name: self.name(),
+            lease: SHARE_LEASE,
+            snapshot: Arc::clone(&snapshot),
+            inputs: inputs.clone(),
+            rounds: lent,
+            load_again: Arc::clone(&again),
+            told: Box::new(|_, _| {}),
+        };
         let keeper = Keeper::new(fleet, refresher, inbox, rounds, Arc::clone(&snapshot));
+        let Ok(sharing) = sharing.join().await else {
+            clerk.abort();
+            return false;
+        };
+        let (leave, leaves) = watch::channel(false);
+        let sharing = tokio::spawn(sharing.run(stopped.clone(), leaves));
         let keeper = tokio::spawn(keeper.run(stopped));
         let post = tokio::spawn(Arc::clone(self).post(state, clock));
         let others = vec![clerk, tokio::spawn(loading), post];
-        *self.running() = Some(Running { snapshot, inputs, stop, keeper, others });
+        let running = Running { snapshot, inputs, stop, leave, sharing, keeper, others };
+        *self.running() = Some(running);
         true
     }
 
@@ -290,6 +334,10 @@ impl Line for Cable {
         self.0.skew()
     }
 
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.world.now().unsigned_abs())
+    }
+
     fn request(&self, call: Call) -> Later<Fate> {
         let process = Arc::clone(&self.0);
         Box::pin(async move {
@@ -307,6 +355,9 @@ impl Line for Cable {
                 };
                 (delay, fate)
             };
+            if fate != Fate::Works {
+                process.gate().state_failed_at = process.world.now();
+            }
             process.world.sleep(delay).await;
             process.lives().await;
             fate
@@ -333,6 +384,10 @@ impl Line for Straight {
 
     fn ahead(&self) -> i64 {
         0
+    }
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn request(&self, _: Call) -> Later<Fate> {
@@ -373,5 +428,8 @@ fn mail() -> delivery::Settings {
         external_url: None,
     }
 }
+
+/// How long shares stay a replica's own without a sign of life: stops are shorter and longer than that.
+pub(crate) const SHARE_LEASE: Duration = Duration::from_secs(90);
 
 const INPUTS_MAX: usize = 256;

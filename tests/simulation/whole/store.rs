@@ -2,6 +2,7 @@
 
 use super::{
     faults::Fault,
+    laws,
     replica::Process,
     truth::{Millis, Row, SECOND, START, read},
     world::{Peer, Truth},
@@ -112,7 +113,18 @@ impl TokenStore for Shelf {
     ) -> Result<Saved, Error> {
         let who = self.process.who(id);
         let fate = self.reach(true).await;
-        let saved = (fate != Fate::Fails).then(|| self.save_now(who, token, expected));
+        let auditor = &self.process.world.auditor;
+        let open = auditor.open_entry(id).await.expect("nothing is in its way");
+        let newest = auditor.newest(id).await.expect("nothing is in its way");
+        let saved = (fate != Fate::Fails).then(|| {
+            let saved = self.save_now(who, token, expected);
+            if saved == Saved::Written {
+                let (mut truth, maker) = (self.process.world.truth(), &self.process.world.maker);
+                let (open, newest) = (open.as_ref(), newest.as_ref());
+                laws::saves(&mut truth, &self.process, maker, who, token, open, newest);
+            }
+            saved
+        });
         self.back().await;
         match fate {
             Fate::Works => saved.ok_or_else(broken),

@@ -48,6 +48,16 @@ pub(crate) struct Minted {
     pub(crate) dead_heard_by: Option<u64>,
 }
 
+/// A provider asked us to stay away from an account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StayAway {
+    pub(crate) until: Millis,
+    pub(crate) heard_by: u64,
+    pub(crate) heard_at: Millis,
+    /// Of the clock of whoever heard it, in seconds.
+    pub(crate) skew: i64,
+}
+
 /// A row of the publisher's table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -73,19 +83,19 @@ pub(crate) struct Player {
     pub(crate) access_dead: bool,
     pub(crate) tokens: Vec<Minted>,
     pub(crate) row: Option<Row>,
-    /// Requests of ours that are at the provider or on their way.
-    pub(crate) in_flight: u32,
+    /// Requests of ours that are at the provider or on their way, by the life that sent them.
+    pub(crate) in_flight: Vec<u64>,
     /// When refreshes of ours ended without a token.
     pub(crate) failures: VecDeque<Millis>,
-    /// Until when the provider asked us to stay away, and which life heard that, and when.
-    pub(crate) stay_away: Option<(Millis, u64, Millis)>,
+    /// Until when the provider asked us to stay away, and who heard that.
+    pub(crate) stay_away: Option<StayAway>,
     /// When something of its own last went wrong, or changed.
     pub(crate) trouble_at: Millis,
     /// The last 401 that was reported.
     pub(crate) reported_at: Millis,
     pub(crate) refreshes: u64,
-    /// It left at least once.
-    pub(crate) has_left: bool,
+    /// When it last left: what was owed then is withdrawn, and nobody hears of its end.
+    pub(crate) left_at: Millis,
 }
 
 impl Player {
@@ -99,13 +109,13 @@ impl Player {
             access_dead: false,
             tokens: Vec::new(),
             row: None,
-            in_flight: 0,
+            in_flight: Vec::new(),
             failures: VecDeque::new(),
             stay_away: None,
             trouble_at: 0,
             reported_at: -HOUR,
             refreshes: 0,
-            has_left: false,
+            left_at: -1,
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct Truth {
     /// Tokens that reached a process: its life, the account, the token's number.
     pub(crate) hands: Vec<(u64, usize, usize)>,
     pub(crate) processes: Vec<Option<Arc<Process>>>,
+    /// By how many seconds the clock of each replica's machine is ahead.
+    pub(crate) skews: Vec<i64>,
     pub(crate) lives: u64,
     /// Mails as their recipients see them: when, whose, cause, firing, and the key of the mail.
     pub(crate) mails: Vec<Mail>,
@@ -105,7 +107,7 @@ pub(crate) fn clock(at: Millis) -> String {
 
 impl World {
     pub(crate) fn new(seed: u64, without: u64, replicas: usize, records: bool) -> Arc<Self> {
-        let database = Database::new();
+        let database = Database::new(replicas > 1);
         let auditor = State::simulated(&database, Arc::new(super::replica::Straight));
         let truth = Truth {
             now: 0,
@@ -120,6 +122,7 @@ impl World {
             store_version: 1,
             hands: Vec::new(),
             processes: vec![None; replicas],
+            skews: vec![0; replicas],
             lives: 0,
             mails: Vec::new(),
             requests: 0,

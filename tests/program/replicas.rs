@@ -1,0 +1,282 @@
+//! Two processes on one PostgreSQL state: who looks after what, while one of them dies, sleeps, or is cut off.
+
+use crate::{
+    PATIENCE,
+    postgres::{Cable, Schema},
+    process::Program,
+    scrape::Scrape,
+    until_or,
+    world::{Plan, World, owner},
+};
+use oauth_keepalive::demo::provider::{Fault, Lasting, Surface};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+const ACCOUNTS: usize = 60;
+
+/// Short, so that a test is: what it is in production changes nothing but the pauses.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// What a busy machine may take on top of a pause.
+const A_MOMENT: Duration = Duration::from_secs(3);
+
+/// A world with two replicas.
+struct Pair {
+    world: World,
+    one: Program,
+    two: Program,
+}
+
+fn plan() -> Plan {
+    World::new()
+        .accounts(ACCOUNTS)
+        .section("reports", "{enabled: true, listen: \"127.0.0.1:0\", secret_file: reports-secret}")
+}
+
+impl Pair {
+    async fn start(plan: Plan) -> Self {
+        let schema = Schema::new();
+        let section = |state: &str| schema.on_socket(state, "5s");
+        Self::start_with(plan, &section("state"), &section("state-2")).await
+    }
+
+    async fn start_with(plan: Plan, first: &str, second: &str) -> Self {
+        let world = plan.section("state", first).prepare().await;
+        let key = world.path("state-key");
+        fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let other = world.configure_beside("config-2.yaml", "state", second);
+        let one = Program::start(&world.config(), world.path("one.log")).await;
+        let two = Program::start(&other, world.path("two.log")).await;
+        Self { world, one, two }
+    }
+
+    fn tell(&self) -> String {
+        let (one, two) = (self.one.log(), self.two.log());
+        format!("{}\n--- one\n{one}\n--- two\n{two}", self.world.tell())
+    }
+
+    /// Waits until each holds half, and every account is at one of them.
+    async fn until_shared(&self) {
+        until_or(
+            "each of the two holds half",
+            async || {
+                let (one, two) = (self.one.scrape().await, self.two.scrape().await);
+                let all = one.accounts().len() + two.accounts().len();
+                held(&one) == 128 && held(&two) == 128 && all == ACCOUNTS
+            },
+            || self.tell(),
+        )
+        .await;
+    }
+
+    /// Waits until `program` looks after all accounts, and says how long that took.
+    async fn until_all_at(&self, program: &Program) -> Duration {
+        let began = Instant::now();
+        until_or(
+            "one of them looks after all accounts",
+            async || program.scrape().await.accounts().len() == ACCOUNTS,
+            || self.tell(),
+        )
+        .await;
+        began.elapsed()
+    }
+
+    async fn until_each_rotated(&self, more: usize) {
+        let rotations = |world: &World| -> Vec<usize> {
+            names().iter().map(|name| world.rotations(name)).collect()
+        };
+        let before = rotations(&self.world);
+        until_or(
+            &format!("every account is renewed {more} times more"),
+            async || {
+                self.assert_live();
+                let now = rotations(&self.world);
+                before.iter().zip(now).all(|(before, now)| now >= before + more)
+            },
+            || self.tell(),
+        )
+        .await;
+    }
+
+    /// No account lapses, looked at as often as somebody asks.
+    fn assert_live(&self) {
+        for name in names() {
+            // Between the provider's rotation and the save the store's token is a moment old, not dead.
+            assert!(
+                self.world.live(&name) || !self.world.kept(&name),
+                "{name} lapsed\n{}",
+                self.tell()
+            );
+        }
+    }
+}
+
+fn names() -> Vec<String> {
+    (1..=ACCOUNTS).map(|number| format!("brand-{number:02}")).collect()
+}
+
+fn held(scrape: &Scrape) -> usize {
+    scrape.value("shares_held", &[]).unwrap() as usize
+}
+
+#[tokio::test]
+async fn each_account_is_looked_after_and_shown_by_exactly_one_of_two_replicas() {
+    let pair = Pair::start(plan().life(300)).await;
+    pair.until_shared().await;
+    let (one, two) = (pair.one.scrape().await, pair.two.scrape().await);
+    let (ours, theirs) = (one.accounts(), two.accounts());
+    assert_eq!(ours.intersection(&theirs).count(), 0);
+    let all: BTreeSet<_> = ours.union(&theirs).cloned().collect();
+    assert_eq!(all, names().into_iter().collect());
+    let healthy = [("provider", "tiktok"), ("cause", "none")];
+    let sum = one.value("accounts", &healthy).unwrap() + two.value("accounts", &healthy).unwrap();
+    assert_eq!(sum as usize, ACCOUNTS, "the sum counts each account once");
+    for program in [&pair.one, &pair.two] {
+        until_or(
+            "both know what all of them count",
+            async || {
+                let scrape = program.scrape().await;
+                let fleet = |name| scrape.value(name, &[]).unwrap() as usize;
+                (fleet("fleet_accounts"), fleet("fleet_replicas")) == (ACCOUNTS, 2)
+            },
+            || pair.tell(),
+        )
+        .await;
+        let page = program.get("/").await.text();
+        assert!(page.contains("128 of 256") && page.contains("2 replicas"), "{page}");
+        assert_eq!(program.get("/-/ready").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn accounts_of_a_killed_replica_are_taken_over_within_a_lease_and_none_lapses() {
+    let mut pair = Pair::start(plan().life(30)).await;
+    pair.until_shared().await;
+    // Nothing is due before more than half of the life is over.
+    pair.one.kill_9();
+    let took = pair.until_all_at(&pair.two).await;
+    assert!(took < LEASE + A_MOMENT, "{took:?}\n{}", pair.tell());
+    assert_eq!(held(&pair.two.scrape().await), 256);
+    pair.until_each_rotated(1).await;
+    pair.world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn a_replica_that_was_stopped_for_two_leases_does_no_harm_when_it_goes_on() {
+    let pair = Pair::start(plan().life(30).age(6)).await;
+    pair.until_shared().await;
+    let ours = pair.one.scrape().await.accounts().into_iter().next().unwrap();
+    // Its answer is on the way when the process is stopped.
+    let slow = Fault::HangFor(Duration::from_millis(1_500));
+    pair.world.provider.plant(Some(&ours), Surface::Token, slow, Lasting::Times(1));
+    until_or(
+        "the provider has committed",
+        async || pair.world.rotations(&ours) > 0,
+        || pair.tell(),
+    )
+    .await;
+    pair.one.signal("-STOP");
+    let stopped = Instant::now();
+    let took = pair.until_all_at(&pair.two).await;
+    assert!(took < LEASE + A_MOMENT, "{took:?}\n{}", pair.tell());
+    // The time itself is what is tested: longer than any lease of its shares.
+    tokio::time::sleep((LEASE * 2).saturating_sub(stopped.elapsed())).await;
+    assert!(!pair.world.kept(&ours), "its answer still waits for it");
+    pair.one.signal("-CONT");
+    let woken = pair.one.scrape().await.accounts();
+    let theirs = pair.two.scrape().await.accounts();
+    assert_eq!(woken.intersection(&theirs).count(), 0, "{}", pair.tell());
+    until_or(
+        "the token that it received is in the store",
+        async || pair.world.kept(&ours),
+        || pair.tell(),
+    )
+    .await;
+    pair.until_shared().await;
+    pair.until_each_rotated(1).await;
+    pair.world.assert_well_behaved();
+    assert_eq!(pair.world.mailbox.mails(), []);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_from_the_state_stops_before_another_goes_on() {
+    let schema = Schema::new();
+    let cable = Cable::to(schema.port).await;
+    let (near, far) =
+        (schema.on_socket("state", "5s"), schema.through(cable.port, "state-2", "5s"));
+    let pair = Pair::start_with(plan().life(40), &near, &far).await;
+    pair.until_shared().await;
+    cable.cut();
+    let began = Instant::now();
+    let mut all_at_one = None;
+    let mut none_at_two = None;
+    until_or(
+        "the one that is not cut off has all, and the other none",
+        async || {
+            // In this order: what the first has taken, the second must not show any more.
+            let ours = pair.one.scrape().await.accounts();
+            let theirs = pair.two.scrape().await;
+            let both = ours.intersection(&theirs.accounts()).count();
+            assert_eq!(both, 0, "shown by both\n{}", pair.tell());
+            if theirs.accounts().is_empty() {
+                none_at_two.get_or_insert(began.elapsed());
+            }
+            if ours.len() == ACCOUNTS {
+                all_at_one.get_or_insert(began.elapsed());
+            }
+            all_at_one.is_some() && none_at_two.is_some()
+        },
+        || pair.tell(),
+    )
+    .await;
+    assert!(none_at_two < Some(LEASE + A_MOMENT / 3), "{none_at_two:?}");
+    assert!(none_at_two <= all_at_one, "{none_at_two:?} {all_at_one:?}");
+    let cut_off = pair.two.scrape().await;
+    assert_eq!(held(&cut_off), 0);
+    let sent = |log: &str| log.matches(" why=").count();
+    let before = sent(&pair.two.log());
+    pair.until_each_rotated(1).await;
+    assert_eq!(sent(&pair.two.log()), before, "it begins nothing");
+    cable.mend();
+    pair.until_shared().await;
+    pair.until_each_rotated(1).await;
+    pair.world.assert_well_behaved();
+    assert_eq!(pair.world.mailbox.mails(), []);
+}
+
+#[tokio::test]
+async fn a_dead_account_is_told_once_whoever_looks_after_it() {
+    let mut pair = Pair::start(plan().life(16)).await;
+    pair.until_shared().await;
+    let dead = pair.one.scrape().await.accounts().into_iter().next().unwrap();
+    pair.world.provider.revoke_consent(&dead);
+    pair.world.until_mails(&owner(&dead), 1).await;
+    pair.one.kill_9();
+    pair.until_all_at(&pair.two).await;
+    let cause = pair.two.scrape().await.cause(&dead);
+    assert!(cause.is_some_and(|cause| cause != "none"), "what was known is known");
+    let others = names().into_iter().find(|name| *name != dead).unwrap();
+    pair.world.until_rotated(&others, 1).await;
+    pair.world.until_mails(&owner(&dead), 1).await;
+    let refused = pair.world.refreshed(&dead).len();
+    assert_eq!(refused, 1, "a dead token is not tried again: {}", pair.tell());
+}
+
+#[tokio::test]
+async fn a_replica_that_is_ended_hands_over_without_waiting_for_its_lease() {
+    let schema = Schema::new();
+    let section = |state: &str| schema.on_socket(state, "24s");
+    let mut pair = Pair::start_with(plan().life(120), &section("state"), &section("state-2")).await;
+    pair.until_shared().await;
+    let status = pair.one.terminate().await;
+    assert_eq!(status.code(), Some(0), "{}", pair.tell());
+    let took = pair.until_all_at(&pair.two).await;
+    // It is heard of every third of a lease, and that is when it takes what is free.
+    assert!(took < Duration::from_secs(8) + A_MOMENT, "{took:?}\n{}", pair.tell());
+    assert!(took < PATIENCE);
+}
