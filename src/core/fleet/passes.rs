@@ -159,15 +159,10 @@ impl Fleet {
         let holding = &self.holding;
         let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
         let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
-        let is_homeless = |id: &AccountId, reopened: &Reopened| {
-            reopened.unsaved.is_some() && holding.is_in_whole_pass(id)
-        };
-        let homeless: Vec<AccountId> = self
-            .reopened
-            .extract_if(.., |id, reopened| is_homeless(id, reopened))
-            .map(|(id, _)| id)
-            .collect();
-        homeless.iter().for_each(|id| self.save_once_more(id));
+        let is_homeless =
+            |id: &AccountId, one: &mut Reopened| one.unsaved.is_some() && has_left(id);
+        let homeless: Vec<_> = self.reopened.extract_if(.., is_homeless).collect();
+        homeless.iter().for_each(|(id, _)| self.save_once_more(id));
         absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
