@@ -27,7 +27,7 @@ use crate::{
     },
     http_client::HttpClient,
     oauth::{Exchange, Liveness, Outcome, Request, Token},
-    providers::Renewal,
+    providers::{Known, Renewal},
     report::Reporter,
     state::{self, Closing, EntryId, Intent, Lease, OpenEntry, State},
     stores::{Draft, Saved, StoredAccount, TokenStore},
@@ -383,7 +383,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let took = began.elapsed();
         let now = self.clock.now();
         self.observe_date(&attempt.app, &exchange);
-        let outcome = attempt.app.provider.outcome(&exchange, now);
+        let token_age = attempt.old.issued_at.map(|at| now.since(at));
+        let known = Known { token_age, ..Known::default() };
+        let outcome = attempt.app.provider.outcome_knowing(&exchange, &known, now);
         let is_answer = matches!(exchange, Exchange::Answered(_));
         if is_answer && !matches!(outcome, Outcome::Ambiguous(_)) {
             self.heard.note(&attempt.app.name, now);
@@ -608,7 +610,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let request = app.provider.probe_request(&app.endpoints, token)?;
         let exchange = self.transport.send(&app.name, request).await;
         self.observe_date(app, &exchange);
-        Some(app.provider.liveness(&exchange, token.subject.as_deref(), self.clock.now()))
+        let subject = token.subject.as_deref();
+        let known = Known { subject, client_id: Some(&app.client_id), ..Known::default() };
+        Some(app.provider.liveness_knowing(&exchange, &known, self.clock.now()))
     }
 
     fn observe_date(&self, app: &App, exchange: &Exchange) {
