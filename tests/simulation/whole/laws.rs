@@ -281,14 +281,9 @@ pub(crate) type Dues = BTreeMap<(u64, usize), (u64, i64)>;
 
 /// Now and then.
 pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
-    let mut open = world.auditor.open_entries().await.expect("nothing is in its way");
+    let open = world.auditor.open_entries().await.expect("nothing is in its way");
     let mut truth = world.truth();
     let truth = &mut *truth;
-    // Of an account that is switched off nothing more is asked, not even how its last request ended.
-    open.retain(|open| {
-        let player = truth.players.iter().find(|player| player.id == open.id);
-        player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
-    });
     let now = truth.now;
     let mut living: Vec<_> = truth.processes.iter().flatten().cloned().collect();
     living.retain(|process| !process.is_stalled(now));
@@ -418,9 +413,14 @@ fn due_once(truth: &mut Truth, life: u64, snapshot: &Snapshot, who: usize, dues:
 /// Nothing has gone wrong for long: everybody knows what is so.
 pub(crate) async fn settled(world: &World, dues: &mut Dues) {
     sweep(world, dues).await;
-    let open = world.auditor.open_entries().await.expect("nothing is in its way");
+    let mut open = world.auditor.open_entries().await.expect("nothing is in its way");
     let mut truth = world.truth();
     let truth = &mut *truth;
+    // Of an account that is switched off nothing more is asked, not even how its last request ended.
+    open.retain(|open| {
+        let player = truth.players.iter().find(|player| player.id == open.id);
+        player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
+    });
     truth.law(open.is_empty(), "the journal is empty in the end", None, |_| format!("{open:?}"));
     for who in 0..truth.players.len() {
         let whole = truth.players[who].is_whole();
