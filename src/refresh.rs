@@ -525,7 +525,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
-        match self.state.close(attempt.entry, Closing::Dead).await {
+        let newest = match self.state.newest(attempt.id).await {
+            Ok(newest) => newest.and_then(|newest| self.renews_with(&attempt.app, &newest.token)),
+            Err(error) => return blocked_by_state(&error),
+        };
+        match self.state.close(attempt.entry, Closing::Dead { newest }).await {
             Ok(()) => return Finished::Dead(evidence),
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.

@@ -114,15 +114,15 @@ pub(super) fn close(desk: &Desk, entry: EntryId, closing: Closing) -> Result<(),
     leases::check_last(desk, &id)?;
     match (closing, has_result) {
         // A result that came in the meantime is a token, and is not voided.
-        (Closing::Void | Closing::Dead, true) => return Err(Refusal::EntryOpen(id)),
+        (Closing::Void | Closing::Dead { .. }, true) => return Err(Refusal::EntryOpen(id)),
         (Closing::Orphan, true) => {
             desk.connection.execute("UPDATE journal SET orphan = 1 WHERE entry = ?1", [entry.0])?;
             trim_orphans(&desk.connection, &id)?;
         }
         // An orphan without a token is nothing to keep.
-        (Closing::Done, _) | (Closing::Void | Closing::Dead | Closing::Orphan, false) => {
-            if closing == Closing::Dead {
-                newest::bury(desk, entry, &id)?;
+        (Closing::Done, _) | (Closing::Void | Closing::Dead { .. } | Closing::Orphan, false) => {
+            if let Closing::Dead { newest } = closing {
+                newest::bury(desk, entry, &id, newest)?;
             }
             desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
         }

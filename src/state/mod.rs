@@ -130,7 +130,11 @@ pub enum Closing {
     Void,
     /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
     /// from now on: whatever is written to the store later, it is not presented again.
-    Dead,
+    Dead {
+        /// What would renew the kept token: it is spent as well, for it is the dead one or older than that,
+        /// and must not come back over a newer consent that has died.
+        newest: Option<Fingerprint>,
+    },
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,

@@ -58,14 +58,19 @@ pub(super) fn complete(
     Ok(())
 }
 
-/// The refresh token that the entry is about is finished: it joins the spent ones.
-pub(super) fn bury(desk: &Desk, entry: EntryId, id: &AccountId) -> Result<(), Refusal> {
+/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`.
+pub(super) fn bury(
+    desk: &Desk,
+    entry: EntryId,
+    id: &AccountId,
+    newest: Option<Fingerprint>,
+) -> Result<(), Refusal> {
     let Some(before) = of(desk, id)? else { return Ok(()) };
     let dead: i64 = desk
         .connection
         .prepare_cached("SELECT spending FROM journal WHERE entry = ?1")?
         .query_row([entry.0], |row| row.get(0))?;
-    let spent = bounded(std::iter::once(fingerprint(dead)).chain(before.spent));
+    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(before.spent));
     desk.connection
         .prepare_cached("UPDATE newest SET spent = ?3 WHERE provider = ?1 AND account = ?2")?
         .execute(params![&*id.provider, &*id.account, to_bytes(&spent)])?;

@@ -140,11 +140,18 @@ async fn what_the_provider_has_buried_is_neither_put_back_nor_presented_again() 
         let finished = bench.refresh_of(stale).await;
         bench.ends(stale, &finished, &format!("{sent}; store {stale}; journal empty")).await;
     }
-    // The owner reconnects.
+    // The owner reconnects, that dies too, and what we had before does not come back over it.
+    bench.store.put(&id(), Some(token("6")));
+    bench.answers(400, DEAD);
+    let dead = "dead refresh_token_rejected; sent [0 1 2 3 6]; store 6; journal empty";
+    for _ in 0..2 {
+        let finished = bench.refresh_of("6").await;
+        bench.ends("a consent that died", &finished, dead).await;
+    }
     bench.store.put(&id(), Some(token("7")));
     bench.answers(200, &good("8"));
     let finished = bench.refresh_of("7").await;
-    let expected = "renewed; sent [0 1 2 3 7]; store 8; journal empty";
+    let expected = "renewed; sent [0 1 2 3 6 7]; store 8; journal empty";
     bench.ends("a new consent", &finished, expected).await;
 }
 

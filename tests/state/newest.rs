@@ -87,14 +87,16 @@ pub(crate) async fn a_dead_refresh_token_counts_as_spent<B: Backend>() {
     renewed(&state, &ann(), "a", 2, Some(1)).await;
     let entry = intended(&state, &ann()).await;
     let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
-    state.close(entry, Closing::Dead).await.unwrap();
-    state.close(entry, Closing::Dead).await.unwrap();
+    let closing = Closing::Dead { newest: by(2) };
+    state.close(entry, closing).await.unwrap();
+    state.close(entry, closing).await.unwrap();
     let newest = state.newest(&ann()).await.unwrap().unwrap();
-    assert_eq!((newest.token, newest.spent), (token("a"), vec![dead, by(1).unwrap()]));
+    let spent = vec![dead, by(2).unwrap(), by(1).unwrap()];
+    assert_eq!((newest.token, &newest.spent), (token("a"), &spent));
     // What came in meanwhile is a token.
     let entry = intended(&state, &ann()).await;
     state.record_result(entry, &ann(), &token("b")).await.unwrap();
-    let closed = state.close(entry, Closing::Dead).await;
+    let closed = state.close(entry, Closing::Dead { newest: None }).await;
     assert!(matches!(closed, Err(Error::EntryOpen { .. })), "{closed:?}");
-    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().spent, [dead, by(1).unwrap()]);
+    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().spent, spent);
 }

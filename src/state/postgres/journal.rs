@@ -160,8 +160,8 @@ pub(in super::super) fn close(holder: [u8; 16], entry: EntryId, closing: Closing
         Closing::Done => steps.push(of_entry(CLOSE)),
         // A result that came in the meantime is a token, and is not voided.
         Closing::Void => steps.push(of_entry(CLOSE_WITHOUT_RESULT)),
-        Closing::Dead => {
-            steps.extend([bury(holder, entry), of_entry(CLOSE_WITHOUT_RESULT)]);
+        Closing::Dead { newest } => {
+            steps.extend([bury(holder, entry, newest), of_entry(CLOSE_WITHOUT_RESULT)]);
         }
         // Without a token there is nothing to keep.
         Closing::Orphan => steps.extend([

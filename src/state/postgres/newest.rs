@@ -11,7 +11,7 @@ use super::{
     session::unavailable,
     work::{Step, Work, step},
 };
-use crate::core::AccountId;
+use crate::core::{AccountId, Fingerprint};
 
 /// Ends an entry whose token is in the store and keeps that token, unless somebody else has taken the
 /// account over or the entry was ended before.
@@ -46,10 +46,10 @@ pub(in super::super) fn complete(
     })
 }
 
-/// The refresh token that the entry is about is finished: it joins the spent ones.
-pub(super) fn bury(holder: [u8; 16], entry: EntryId) -> Step {
+/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`.
+pub(super) fn bury(holder: [u8; 16], entry: EntryId, newest: Option<Fingerprint>) -> Step {
     let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
-    step!(BURY, entry.0, holder.to_vec(), most)
+    step!(BURY, entry.0, holder.to_vec(), most, newest.map(number))
 }
 
 /// What is kept of one account.
@@ -81,7 +81,10 @@ ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent, sealed = e
 
 const BURY: &str = of_the_last_holder!(
     "
-UPDATE newest n SET spent = (j.spending || array_remove(n.spent, j.spending))[1:$3::integer]
+UPDATE newest n
+SET spent = (j.spending || array_remove(
+                array_remove($4::bigint || array_remove(n.spent, $4::bigint), NULL),
+                j.spending))[1:$3::integer]
 FROM journal j
 WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
       AND n.provider = j.provider AND n.account = j.account"

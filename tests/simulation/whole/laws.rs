@@ -85,10 +85,9 @@ pub(crate) fn sends(
             }
         }
     }
-    if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
-        // Whoever was cut off or stopped has left nothing behind about it.
-        let alone = truth.processes.len() == 1;
-        let knows = heard_by == process.life || (alone && heard_at + MINUTE < process.started_at);
+    if let Some(StayAway { until, heard_by, skew, .. }) = truth.players[who].stay_away {
+        // An app's pause is not remembered over a restart: the first account that is due hears of it again.
+        let knows = heard_by == process.life;
         let slack = (1 + (skew - process.skew()).abs()) * SECOND;
         truth.law(!knows || now >= until - slack, "Retry-After is obeyed", at, |_| {
             format!("{name} comes back {} s early", (until - now) / SECOND)
@@ -126,7 +125,6 @@ pub(crate) fn heard(
             truth.players[who].stay_away = Some(StayAway {
                 until: now + away.min(AWAY_MAX),
                 heard_by: life,
-                heard_at: now,
                 skew: process.skew(),
             });
             failed(truth, who);
@@ -416,8 +414,13 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
     let mut open = world.auditor.open_entries().await.expect("nothing is in its way");
     let mut truth = world.truth();
     let truth = &mut *truth;
-    // Of an account that is switched off nothing more is asked, not even how its last request ended.
+    // Of an account that is switched off nothing more is asked, not even how its last request ended; and what
+    // has just begun may end.
+    let running = truth.now - MINUTE;
     open.retain(|open| {
+        if (open.intent.over_at.as_unix() - START) * SECOND > running {
+            return false;
+        }
         let player = truth.players.iter().find(|player| player.id == open.id);
         player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
     });

@@ -174,7 +174,9 @@ fn restart(world: &Arc<World>, replica: usize, away: Millis, policy: Policy) {
             truth.hands.iter().filter(|hand| hand.0 == process.life).copied().collect();
         laws::dies(&mut truth, &process, &world.maker, &open);
         for (_, who, number) in alone {
-            let lost = truth.players[who].tokens[number].destroyed;
+            // One that a newer consent has replaced is nothing to wait for.
+            let player = &truth.players[who];
+            let lost = player.tokens[number].destroyed && number == player.current();
             truth.law(!lost, "stopping waits for what is held", Some(who), |_| {
                 format!("token {number} was dropped at a stop in good order")
             });

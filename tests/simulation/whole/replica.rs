@@ -134,7 +134,10 @@ impl Process {
 
     pub(crate) fn stall(&self, until: Millis) {
         let now = self.world.now();
-        self.gate().stalled = (now, until);
+        let mut gate = self.gate();
+        // Stopped while it stands still, it goes on when the longer of both is over.
+        let (since, before) = gate.stalled;
+        gate.stalled = if before > now { (since, before.max(until)) } else { (now, until) };
     }
 
     /// Nothing leaves it, and nothing enters, ever again.
