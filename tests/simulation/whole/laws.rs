@@ -85,9 +85,10 @@ pub(crate) fn sends(
             }
         }
     }
-    if let Some(StayAway { until, heard_by, skew, .. }) = truth.players[who].stay_away {
-        // An app's pause is not remembered over a restart: the first account that is due hears of it again.
-        let knows = heard_by == process.life;
+    if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
+        // Whoever was cut off or stopped has left nothing behind about it.
+        let alone = truth.processes.len() == 1;
+        let knows = heard_by == process.life || (alone && heard_at + MINUTE < process.started_at);
         let slack = (1 + (skew - process.skew()).abs()) * SECOND;
         truth.law(!knows || now >= until - slack, "Retry-After is obeyed", at, |_| {
             format!("{name} comes back {} s early", (until - now) / SECOND)
@@ -125,6 +126,7 @@ pub(crate) fn heard(
             truth.players[who].stay_away = Some(StayAway {
                 until: now + away.min(AWAY_MAX),
                 heard_by: life,
+                heard_at: now,
                 skew: process.skew(),
             });
             failed(truth, who);

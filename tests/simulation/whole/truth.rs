@@ -53,6 +53,7 @@ pub(crate) struct Minted {
 pub(crate) struct StayAway {
     pub(crate) until: Millis,
     pub(crate) heard_by: u64,
+    pub(crate) heard_at: Millis,
     /// Of the clock of whoever heard it, in seconds.
     pub(crate) skew: i64,
 }
