@@ -17,7 +17,7 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    providers::Renewal,
+    providers::{Environment, Renewal},
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
@@ -185,7 +185,12 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         min_age: app.provider.min_age,
         only_while_live: app.renews_itself(),
         retry_is_safe: app.provider.renewal == Renewal::Stable,
-        can_probe: app.provider.can_probe(&app.endpoints),
+        probe: match () {
+            () if app.provider.can_probe(&app.endpoints) => decide::Probe::Free,
+            () if app.provider.can_probe_for_money(&app.endpoints) => decide::Probe::Billed,
+            () => decide::Probe::None,
+        },
+        is_sandbox: app.provider.environment == Environment::Sandbox,
     };
     apps.values().map(app).collect()
 }
@@ -398,8 +403,9 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
 ) -> Result<Fleet, String> {
     let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
-    let (memories, reopened) = recalled.map_err(|error| error.to_string())?;
+    let (memories, histories, reopened) = recalled.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::Recalled(memories));
+    fleet.handle(now, Input::Recounted(histories));
     fleet.handle(now, Input::Reopened(reopened));
     fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });
     Ok(fleet)

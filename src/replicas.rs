@@ -8,7 +8,7 @@
 use crate::{
     clerk::Round,
     core::{
-        Cause, Memory, Shares, Snapshot, Timestamp,
+        AccountId, Cause, History, Memory, Shares, Snapshot, Timestamp,
         fleet::{Input, Reopened},
         shares::SHARES,
     },
@@ -176,7 +176,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
             return Ok(());
         }
         let recalled = recall(&self.parts.refresher, gained).await;
-        let (memories, reopened) = recalled.inspect_err(|error| {
+        let (memories, histories, reopened) = recalled.inspect_err(|error| {
             tracing::warn!("what others left could not be read, so their accounts wait: {error}");
         })?;
         if !reopened.is_empty() {
@@ -186,6 +186,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
             );
         }
         self.tell(Input::Recalled(memories)).await;
+        self.tell(Input::Recounted(histories)).await;
         self.tell(Input::Reopened(reopened)).await;
         self.given
             .extend(gained.iter().filter_map(|share| Some((share, *held.shares.get(&share)?))));
@@ -257,16 +258,23 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
 pub async fn recall<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
     shares: Shares,
-) -> Result<(Vec<Memory>, Vec<Reopened>), state::Error> {
+) -> Result<Recalled, state::Error> {
     let memories = refresher.state.memories_of(shares).await?;
+    let histories = refresher.state.histories_of(shares).await.unwrap_or_else(|error| {
+        tracing::warn!("what happened to accounts before could not be read: {error}");
+        Vec::new()
+    });
     let mut reopened = Vec::new();
     for open in refresher.state.open_entries().await? {
         if shares.contain(&open.id) {
             reopened.push(reopen(refresher, open).await);
         }
     }
-    Ok((memories, reopened))
+    Ok((memories, histories, reopened))
 }
+
+/// Memories, histories and open attempts.
+pub type Recalled = (Vec<Memory>, Vec<(AccountId, History)>, Vec<Reopened>);
 
 async fn reopen<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,

@@ -96,6 +96,7 @@ fn healthy(id: &AccountId, token: TokenFacts, now: Timestamp) -> Memory {
         told_since: None,
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: None,
     }
 }
 

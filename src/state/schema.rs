@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -116,6 +116,15 @@ CREATE TABLE newest (
     account  TEXT NOT NULL,
     spent    BLOB NOT NULL,
     sealed   BLOB NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
+",
+    "
+ALTER TABLE memory ADD COLUMN first_seen_at INTEGER;
+CREATE TABLE history (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    record   TEXT NOT NULL,
     PRIMARY KEY (provider, account)
 ) STRICT;
 ",
@@ -178,8 +187,17 @@ CREATE TABLE memory (
     told               TEXT,
     failed_in_a_row    INTEGER NOT NULL,
     not_before         INTEGER,
+    first_seen_at      INTEGER,
     PRIMARY KEY (provider, account)
 ) STRICT, WITHOUT ROWID;
+
+-- What happened to an account, as JSON without secrets. No row for one on which nothing ever did.
+CREATE TABLE history (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    record   TEXT NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
 
 -- The newest token that the store was given, sealed, and which refresh tokens were spent for it: eight bytes
 -- each, newest first. One row per account.
@@ -258,7 +276,8 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE newest; ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
+                "DROP TABLE newest; DROP TABLE history; ALTER TABLE memory DROP COLUMN first_seen_at;
+                 ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",
             )

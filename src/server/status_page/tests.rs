@@ -92,6 +92,7 @@ fn nothing_that_an_account_is_called_becomes_markup() {
         name: "<b>main</b>".into(),
         provider: "tiktok".into(),
         scopes: ["<u>scope</u>".into()].into(),
+        is_sandbox: false,
         frozen: Some((Cause::AppCredentialsRejected, NOON)),
     });
     let html = html(&snapshot, "q=%22%3E%3Cscript%3E");
