@@ -187,3 +187,180 @@ fn only_by_consent(now: Timestamp, account: &Account, theirs: &TokenFacts) -> bo
         || known.renewable_by.is_none();
     is_finished || known.missing_scopes & !theirs.missing_scopes != 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{Bench, id},
+        *,
+    };
+    use crate::core::{
+        Cause, Fingerprint, Shares,
+        fleet::{Checked, Finished, Input},
+    };
+
+    fn history(bench: &Bench) -> History {
+        bench.account("a").history.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn written(bench: &mut Bench) -> usize {
+        bench.fleet.take_histories().len()
+    }
+
+    #[test]
+    fn a_quiet_refresh_writes_no_history() {
+        let mut bench = Bench::new();
+        bench.load(&[("a", bench.token(1, 0.9))]);
+        assert_eq!(bench.started(), ["refresh a"]);
+        bench.finish("a", Finished::Renewed(bench.token(2, 0.0)));
+        assert_eq!(written(&mut bench), 0);
+        assert_eq!(bench.account("a").history, None);
+        assert!(bench.account("a").first_seen_at.is_some());
+    }
+
+    #[test]
+    fn a_failure_is_kept_with_the_age_of_the_token_and_the_providers_clock() {
+        let mut bench = Bench::new();
+        bench.tell(Input::ClockOffset { provider: "tiktok".into(), seconds: 9 });
+        let token = bench.token(1, 0.9);
+        bench.load(&[("a", token)]);
+        bench.finish("a", Finished::NotCommitted(bench.evidence(Cause::ProviderOutage)));
+        let kept = history(&bench);
+        let [failure] = &kept.failures[..] else { panic!("{kept:?}") };
+        assert_eq!(failure.source, Source::Refresh);
+        assert_eq!(failure.token_age, Some(bench.now.since(token.issued_at)));
+        assert_eq!(failure.clock_ahead, Some(9));
+        assert_eq!(written(&mut bench), 1);
+        assert_eq!(written(&mut bench), 0, "once");
+    }
+
+    #[test]
+    fn a_check_is_kept_whatever_it_said() {
+        let mut bench = Bench::new();
+        bench.load(&[("a", bench.token(1, 0.3))]);
+        for (checked, alive) in [(Checked::Unknown, None), (Checked::Alive, Some(true))] {
+            bench.pass(3_600);
+            bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+            bench.tell(Input::Probed { id: id("a"), checked });
+            assert_eq!(history(&bench).check, Some(Check { at: bench.now, alive }));
+        }
+    }
+
+    #[test]
+    fn who_wrote_the_token_is_told_apart_as_far_as_it_can_be() {
+        let mut bench = Bench::new();
+        let mut narrow = bench.token(1, 0.1);
+        narrow.missing_scopes = 1;
+        bench.load(&[("a", narrow)]);
+        let mut other = bench.token(2, 0.0);
+        other.missing_scopes = 1;
+        bench.load(&[("a", other)]);
+        assert_eq!(history(&bench).last_writing().unwrap().by, Writer::Publisher);
+        bench.load(&[("a", bench.token(3, 0.0))]);
+        assert_eq!(history(&bench).last_writing().unwrap().by, Writer::Reconnect, "it was given more");
+        let missing: Vec<_> = history(&bench).scopes.iter().map(|seen| seen.missing.len()).collect();
+        assert_eq!(missing, [1, 0]);
+    }
+
+    #[test]
+    fn a_token_in_place_of_a_dead_one_is_a_new_consent() {
+        let mut bench = Bench::new();
+        bench.load(&[("a", bench.token(1, 0.9))]);
+        bench.finish("a", Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)));
+        bench.load(&[("a", bench.token(2, 0.0))]);
+        assert_eq!(history(&bench).reconnected_at(), Some(bench.now));
+        assert_eq!(bench.account("a").cause, None);
+    }
+
+    #[test]
+    fn a_restart_knows_what_was_kept_and_says_the_providers_code_again() {
+        let mut before = Bench::new();
+        let token = before.token(1, 0.9);
+        before.load(&[("a", token)]);
+        let first_seen_at = before.account("a").first_seen_at;
+        let mut evidence = before.evidence(Cause::RefreshTokenRejected);
+        evidence.code = Some("invalid_grant".into());
+        evidence.log_id = Some("20261122A1".into());
+        before.pass(60);
+        before.finish("a", Finished::Dead(evidence));
+        let (memories, _) = before.fleet.take_changed();
+        let histories = before.fleet.take_histories();
+        let histories = histories.into_iter().map(|(id, one)| (id, (*one).clone())).collect();
+
+        let mut after = Bench::new();
+        after.pass(600);
+        after.tell(Input::Holding { shares: Shares::NONE, until: None });
+        after.tell(Input::Recalled(memories));
+        after.tell(Input::Recounted(histories));
+        after.tell(Input::Holding { shares: Shares::ALL, until: None });
+        after.load(&[("a", token)]);
+        assert_eq!(history(&after), history(&before));
+        assert_eq!(after.account("a").first_seen_at, first_seen_at);
+        let shown = after.account("a").last_failure.clone().unwrap();
+        assert_eq!(shown.code.as_deref(), Some("invalid_grant"));
+        assert_eq!(written(&mut after), 0, "nothing happened");
+    }
+
+    #[test]
+    fn what_is_not_written_yet_of_a_lost_account_is_written_without_it() {
+        let mut bench = Bench::new();
+        bench.load(&[("a", bench.token(1, 0.9))]);
+        bench.finish("a", Finished::NotCommitted(bench.evidence(Cause::ProviderOutage)));
+        bench.tell(Input::Holding { shares: Shares::NONE, until: None });
+        assert!(bench.fleet.busy_shares().contain(&id("a")));
+        assert_eq!(written(&mut bench), 1);
+    }
+
+    #[test]
+    fn what_a_publisher_says_of_a_scope_ends_no_token_and_what_it_says_of_the_token_is_asked_about() {
+        let rows = [
+            (Cause::ScopeMissing, Some(Cause::ScopeMissing), &[][..]),
+            (Cause::ConsentRevoked, None, &["probe a"]),
+            (Cause::WrongEnvironment, None, &["probe a"]),
+            (Cause::RefreshTokenRejected, None, &["probe a"]),
+            (Cause::RateLimited, None, &[]),
+            (Cause::RedirectUriMismatch, None, &[]),
+        ];
+        for (said, cause, started) in rows {
+            let mut bench = Bench::new();
+            bench.load(&[("a", bench.token(1, 0.3))]);
+            let evidence = bench.evidence(said);
+            bench.tell(Input::Said { id: id("a"), evidence });
+            assert_eq!(bench.started(), started, "{said:?}");
+            assert_eq!(bench.account("a").cause, cause, "{said:?}");
+            assert_eq!(history(&bench).last_failure().unwrap().source, Source::Publisher);
+            if said == Cause::ScopeMissing {
+                bench.tell(Input::Responded { id: id("a"), status: 401, times: 1 });
+                assert_eq!(bench.started(), [""; 0], "a refresh cannot mend it");
+            }
+        }
+    }
+
+    #[test]
+    fn an_account_that_moves_to_another_app_says_where_it_was() {
+        let mut bench = Bench::new();
+        let token = bench.token(1, 0.1);
+        let apps = ["main", "other"].map(super::super::tests::app).into();
+        bench.tell(Input::Configured { policy: crate::core::schedule::Policy::default(), apps });
+        bench.load(&[("a", token)]);
+        let seen = super::super::Seen { id: id("a"), app: "other".into(), token: Some(token) };
+        bench.tell(Input::LoadBegan);
+        bench.tell(Input::Seen(vec![seen]));
+        assert_eq!(history(&bench).moved, Some(Moved { at: bench.now, from: "main".into() }));
+    }
+
+    #[test]
+    fn a_spent_token_that_is_written_back_is_noted_when_ours_is_there_again() {
+        let mut bench = Bench::new();
+        let old = bench.token(1, 0.9);
+        bench.load(&[("a", old)]);
+        let mut new = bench.token(2, 0.0);
+        new.renewable_by = Some(Fingerprint::from_hash(77));
+        bench.finish("a", Finished::Renewed(new));
+        bench.pass(120);
+        bench.load(&[("a", old)]);
+        assert_eq!(bench.started(), ["save a"]);
+        bench.finish("a", Finished::Restored(new));
+        assert_eq!(history(&bench).last_writing().unwrap().by, Writer::StaleCopy);
+    }
+}

@@ -264,7 +264,7 @@ fn recall(account: &mut Account, memory: Memory) {
     account.verdict = memory.cause.filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
-    if memory.failed_in_a_row > 0
+    if (memory.failed_in_a_row > 0 || account.verdict.is_some())
         && let (Some(cause), Some(since)) = (memory.cause, memory.cause_since)
     {
         let kept = account.history.as_ref().and_then(|history| history.last_of(cause));
