@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-fn account_id(text: &str) -> Result<AccountId, String> {
+pub(super) fn account_id(text: &str) -> Result<AccountId, String> {
     AccountId::parse(text)
         .ok_or_else(|| "write it as provider/account, such as tiktok/brand-a".to_owned())
 }

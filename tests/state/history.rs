@@ -35,7 +35,10 @@ fn full() -> History {
     };
     History {
         failures: vec![failure, bare],
-        scopes: vec![ScopesSeen { at: at(1), missing: vec!["video.publish".into(), "ü\n\"".into()] }],
+        scopes: vec![ScopesSeen {
+            at: at(1),
+            missing: vec!["video.publish".into(), "ü\n\"".into()],
+        }],
         writings: vec![Writing { at: at(2), by: Writer::StaleCopy }],
         check: Some(Check { at: at(3), alive: None }),
         moved: Some(Moved { at: at(4), from: "before".into() }),
@@ -57,11 +60,17 @@ pub(crate) async fn what_happened_comes_back_sorted_and_unchanged<B: Backend>() 
     state.keep_histories(&written).await.unwrap();
     state.shut().await;
     let state = open(&world).await;
-    let expected =
-        [(AccountId::new("tiktok", "a\0"), History::default()), (AccountId::new("tiktok", "b"), full())];
+    let expected = [
+        (AccountId::new("tiktok", "a\0"), History::default()),
+        (AccountId::new("tiktok", "b"), full()),
+    ];
     assert_eq!(kept(&state).await, expected);
     let share_of_b: Shares = std::iter::once(Shares::of(&written[0].0)).collect();
-    assert_eq!(state.histories_of(share_of_b).await.unwrap(), expected[1..], "and of no other share");
+    assert_eq!(
+        state.histories_of(share_of_b).await.unwrap(),
+        expected[1..],
+        "and of no other share"
+    );
 }
 
 pub(crate) async fn the_last_history_of_an_account_replaces_the_one_before<B: Backend>() {

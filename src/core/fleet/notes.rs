@@ -257,8 +257,13 @@ mod tests {
         bench.load(&[("a", other)]);
         assert_eq!(history(&bench).last_writing().unwrap().by, Writer::Publisher);
         bench.load(&[("a", bench.token(3, 0.0))]);
-        assert_eq!(history(&bench).last_writing().unwrap().by, Writer::Reconnect, "it was given more");
-        let missing: Vec<_> = history(&bench).scopes.iter().map(|seen| seen.missing.len()).collect();
+        assert_eq!(
+            history(&bench).last_writing().unwrap().by,
+            Writer::Reconnect,
+            "it was given more"
+        );
+        let missing: Vec<_> =
+            history(&bench).scopes.iter().map(|seen| seen.missing.len()).collect();
         assert_eq!(missing, [1, 0]);
     }
 
@@ -312,7 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_publisher_says_of_a_scope_ends_no_token_and_what_it_says_of_the_token_is_asked_about() {
+    fn what_a_publisher_says_of_a_scope_ends_no_token_and_what_it_says_of_the_token_is_asked_about()
+    {
         let rows = [
             (Cause::ScopeMissing, Some(Cause::ScopeMissing), &[][..]),
             (Cause::ConsentRevoked, None, &["probe a"]),
