@@ -23,6 +23,8 @@ struct State {
     trial: Option<AccountId>,
     /// Not to be tried before this, while there are refusals.
     next_try_at: Option<Timestamp>,
+    /// Nobody takes that try up before this: whoever was refused waits for something of his own.
+    unclaimed_until: Option<Timestamp>,
     /// Whether the provider has accepted it since the start.
     proven: bool,
     /// Set while the operator must act.
@@ -50,13 +52,14 @@ impl Apps {
                 other_scopes.insert(Arc::clone(&app.name));
             }
             let state = match before {
-                Some(before) => State { app, next_try_at: None, ..before },
+                Some(before) => State { app, next_try_at: None, unclaimed_until: None, ..before },
                 None => State {
                     app,
                     in_flight: 0,
                     refusals: 0,
                     trial: None,
                     next_try_at: None,
+                    unclaimed_until: None,
                     proven: false,
                     frozen: None,
                     paused_until: None,
@@ -150,6 +153,7 @@ impl Apps {
         state.trial = None;
         let rounds = u16::try_from(state.refusals).unwrap_or(u16::MAX);
         state.next_try_at = Some(now.plus(pause(rounds)));
+        state.unclaimed_until = None;
         let freezes = state.refusals >= refusals_max && state.frozen.is_none();
         if freezes {
             state.frozen = Some((cause, now));
@@ -162,6 +166,7 @@ impl Apps {
         let state = self.by_name.get_mut(name)?;
         state.refusals = 0;
         state.next_try_at = None;
+        state.unclaimed_until = None;
         state.frozen.take()
     }
 
@@ -173,6 +178,14 @@ impl Apps {
     pub(super) fn try_at_once(&mut self, name: &str, now: Timestamp) {
         if let Some(state) = self.by_name.get_mut(name).filter(|state| state.refusals > 0) {
             state.next_try_at = Some(now);
+            state.unclaimed_until = None;
+        }
+    }
+
+    /// Nobody is there to take up the next try before `until`.
+    pub(super) fn leave_unclaimed(&mut self, name: &str, until: Timestamp) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.unclaimed_until = Some(until);
         }
     }
 
@@ -180,7 +193,7 @@ impl Apps {
     pub(super) fn next_try(&self) -> Option<Timestamp> {
         let idle = self.by_name.values().filter(|state| state.refusals > 0 && state.in_flight == 0);
         let paused = self.by_name.values().filter_map(|state| state.paused_until);
-        idle.filter_map(|state| state.next_try_at).chain(paused).min()
+        idle.filter_map(|state| state.next_try_at.max(state.unclaimed_until)).chain(paused).min()
     }
 
     /// The refused apps that may be tried now.
@@ -188,7 +201,10 @@ impl Apps {
         self.by_name
             .values()
             .filter(|state| state.refusals > 0 && state.in_flight == 0)
-            .filter(|state| state.next_try_at.is_none_or(|at| at.has_come(now)))
+            .filter(|state| {
+                let at = state.next_try_at.max(state.unclaimed_until);
+                at.is_none_or(|at| at.has_come(now))
+            })
             .map(|state| Arc::clone(&state.app.name))
             .collect()
     }
