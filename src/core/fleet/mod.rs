@@ -17,7 +17,8 @@ mod telling;
 pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp, TokenFacts,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
+    TokenFacts,
     decide::{self, Action, App, Decision},
     diagnose::diagnose,
     schedule::{self, Policy},
@@ -128,6 +129,7 @@ impl Fleet {
             Input::Reopened(entries) => {
                 self.reopened.extend(entries.into_iter().map(|one| (one.id.clone(), one)));
             }
+            Input::AppsRecalled(memories) => self.recall_apps(now, memories),
             Input::Holding { shares, until } => self.hold(now, shares, until),
             Input::LoadBegan => {
                 self.load = self.load.wrapping_add(1);
@@ -193,6 +195,11 @@ impl Fleet {
         let mut memories = std::mem::take(&mut self.parting);
         memories.extend(changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory));
         (memories, std::mem::take(&mut self.forgotten))
+    }
+
+    /// What must be written of apps since the last call.
+    pub fn take_changed_apps(&mut self) -> Vec<AppMemory> {
+        self.apps.take_changed()
     }
 
     /// One moment of the whole fleet, for everybody else.
@@ -343,7 +350,7 @@ impl Fleet {
                 self.apps.leave_unclaimed(&app, until);
                 continue;
             }
-            if let Some((cause, since)) = self.apps.accepted(&app) {
+            if let Some((cause, since)) = self.apps.release(&app) {
                 self.report(Event::AppThawed { app: Arc::clone(&app) });
                 self.tell_app_is_well(now, &app, cause, since);
             }
