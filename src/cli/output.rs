@@ -66,7 +66,8 @@ pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
     let date = jiff::Timestamp::from_second(at.as_unix())
         .expect("a timestamp of four bytes lies inside the calendar")
         .strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("{date} ({})", from_now(now, at))
+    // An instant is read as one word, and must not be broken in the middle.
+    format!("{date} ({})", from_now(now, at)).replace(' ', NO_BREAK)
 }
 
 /// Breaks `text` at blanks so that no line is wider than [`COLUMNS`], the first line after `first`, the others
@@ -89,12 +90,15 @@ pub(super) fn wrapped(first: &str, text: &str) -> String {
             lines.push(' ');
             width += 1;
         }
-        lines.push_str(word);
+        lines.push_str(&word.replace(NO_BREAK, " "));
         width += letters;
     }
     lines.push('\n');
     lines
 }
+
+/// A blank at which [`wrapped`] breaks no line.
+const NO_BREAK: &str = "\u{a0}";
 
 /// As wide as a terminal is at least, and a ticket shows without scrolling.
 pub(super) const COLUMNS: usize = 80;
@@ -111,6 +115,9 @@ mod tests {
         assert!(lines.lines().skip(1).all(|line| line.starts_with("    word")), "{lines}");
         assert_eq!(lines.matches("word").count(), 40);
         assert_eq!(wrapped("- ", "a\nb"), "- a·b\n");
+        let now = Timestamp::from_unix(1_795_343_460);
+        let dated = wrapped("", &format!("{}{}", "x".repeat(60) + " ", moment(now, now)));
+        assert!(dated.ends_with("x\n2026-11-22 10:31:00 UTC (now)\n"), "{dated}");
     }
 
     #[test]

@@ -43,7 +43,16 @@ pub(super) fn account(found: &Found<'_>, now: Timestamp) -> String {
         }
     }
     text += "\n  What a person asks first\n";
-    diagnosis.checks.iter().for_each(|one| text += &check(one, now));
+    let told: Vec<&Fact> = diagnosis
+        .reasons_for
+        .iter()
+        .chain(&diagnosis.reasons_against)
+        .chain(diagnosis.ruled_out.iter().map(|(_, fact)| fact))
+        .collect();
+    for one in &diagnosis.checks {
+        let because = one.because.as_ref().filter(|fact| !told.contains(fact));
+        text += &check(one, because, now);
+    }
     text += "\n  Evidence\n";
     text += &evidence(found, now);
     text.push('\n');
@@ -59,7 +68,7 @@ pub(super) fn app(found: &FoundApp, now: Timestamp) -> String {
     let plural = if *accounts == 1 { "" } else { "s" };
     text += &wrapped("  Accounts    ", &format!("{accounts} account{plural}, {well} of them well"));
     let renewed = found.last_refresh_at.map_or_else(|| "never".to_owned(), |at| moment(now, at));
-    text += &wrapped("  Last good refresh of any  ", &renewed);
+    text += &wrapped("  Refreshed   ", &renewed);
     let secret = match &found.secret_trouble {
         Some(trouble) => format!("cannot be read: {trouble}"),
         None if app.client_secret.is_none() => "none is configured".to_owned(),
@@ -89,30 +98,25 @@ fn list(title: &str, facts: &[Fact], now: Timestamp) -> String {
 
 /// The sentence, and when.
 fn timed(fact: &Fact, now: Timestamp) -> String {
-    let mut text = fact.to_string();
-    if let Some(at) = fact.at {
-        // Writing to a string does not fail.
-        let _ = write!(text, " {}", moment(now, at));
-    }
+    let sentence = fact.to_string();
+    let Some(at) = fact.at else { return sentence };
+    let mut text = format!("{}: {}", sentence.trim_end_matches('.'), moment(now, at));
     if let Some(since) = fact.since {
+        // Writing to a string does not fail.
         let _ = write!(text, ", first {}", moment(now, since));
     }
     text
 }
 
-fn check(check: &Check, now: Timestamp) -> String {
+fn check(check: &Check, because: Option<&Fact>, now: Timestamp) -> String {
     let answer = match check.answer {
         Some(true) => "yes",
         Some(false) => "no",
         None => "not known",
     };
-    let because = check.because.as_ref().map(|fact| timed(fact, now)).unwrap_or_default();
-    let first = format!("  {:<32}{answer:<10} ", check.question.sentence());
-    if because.is_empty() {
-        return format!("{}\n", first.trim_end());
-    }
-    // The answer on its own line, so that what it rests on has room.
-    format!("{}\n{}", first.trim_end(), wrapped("      ", &because))
+    let first = format!("  {:<34}", check.question.sentence());
+    let because = because.map(|fact| format!(" - {}", timed(fact, now))).unwrap_or_default();
+    wrapped(&first, &format!("{answer}{because}"))
 }
 
 fn evidence(found: &Found<'_>, now: Timestamp) -> String {

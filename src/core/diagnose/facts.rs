@@ -243,7 +243,7 @@ impl fmt::Display for Fact {
                 return write!(f, "The provider refuses the app ({}).", cause.as_label());
             }
             What::ClockAhead(seconds) => return clock(f, *seconds),
-            What::Refreshed => "The last refresh that succeeded.",
+            What::Refreshed => "It was refreshed successfully.",
             What::NeverRefreshed => "No refresh of it has succeeded here.",
             What::FirstSeen => "The account was first seen in the store.",
             What::AccessEnded => "The access token reached its declared end.",

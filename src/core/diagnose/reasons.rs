@@ -137,7 +137,7 @@ pub(super) fn weigh(case: &Case<'_>, cause: Option<Cause>) -> Weighed {
             (Confidence::Certain, vec![], Step::Reconnect)
         }
         Cause::RefreshTokenRejected | Cause::RotationLost => {
-            rejected(case, cause, &mut pro, &mut contra)
+            rejected(case, cause, &mut pro)
         }
         Cause::ConsentRevoked => (certain_if(failure.is_some()), vec![], Step::Reconnect),
         Cause::ScopeMissing => scopes(case, &mut pro, &mut contra),
@@ -195,14 +195,12 @@ fn access_ended(case: &Case<'_>, pro: &mut Vec<Fact>, contra: &mut Vec<Fact>) ->
 }
 
 /// "Expired or revoked" in one word, or the answer to a rotation was lost.
-fn rejected(case: &Case<'_>, cause: Cause, pro: &mut Vec<Fact>, contra: &mut Vec<Fact>) -> Verdict {
+fn rejected(case: &Case<'_>, cause: Cause, pro: &mut Vec<Fact>) -> Verdict {
     let writing = case.history().and_then(History::last_writing);
     let others = writing.filter(|writing| {
         matches!(writing.by, Writer::Publisher | Writer::StaleCopy)
             && case.account.last_refresh_at.is_none_or(|at| writing.at > at)
     });
-    let lives = refresh_end(case).filter(|fact| fact.what == What::RefreshLives);
-    contra.extend(lives);
     if let Some(writing) = others {
         pro.push(Fact::at(What::WroteLast(writing.by), writing.at));
         return (Confidence::Likely, vec![Cause::ConsentRevoked], Step::StopPublisher);
