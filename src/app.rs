@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Shares, Snapshot, Timestamp, decide,
+        Event, Evidence, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -17,14 +17,15 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    providers::{Environment, Renewal},
+    oauth::Answer,
+    providers::{Environment, Known, Renewal, Where},
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        reports::{ComparisonKey, Response},
+        reports::{Answered, ComparisonKey, Place, Response},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -342,6 +343,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             metrics,
             secret: Arc::new(move || secret.read()),
             comparison: ComparisonKey::draw(),
+            understand: understanding(&refresher),
             responses,
             body_deadline: server::reports::BODY_DEADLINE,
         };
@@ -465,12 +467,47 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// What the publisher reports goes to the keeper like everything else.
 async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
     while let Some(batch) = reported.recv().await {
-        for (id, status, times) in batch {
-            if keeper.send(Input::Responded { id, status, times }).await.is_err() {
-                return;
+        for Response { id, status, times, said } in batch {
+            let said = said.map(|evidence| Input::Said { id: id.clone(), evidence });
+            let counted = status.map(|status| Input::Responded { id, status, times });
+            for input in said.into_iter().chain(counted) {
+                if keeper.send(input).await.is_err() {
+                    return;
+                }
             }
         }
     }
+}
+
+/// What a provider said to the publisher, as that provider's table reads it.
+fn understanding(
+    refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
+) -> Arc<dyn Fn(&str, &Answered) -> Option<Evidence> + Send + Sync> {
+    let apps = Arc::clone(&refresher.apps);
+    let clock = refresher.clock.clone();
+    Arc::new(move |app, answered| {
+        let apps = apps.load();
+        let app = apps.get(app)?;
+        let place = match answered.place {
+            Place::Publish => Where::Publish,
+            Place::Api => Where::Api,
+            Place::Redirect => Where::Redirect,
+        };
+        let Some(status) = answered.status else {
+            return app.provider.message(place, &answered.body, clock.now());
+        };
+        // A publisher that passes on text instead of JSON has quoted it.
+        let text = answered.body.as_str().map(str::to_owned);
+        let answer = Answer {
+            status,
+            retry_after: None,
+            date: None,
+            bearer_error: None,
+            body: Secret::new(text.unwrap_or_else(|| answered.body.to_string())),
+        };
+        let known = Known { client_id: Some(&app.client_id), ..Known::default() };
+        app.provider.refusal(place, &answer, &known, clock.now())
+    })
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.

@@ -20,7 +20,7 @@ use crate::{
     state::Role,
     stores::TokenStore,
 };
-use std::{path::Path, sync::Arc};
+use std::{io::Write as _, path::Path, sync::Arc};
 
 mod json;
 mod report;
@@ -131,16 +131,21 @@ fn tell(parts: &Parts, looked: &Looked, arguments: &Arguments, now: Timestamp) -
         Some(name) => find_app(parts, looked, name).into_iter().collect(),
         None => Vec::new(),
     };
-    match arguments.output {
+    let text = match arguments.output {
         Output::Table => {
-            apps.iter().for_each(|app| print!("{}", report::app(app, now)));
-            found.iter().for_each(|found| print!("{}", report::account(found, now)));
+            let mut text: String = apps.iter().map(|app| report::app(app, now)).collect();
+            text.extend(found.iter().map(|found| report::account(found, now)));
             if arguments.account.is_none() {
-                print!("{}", report::closing(&found, looked.snapshot.accounts.len()));
+                let accounts =
+                    apps.first().map_or(looked.snapshot.accounts.len(), |app| app.accounts);
+                text += &report::closing(&found, accounts);
             }
+            text
         }
-        Output::Json => println!("{}", json::all(&apps, &found, now)),
-    }
+        Output::Json => json::all(&apps, &found, now).to_string() + "\n",
+    };
+    // Whoever reads the first lines only closes the pipe.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
     let needs_somebody = |found: &Found<'_>| found.diagnosis.step.actor() != Actor::Nobody;
     let secret_is_away = apps.iter().any(|app| app.secret_trouble.is_some());
     if secret_is_away || found.iter().any(needs_somebody) { Exit::Failed } else { Exit::Done }

@@ -42,7 +42,8 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Fingerprint, History, Memory, Secret, Shares, Timestamp, notices::Notice,
+        AccountId, AppMemory, Fingerprint, History, Memory, Secret, Shares, Timestamp,
+        notices::Notice,
     },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},

@@ -79,10 +79,10 @@ pub(super) fn app(found: &FoundApp, now: Timestamp) -> String {
     text
 }
 
-/// How many were told of, and of how many.
+/// How many were told of, and of how many there are.
 pub(super) fn closing(found: &[Found<'_>], accounts: usize) -> String {
     let plural = if accounts == 1 { "" } else { "s" };
-    format!("{accounts} account{plural} in the store, {} not well\n", found.len())
+    format!("{accounts} account{plural}, {} not well\n", found.len())
 }
 
 fn list(title: &str, facts: &[Fact], now: Timestamp) -> String {

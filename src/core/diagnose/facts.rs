@@ -298,7 +298,8 @@ impl fmt::Display for Said {
         })?;
         match self.status {
             Some(status) => write!(f, " HTTP {status}")?,
-            None if self.source == Source::Publisher => {}
+            // Something came all the same, as a message.
+            None if self.source == Source::Publisher || self.code.is_some() => {}
             None => f.write_str(" nothing")?,
         }
         let parts = [("code", &self.code), ("detail", &self.detail), ("log id", &self.log_id)];

@@ -136,9 +136,7 @@ pub(super) fn weigh(case: &Case<'_>, cause: Option<Cause>) -> Weighed {
             pro.splice(0..0, refresh_end(case));
             (Confidence::Certain, vec![], Step::Reconnect)
         }
-        Cause::RefreshTokenRejected | Cause::RotationLost => {
-            rejected(case, cause, &mut pro)
-        }
+        Cause::RefreshTokenRejected | Cause::RotationLost => rejected(case, cause, &mut pro),
         Cause::ConsentRevoked => (certain_if(failure.is_some()), vec![], Step::Reconnect),
         Cause::ScopeMissing => scopes(case, &mut pro, &mut contra),
         Cause::AppCredentialsRejected => credentials(case, &mut pro, &mut contra),

@@ -2,8 +2,7 @@
 
 use crate::core::{
     AccountId, AppMemory, Event, Evidence, Fingerprint, History, Memory, Shares, Timestamp,
-    TokenFacts,
-    decide::App, notices::Notice, schedule::Policy,
+    TokenFacts, decide::App, notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
 
