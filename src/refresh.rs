@@ -9,6 +9,7 @@ mod ends;
 mod heard;
 mod held;
 mod homeless;
+mod spilled;
 mod stale;
 mod together;
 mod unspent;
@@ -440,10 +441,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         match self.record(attempt, &token).await {
             Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
             Ok(false) => {}
-            Err(error) => {
-                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-                self.held.keep(attempt, expected, token.clone());
-            }
+            Err(error) => self.hold(attempt, expected, &token, &error).await,
         }
         self.save(attempt, token, expected).await
     }

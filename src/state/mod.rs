@@ -6,8 +6,8 @@
 //! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost, `postgres` for what is different there, `simulated` for what stands in for a
-//! disk in simulations. Several processes may open one
+//! keep a token from being lost, `spill` for where a token lies that the journal does not take, `postgres` for
+//! what is different there, `simulated` for what stands in for a disk in simulations. Several processes may open one
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
@@ -26,9 +26,11 @@ mod seal;
 mod sealed_token;
 mod shares;
 pub mod simulated;
+pub mod spill;
 mod writer;
 
 pub use shares::{Beat, Counts, Held, Role};
+pub use spill::{Spill, Spilled};
 
 use self::{
     backend::Backend,
@@ -61,13 +63,15 @@ pub struct Settings {
     /// Where everything but the key lies instead: a database that several machines share. All of them need
     /// the same key. `None` is a file in the directory.
     pub postgres: Option<postgres::Settings>,
+    /// A directory for tokens that neither journal nor store takes; `None` is one that every machine has.
+    pub spill: Option<PathBuf>,
 }
 
 impl Settings {
     /// Everything in one directory, its key too.
     #[must_use]
     pub const fn in_directory(directory: PathBuf) -> Self {
-        Self { directory, key_file: None, postgres: None }
+        Self { directory, key_file: None, postgres: None, spill: None }
     }
 }
 
