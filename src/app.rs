@@ -213,6 +213,10 @@ pub const fn policy_of(settings: &Settings) -> Policy {
 /// # Errors
 /// A sentence for the person who started it.
 pub async fn start(config: &Path) -> Result<Running, String> {
+    // Before everything else: until somebody listens, SIGHUP ends the process. The file and the API reload all the same.
+    let hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+        .ok();
     let loaded = config::load(config).map_err(|problems| problems.to_string())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -268,6 +272,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         inputs: inputs.clone(),
         load_again: Arc::clone(&load_again),
         config_state: Arc::clone(&config_state),
+        hangup,
     };
     let (rounds, clerk) = keeper::start_clerk(clerk);
     let lent = rounds.downgrade();
@@ -510,6 +515,8 @@ struct Reloader {
     inputs: mpsc::Sender<Input>,
     load_again: Arc<Notify>,
     config_state: Arc<ArcSwap<ConfigState>>,
+    /// SIGHUP, where the system lets us listen.
+    hangup: Option<Signal>,
 }
 
 impl Reloader {
@@ -519,14 +526,10 @@ impl Reloader {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut file = config::Watch::new(&self.path);
-        // The file and the API reload all the same.
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
-            .ok();
         loop {
             let answer = tokio::select! {
                 () = file.changed() => None,
-                Some(()) = hung_up(hangup.as_mut()) => None,
+                Some(()) = hung_up(self.hangup.as_mut()) => None,
                 Some(answer) = asked.recv() => Some(answer),
                 _ = stop.wait_for(|stop| *stop) => return,
             };
