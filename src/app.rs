@@ -128,6 +128,7 @@ pub struct Parts {
 pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     http_client::install_crypto();
     let state = State::open_as(&settings.state, role).await.map_err(|error| error.to_string())?;
+    let held = Held::spilling_to(state.spill(&settings.state));
     let store = AnyStore::open(&settings.store, state.fingerprinter())
         .await
         .map_err(|error| error.to_string())?;
@@ -146,7 +147,7 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
         reporter: Reporter::new(metrics.clone()),
         apps: Arc::new(ArcSwap::from_pointee(apps)),
         call_deadline: settings.http.call_deadline(),
-        held: Held::default(),
+        held,
         unspent: Unspent::default(),
         heard: Heard::default(),
         clock_offsets: Mutex::default(),
@@ -292,6 +293,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         load_again: Arc::clone(&load_again),
         told: told_of_all(&settings, &gauges),
     };
+    // Before any attempt is taken up again: what an earlier run received must not be asked for once more.
+    refresher.take_in_spilled().await;
     // Before anything is read from the store: what is remembered must be known first.
     let replica = replicas.join().await.map_err(|error| error.to_string())?;
     let (leave, leaves) = watch::channel(false);
@@ -303,7 +306,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         clerk,
         spawn_watched("loader", &fails, loading),
         tokio::spawn(measure(
-            state.clone(),
+            Arc::clone(&refresher),
             Arc::clone(&gauges),
             delivery_changed.clone(),
             stopped.clone(),
@@ -511,13 +514,15 @@ fn understanding(
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
-async fn measure(
-    state: State,
+async fn measure<S: TokenStore, T: Transport>(
+    refresher: Arc<Refresher<S, T>>,
     gauges: Arc<Gauges>,
     delivery: watch::Receiver<Arc<delivery::Settings>>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let state = &refresher.state;
     loop {
+        gauges.spilled_tokens.store(refresher.held.spilled() as u64, Ordering::Relaxed);
         // While the state cannot be read the last numbers stay; `state_up` says so.
         if let Ok(entries) = state.journal_len().await {
             gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
