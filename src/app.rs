@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Evidence, Secret, Shares, Snapshot, Timestamp, decide,
+        Event, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -25,7 +25,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        reports::{Answered, ComparisonKey, Place, Response},
+        reports::{ComparisonKey, Place, Response, Understand},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -483,9 +483,7 @@ async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Send
 }
 
 /// What a provider said to the publisher, as that provider's table reads it.
-fn understanding(
-    refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
-) -> Arc<dyn Fn(&str, &Answered) -> Option<Evidence> + Send + Sync> {
+fn understanding(refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>) -> Arc<Understand> {
     let apps = Arc::clone(&refresher.apps);
     let clock = refresher.clock.clone();
     Arc::new(move |app, answered| {

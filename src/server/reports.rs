@@ -38,8 +38,8 @@ pub struct Context {
     pub secret: Arc<dyn Fn() -> Result<Secret, SecretError> + Send + Sync>,
     /// Compares secrets by their keyed hashes, whose comparison takes the same time for all.
     pub comparison: ComparisonKey,
-    /// Understands what a provider said; `None` where that says nothing about token, app or provider.
-    pub understand: Arc<dyn Fn(&str, &Answered) -> Option<Evidence> + Send + Sync>,
+    /// Understands what a provider said.
+    pub understand: Arc<Understand>,
     /// To the keeper. Bounded; while it is full the publisher is asked to come again.
     pub responses: mpsc::Sender<Vec<Response>>,
     /// How long the body of a report may take; [`BODY_DEADLINE`] outside tests.
@@ -59,7 +59,11 @@ pub struct Response {
     pub said: Option<Evidence>,
 }
 
-/// What a provider answered the publisher, for whoever understands the provider. The app's name goes with it.
+/// Reads what the provider of the app with this name said; `None` where that says nothing about token, app or
+/// provider.
+pub type Understand = dyn Fn(&str, &Answered) -> Option<Evidence> + Send + Sync;
+
+/// What a provider answered the publisher, for whoever understands the provider.
 pub struct Answered {
     /// The HTTP status; `None` for what came back with a redirect.
     pub status: Option<u16>,
