@@ -116,8 +116,8 @@ pub struct OpenEntry {
 /// The newest token that we put into the store, and what was spent for it.
 #[derive(Clone, Debug)]
 pub struct Newest {
-    /// The token.
-    pub token: Token,
+    /// The token; `None` when the store was given none, and only dead ones are known.
+    pub token: Option<Token>,
     /// The refresh tokens that providers replaced on the way to it, newest first: never to be sent again.
     pub spent: Vec<Fingerprint>,
 }
@@ -129,8 +129,8 @@ pub enum Closing {
     Done,
     /// The refresh token was not spent, or another token is in the store by now.
     Void,
-    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
-    /// from now on: whatever is written to the store later, it is not presented again.
+    /// The refresh token is finished. It counts among the spent ones from now on: whatever is written to the
+    /// store later, and whoever looks after the account then, it is not presented again.
     Dead {
         /// What would renew the kept token: it is spent as well, for it is the dead one or older than that,
         /// and must not come back over a newer consent that has died.
@@ -391,11 +391,13 @@ impl State {
         self.0.backend.complete(entry, id, kept).await
     }
 
-    /// What [`State::complete`] kept of an account, until it is forgotten.
+    /// What [`State::complete`] kept of an account, and what it knows to be dead, until it is forgotten.
     pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
         let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
-        let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
-        let token = token.map_err(|refusal| self.error(&refusal))?;
+        let token = (!sealed.token.is_empty())
+            .then(|| sealed_token::open(&self.0.sealer, id, &sealed.token))
+            .transpose()
+            .map_err(|refusal| self.error(&refusal))?;
         Ok(Some(Newest { token, spent: sealed.spent }))
     }
 

@@ -27,6 +27,7 @@ pub(super) struct Kept {
 /// The record of one account; the caller opens the sealed part.
 pub(super) struct Sealed {
     pub(super) spent: Vec<Fingerprint>,
+    /// Empty where there is none.
     pub(super) token: Vec<u8>,
 }
 
@@ -65,14 +66,17 @@ pub(super) fn bury(
     id: &AccountId,
     newest: Option<Fingerprint>,
 ) -> Result<(), Refusal> {
-    let Some(before) = of(desk, id)? else { return Ok(()) };
+    let before = of(desk, id)?.map(|before| before.spent).unwrap_or_default();
     let dead: i64 = desk
         .connection
         .prepare_cached("SELECT spending FROM journal WHERE entry = ?1")?
         .query_row([entry.0], |row| row.get(0))?;
-    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(before.spent));
+    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(before));
     desk.connection
-        .prepare_cached("UPDATE newest SET spent = ?3 WHERE provider = ?1 AND account = ?2")?
+        .prepare_cached(
+            "INSERT INTO newest (provider, account, spent, sealed) VALUES (?1, ?2, ?3, x'')
+             ON CONFLICT DO UPDATE SET spent = excluded.spent",
+        )?
         .execute(params![&*id.provider, &*id.account, to_bytes(&spent)])?;
     Ok(())
 }

@@ -79,15 +79,19 @@ WHERE j.entry = $1 AND NOT j.orphan AND ($3::bigint IS NOT NULL OR n.provider IS
 ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent, sealed = excluded.sealed"
 );
 
+/// Where no token is kept the sealed part is empty.
 const BURY: &str = of_the_last_holder!(
     "
-UPDATE newest n
-SET spent = (j.spending || array_remove(
-                array_remove($4::bigint || array_remove(n.spent, $4::bigint), NULL),
-                j.spending))[1:$3::integer]
-FROM journal j
-WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
-      AND n.provider = j.provider AND n.account = j.account"
+INSERT INTO newest (provider, account, spent, sealed)
+SELECT j.provider, j.account,
+       (j.spending || array_remove(
+            array_remove($4::bigint || array_remove(coalesce(n.spent, '{}'), $4::bigint), NULL),
+            j.spending))[1:$3::integer],
+       coalesce(n.sealed, ''::bytea)
+FROM journal j LEFT JOIN newest n USING (provider, account)
+WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL",
+    "
+ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent"
 );
 
 const NEWEST: &str = "SELECT spent, sealed FROM newest WHERE provider = $1 AND account = $2";
