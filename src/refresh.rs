@@ -5,10 +5,12 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod doubt;
 mod ends;
 mod heard;
 mod held;
 mod homeless;
+mod spilled;
 mod stale;
 mod together;
 mod unspent;
@@ -417,7 +419,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 let token = grant.onto(&attempt.old, attempt.requested_at);
                 self.keep(&attempt, token).await
             }
-            Outcome::Dead(evidence) => self.bury(&attempt, evidence).await,
+            Outcome::Dead(evidence) => {
+                self.note_dead(&attempt).await;
+                self.bury(&attempt, evidence).await
+            }
             Outcome::NotCommitted(evidence) if attempt.is_probe => {
                 // It was refused before it was looked at, so the probe is still ours.
                 if let Err(error) = self.state.return_probe(attempt.entry).await {
@@ -450,10 +455,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         match self.record(attempt, &token).await {
             Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
             Ok(false) => {}
-            Err(error) => {
-                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-                self.held.keep(attempt, expected, token.clone());
-            }
+            Err(error) => self.hold(attempt, expected, &token, &error).await,
         }
         self.save(attempt, token, expected).await
     }
@@ -546,12 +548,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
         let newest = match self.state.newest(attempt.id).await {
-            Ok(newest) => newest
-                .and_then(|newest| newest.token)
-                .and_then(|token| self.renews_with(&attempt.app, &token)),
+            Ok(newest) => newest.and_then(|newest| self.renews_with(&attempt.app, &newest.token)),
             Err(error) => return blocked_by_state(&error),
         };
-        match self.state.close(attempt.entry, Closing::Dead { newest }).await {
+        // One that no provider ever replaces may be asked for again: that costs nobody anything.
+        let dead = (attempt.app.provider.renewal != Renewal::Stable).then_some(&attempt.old);
+        match self.state.bury(attempt.entry, attempt.id, newest, dead).await {
             Ok(()) => {
                 self.heard.forget_verdict(attempt.id);
                 return Finished::Dead(evidence);
@@ -573,23 +575,6 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(_) => Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => blocked_by_state(&error),
         }
-    }
-
-    /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
-    /// verdict waits for the store; the probe is spent now, so that the dead token is not sent again.
-    async fn doubt(
-        &self,
-        attempt: &Attempt<'_>,
-        evidence: Evidence,
-        error: &crate::stores::Error,
-    ) -> Finished {
-        tracing::warn!(account = %attempt.id, "a verdict waits for the store: {error}");
-        let over_at = self.clock.now();
-        let spent = self.state.intend_probe(attempt.lease, attempt.entry, over_at).await;
-        if let Err(error) = spent {
-            tracing::warn!(account = %attempt.id, "the one probe may still be sent: {error}");
-        }
-        Finished::Ambiguous { evidence, over_at }
     }
 
     async fn look_again(
