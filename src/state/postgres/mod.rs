@@ -21,7 +21,7 @@ mod writer;
 pub(super) use self::{
     apps::{app_memories, remember_apps},
     journal::{
-        close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
+        bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
