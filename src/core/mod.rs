@@ -24,5 +24,5 @@ pub use cause::Cause;
 pub use event::Event;
 pub use secret::Secret;
 pub use shares::Shares;
-pub use table::{AppView, Snapshot, Table};
+pub use table::{AppMemory, AppView, Snapshot, Table};
 pub use time::Timestamp;
