@@ -19,6 +19,7 @@ use std::{
 pub(crate) struct Recovery {
     rotation: Rc<Rotations>,
     first: Point,
+    before: Before,
     pub(crate) reference: Reference,
     /// Where the second kill may strike.
     pub(crate) points: Vec<Point>,
@@ -43,12 +44,13 @@ impl Recovery {
         points.retain(|point| point.is_exact() && other.contains(point));
         let every = points.len().div_ceil(POINTS_MAX).max(1);
         let points = points.into_iter().step_by(every).collect();
-        Self { rotation: Rc::clone(rotations), first, reference, points }
+        Self { rotation: Rc::clone(rotations), first, before, reference, points }
     }
 
     /// Kills twice, and looks what becomes of the account.
     pub(crate) async fn strike(&self, options: &Options, round: Round, point: &Point) -> Ending {
-        let mut scene = killed(options, round, &self.rotation.first, &self.first).await;
+        let mut scene =
+            killed(options, round, self.before, &self.rotation.first, &self.first).await;
         let arguments = ordeal::arguments(Harm::Kill, point, point.number, &scene);
         let mut strace = scene.start_under_strace(&arguments);
         until_recovered(&mut scene, &mut strace).await;
@@ -83,8 +85,14 @@ fn first(rotations: &Rotations, before: Before) -> Point {
         .expect("each rotation journals a token and saves it")
 }
 
-/// A world in which the program was killed at `first`.
-async fn killed(options: &Options, round: Round, rotation: &Reference, first: &Point) -> Scene {
+/// A world in which the program was killed at `first`, and left behind what it leaves there.
+async fn killed(
+    options: &Options,
+    round: Round,
+    before: Before,
+    rotation: &Reference,
+    first: &Point,
+) -> Scene {
     let mut lead = ordeal::LEAD;
     for _ in 0..ordeal::ATTEMPTS_MAX {
         let mut scene = Scene::prepare(options, round, lead).await;
@@ -98,7 +106,8 @@ async fn killed(options: &Options, round: Round, rotation: &Reference, first: &P
         let (met, _) = ordeal::struck(Harm::Kill, &scene.calls(&strace), rotation, first);
         strace.detach();
         scene.world.program().kill_9();
-        if met {
+        // A write more or less of somebody else, and the same number is another moment.
+        if met && scene.is_rotated() && scene.has_result() == (before == Before::Saving) {
             return scene;
         }
     }
@@ -113,7 +122,7 @@ async fn undisturbed(
     rotation: &Reference,
     first: &Point,
 ) -> Reference {
-    let mut scene = killed(options, round, rotation, first).await;
+    let mut scene = killed(options, round, before, rotation, first).await;
     let all = ["-e".to_owned(), "trace=all".to_owned()];
     let mut strace = scene.start_under_strace(&all);
     until_recovered(&mut scene, &mut strace).await;

@@ -11,6 +11,7 @@ use crate::{
     world::{Plan, SCOPES, World, owner, replace},
 };
 use oauth_keepalive::core::{Secret, Timestamp};
+use rusqlite::Connection;
 use std::{
     fs,
     path::PathBuf,
@@ -122,6 +123,22 @@ impl Scene {
         holds(&current.access)
             && current.refresh.is_some_and(|refresh| holds(&refresh))
             && self.world.provider.accepts(current.access.expose())
+    }
+
+    /// The provider has handed out a new token, and the store does not hold it.
+    pub(crate) fn is_rotated(&self) -> bool {
+        self.world.rotations(ACCOUNT) > 0 && !self.kept()
+    }
+
+    /// The journal of a dead process holds a new token. A copy is asked, so that nothing is changed.
+    pub(crate) fn has_result(&self) -> bool {
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["state.db", "state.db-wal"] {
+            fs::copy(self.world.path("state").join(name), copy.path().join(name)).unwrap();
+        }
+        let journal = Connection::open(copy.path().join("state.db")).unwrap();
+        let sql = "SELECT count(*) FROM journal WHERE orphan = 0 AND result IS NOT NULL";
+        journal.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
     }
 
     /// Requests for a new token, as the provider counted them.
