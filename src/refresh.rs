@@ -554,17 +554,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Nothing is left to try, unless a holder that was late has brought its answer in meanwhile.
     async fn give_up(&self, attempt: &Attempt<'_>, evidence: Evidence) -> Finished {
         let newest = match self.state.newest(attempt.id).await {
-            Ok(newest) => newest
-                .and_then(|newest| newest.token)
-                .and_then(|token| self.renews_with(&attempt.app, &token)),
+            Ok(newest) => newest.and_then(|newest| self.renews_with(&attempt.app, &newest.token)),
             Err(error) => return blocked_by_state(&error),
         };
         // One that no provider ever replaces may be asked for again: that costs nobody anything.
-        let closing = match attempt.app.provider.renewal == Renewal::Stable && newest.is_none() {
-            true => Closing::Void,
-            false => Closing::Dead { newest },
-        };
-        match self.state.close(attempt.entry, closing).await {
+        let dead = (attempt.app.provider.renewal != Renewal::Stable).then_some(&attempt.old);
+        match self.state.bury(attempt.entry, attempt.id, newest, dead).await {
             Ok(()) => {
                 self.heard.forget_verdict(attempt.id);
                 return Finished::Dead(evidence);

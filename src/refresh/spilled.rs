@@ -154,7 +154,6 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             let by = token.refresh.as_ref().filter(|by| !by.is_blank()).unwrap_or(&token.access);
             self.state.fingerprinter().of_secret(by)
         };
-        let lives = newest.token.as_ref().is_some_and(|token| !is_spent(by(token)));
-        is_spent(by(&spilled.token)) || (is_spent(spilled.spending) && lives)
+        is_spent(by(&spilled.token)) || (is_spent(spilled.spending) && !is_spent(by(&newest.token)))
     }
 }

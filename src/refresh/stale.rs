@@ -36,18 +36,16 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             if !self.renews_with(app, &stored).is_some_and(|by| spent.contains(&by)) {
                 return Ok(Found { token: stored, restored: false });
             }
-            let is_spent =
-                |ours: &&Token| self.renews_with(app, ours).is_some_and(|by| spent.contains(&by));
-            let Some(ours) = ours.as_ref().filter(|ours| !is_spent(ours)) else {
-                // The provider has spoken about all that we know, and was not to be asked again.
+            if self.renews_with(app, &ours).is_some_and(|by| spent.contains(&by)) {
+                // The provider has spoken about ours too, and was not to be asked again.
                 let evidence = Evidence::of(Cause::RefreshTokenRejected, self.clock.now());
                 return Err(Finished::Dead(evidence));
-            };
+            }
             let expected = self.state.fingerprinter().of_token(&stored);
-            match self.store.save(id, ours, expected).await {
+            match self.store.save(id, &ours, expected).await {
                 Ok(Saved::Written | Saved::AlreadyThere) => {
                     self.reporter.report(Event::Restored { id: id.clone() });
-                    return Ok(Found { token: ours.clone(), restored: true });
+                    return Ok(Found { token: ours, restored: true });
                 }
                 Ok(Saved::Gone) => return Err(Finished::Gone),
                 Ok(Saved::Conflict) => {}

@@ -159,6 +159,23 @@ impl Backend {
         }
     }
 
+    pub(super) async fn bury(
+        &self,
+        entry: EntryId,
+        newest: Option<Fingerprint>,
+        dead: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| journal::bury(desk, entry, newest, dead.as_deref());
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::bury(writer.holder(), entry, newest, dead)).await
+            }
+        }
+    }
+
     pub(super) async fn complete(
         &self,
         entry: EntryId,

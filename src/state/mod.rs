@@ -124,8 +124,8 @@ pub struct OpenEntry {
 /// The newest token that we put into the store, or the one that died there; and what was spent for it.
 #[derive(Clone, Debug)]
 pub struct Newest {
-    /// The token; `None` when the store was given none, and only dead ones are known.
-    pub token: Option<Token>,
+    /// The token.
+    pub token: Token,
     /// The refresh tokens that providers replaced on the way to it, newest first: never to be sent again.
     pub spent: Vec<Fingerprint>,
 }
@@ -137,13 +137,6 @@ pub enum Closing {
     Done,
     /// The refresh token was not spent, or another token is in the store by now.
     Void,
-    /// The refresh token is finished. It counts among the spent ones from now on: whatever is written to the
-    /// store later, and whoever looks after the account then, it is not presented again.
-    Dead {
-        /// What would renew the kept token: it is spent as well, for it is the dead one or older than that,
-        /// and must not come back over a newer consent that has died.
-        newest: Option<Fingerprint>,
-    },
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
@@ -399,13 +392,28 @@ impl State {
         self.0.backend.complete(entry, id, kept).await
     }
 
-    /// What [`State::complete`] kept of an account, and what it knows to be dead, until it is forgotten.
+    /// Ends an entry whose refresh token is finished: it counts among the spent ones from now on, and whatever is
+    /// written to the store later, it is not presented again. `newest` is what would renew the token that
+    /// [`State::complete`] kept: it is spent as well, for it is the dead one or older than that, and must not come
+    /// back over a newer consent that has died. Where nothing was kept, `dead` is, so that the verdict outlives a
+    /// crash that comes before anybody was told; `None` leaves such an account as it is. Fails like [`State::close`].
+    pub async fn bury(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        newest: Option<Fingerprint>,
+        dead: Option<&Token>,
+    ) -> Result<(), Error> {
+        let sealed = dead.map(|token| sealed_token::seal(&self.0.sealer, id, token)).transpose();
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        self.0.backend.bury(entry, newest, sealed).await
+    }
+
+    /// What [`State::complete`] kept of an account, until it is forgotten.
     pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
         let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
-        let token = (!sealed.token.is_empty())
-            .then(|| sealed_token::open(&self.0.sealer, id, &sealed.token))
-            .transpose()
-            .map_err(|refusal| self.error(&refusal))?;
+        let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
+        let token = token.map_err(|refusal| self.error(&refusal))?;
         Ok(Some(Newest { token, spent: sealed.spent }))
     }
 

@@ -210,8 +210,8 @@ CREATE TABLE history (
     PRIMARY KEY (provider, account)
 ) STRICT;
 
--- The newest token that the store was given, sealed and empty where there was none, and which refresh tokens
--- were spent for it or are dead: eight bytes each, newest first. One row per account.
+-- The newest token that the store was given, sealed, and which refresh tokens were spent for it: eight bytes
+-- each, newest first. One row per account.
 CREATE TABLE newest (
     provider TEXT NOT NULL,
     account  TEXT NOT NULL,

@@ -24,7 +24,7 @@ pub(crate) async fn the_newest_is_kept_with_the_last_few_that_were_spent<B: Back
     drop(state);
     let state = open(&world).await;
     let newest = state.newest(&ann()).await.unwrap().unwrap();
-    assert_eq!(newest.token, Some(token("20")));
+    assert_eq!(newest.token, token("20"));
     let spent: Vec<u64> = newest.spent.iter().map(|one| one.as_hash()).collect();
     assert_eq!(spent, [20, 19, 18, 17, 16, 15, 14, 13]);
     assert!(state.open_entries().await.unwrap().is_empty());
@@ -41,11 +41,11 @@ pub(crate) async fn a_refresh_token_that_lives_on_is_not_among_the_spent<B: Back
     renewed(&state, &ann(), "b", 2, Some(1)).await;
     renewed(&state, &ann(), "c", 2, None).await;
     let newest = state.newest(&ann()).await.unwrap().unwrap();
-    assert_eq!((newest.token, newest.spent), (Some(token("c")), vec![by(1).unwrap()]));
+    assert_eq!((newest.token, newest.spent), (token("c"), vec![by(1).unwrap()]));
     // The provider hands the first one out again, however strange that is.
     renewed(&state, &ann(), "d", 1, Some(2)).await;
     let newest = state.newest(&ann()).await.unwrap().unwrap();
-    assert_eq!((newest.token, newest.spent), (Some(token("d")), vec![by(2).unwrap()]));
+    assert_eq!((newest.token, newest.spent), (token("d"), vec![by(2).unwrap()]));
 }
 
 pub(crate) async fn an_end_that_is_told_again_keeps_nothing_older<B: Backend>() {
@@ -55,7 +55,7 @@ pub(crate) async fn an_end_that_is_told_again_keeps_nothing_older<B: Backend>() 
     state.complete(first, &ann(), &token("a"), by(2), by(1)).await.unwrap();
     renewed(&state, &ann(), "b", 3, Some(2)).await;
     state.complete(first, &ann(), &token("a"), by(2), by(1)).await.unwrap();
-    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, Some(token("b")));
+    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, token("b"));
 }
 
 pub(crate) async fn who_lost_the_account_can_keep_nothing<B: Backend>() {
@@ -78,7 +78,7 @@ pub(crate) async fn a_forgotten_account_leaves_no_token<B: Backend>() {
     renewed(&state, &bob, "b", 2, Some(1)).await;
     state.forget(vec![ann()]).await.unwrap();
     assert!(state.newest(&ann()).await.unwrap().is_none());
-    assert_eq!(state.newest(&bob).await.unwrap().unwrap().token, Some(token("b")));
+    assert_eq!(state.newest(&bob).await.unwrap().unwrap().token, token("b"));
 }
 
 pub(crate) async fn a_dead_refresh_token_counts_as_spent<B: Backend>() {
@@ -88,41 +88,43 @@ pub(crate) async fn a_dead_refresh_token_counts_as_spent<B: Backend>() {
     let entry = intended(&state, &ann()).await;
     let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
     for _ in 0..2 {
-        state.close(entry, Closing::Dead { newest: by(2) }).await.unwrap();
+        state.bury(entry, &ann(), by(2), Some(&token("dead"))).await.unwrap();
     }
     let newest = state.newest(&ann()).await.unwrap().unwrap();
     let spent = vec![dead, by(2).unwrap(), by(1).unwrap()];
-    assert_eq!((newest.token, &newest.spent), (Some(token("a")), &spent));
-    // Of an account that was given no token it is known as well.
-    let bob = AccountId::new("tiktok", "bob");
-    let entry = intended(&state, &bob).await;
-    let dead = state.open_entry(&bob).await.unwrap().unwrap().intent.spending;
-    state.close(entry, Closing::Dead { newest: None }).await.unwrap();
-    let known = state.newest(&bob).await.unwrap().unwrap();
-    assert_eq!((known.token, known.spent), (None, vec![dead]));
+    assert_eq!((newest.token, &newest.spent), (token("a"), &spent));
     // What came in meanwhile is a token.
     let entry = intended(&state, &ann()).await;
     state.record_result(entry, &ann(), &token("b")).await.unwrap();
-    let closed = state.close(entry, Closing::Dead { newest: None }).await;
+    let closed = state.bury(entry, &ann(), None, Some(&token("dead"))).await;
     assert!(matches!(closed, Err(Error::EntryOpen { .. })), "{closed:?}");
     assert_eq!(state.newest(&ann()).await.unwrap().unwrap().spent, spent);
 }
 
-pub(crate) async fn a_dead_refresh_token_stays_spent_under_the_next_that_works<B: Backend>() {
+pub(crate) async fn a_refresh_token_that_died_before_any_was_kept_is_remembered_with_it<
+    B: Backend,
+>() {
     let world = B::make().await;
     let state = open(&world).await;
     let entry = intended(&state, &ann()).await;
+    state.bury(entry, &ann(), None, None).await.unwrap();
+    assert!(state.newest(&ann()).await.unwrap().is_none(), "there is nothing to keep");
+    let entry = intended(&state, &ann()).await;
     let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
-    state.close(entry, Closing::Dead { newest: None }).await.unwrap();
+    state.bury(entry, &ann(), None, Some(&token("dead"))).await.unwrap();
+    assert!(state.open_entry(&ann()).await.unwrap().is_none());
+    let newest = state.newest(&ann()).await.unwrap().unwrap();
+    assert_eq!((newest.token, newest.spent), (token("dead"), vec![dead]));
+    // The next one that works takes its place.
     renewed(&state, &ann(), "b", 9, Some(8)).await;
     let newest = state.newest(&ann()).await.unwrap().unwrap();
-    assert_eq!((newest.token, newest.spent), (Some(token("b")), vec![by(8).unwrap(), dead]));
-    // Who lost the account cannot say that its token is dead.
+    assert_eq!((newest.token, newest.spent), (token("b"), vec![by(8).unwrap(), dead]));
+    // Who lost the account cannot bury it.
     let other = open(&world).await;
     let entry = intended(&state, &ann()).await;
     world.pass(60).await;
     other.take_lease(&ann(), at(60), LIFE).await.unwrap().unwrap();
-    let closed = state.close(entry, Closing::Dead { newest: None }).await;
-    assert!(matches!(closed, Err(Error::LeaseLost { .. })), "{closed:?}");
-    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, Some(token("b")));
+    let buried = state.bury(entry, &ann(), None, Some(&token("dead"))).await;
+    assert!(matches!(buried, Err(Error::LeaseLost { .. })), "{buried:?}");
+    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, token("b"));
 }

@@ -104,7 +104,7 @@ async fn a_refresh_costs_one_commit_from_the_answer_to_the_end() {
     assert_eq!(beside.state.journal_len().await.unwrap(), 0);
     // What was spent is remembered, as after any other refresh.
     let newest = beside.state.newest(&id("brand-a")).await.unwrap().unwrap();
-    assert_eq!(newest.token.unwrap().access.expose(), "act.invented-2");
+    assert_eq!(newest.token.access.expose(), "act.invented-2");
     let spent = beside.state.fingerprinter().of_secret(&Secret::new("rft.invented-a1".to_owned()));
     assert_eq!(newest.spent, [spent]);
     let changed = tokio::time::timeout(Duration::from_secs(1), beside.store.changed());

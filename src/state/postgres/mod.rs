@@ -23,7 +23,7 @@ pub(super) use self::{
     apps::{app_memories, remember_apps},
     history::{keep_histories, page_of_histories},
     journal::{
-        close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
+        bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},

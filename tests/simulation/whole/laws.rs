@@ -153,7 +153,7 @@ pub(crate) fn saves(
     let print = maker.of_token(token);
     let journalled = open
         .and_then(|open| open.result.as_ref())
-        .or_else(|| newest.and_then(|newest| newest.token.as_ref()))
+        .or_else(|| newest.map(|newest| &newest.token))
         .is_some_and(|kept| maker.of_token(kept) == print);
     let troubled = truth.now - process.state_failed_at() < 2 * MINUTE;
     truth.law(journalled || troubled, "the journal comes before the store", Some(who), |_| {
