@@ -141,7 +141,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         finished
     }
 
-    /// Tries the access token at the provider's free check.
+    /// Tries the access token at the provider's check, whether that is free or not: when one that costs money
+    /// is worth it, the policy says.
     pub async fn probe(&self, id: &AccountId) -> Checked {
         let Ok(Some(stored)) = self.store.get(id).await else {
             return Checked::Unknown;
@@ -150,10 +151,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let (Some(app), Some(token)) = (app_of(&apps, &stored), stored.token) else {
             return Checked::Unknown;
         };
-        match self.liveness(app, &token).await {
-            Some(Liveness::Alive) => Checked::Alive,
-            Some(Liveness::Refused(evidence)) => Checked::Refused(evidence),
-            Some(Liveness::Unknown(_)) | None => Checked::Unknown,
+        let billed = || app.provider.billed_probe_request(&app.endpoints, &token);
+        let Some(request) = app.provider.probe_request(&app.endpoints, &token).or_else(billed)
+        else {
+            return Checked::Unknown;
+        };
+        match self.ask_liveness(app, &token, request).await {
+            Liveness::Alive => Checked::Alive,
+            Liveness::Refused(evidence) => Checked::Refused(evidence),
+            Liveness::Unknown(_) => Checked::Unknown,
         }
     }
 
@@ -622,11 +628,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {
         let request = app.provider.probe_request(&app.endpoints, token)?;
+        Some(self.ask_liveness(app, token, request).await)
+    }
+
+    async fn ask_liveness(&self, app: &App, token: &Token, request: Request) -> Liveness {
         let exchange = self.transport.send(&app.name, request).await;
         self.observe_date(app, &exchange);
         let subject = token.subject.as_deref();
         let known = Known { subject, client_id: Some(&app.client_id), ..Known::default() };
-        Some(app.provider.liveness_knowing(&exchange, &known, self.clock.now()))
+        app.provider.liveness_knowing(&exchange, &known, self.clock.now())
     }
 
     fn observe_date(&self, app: &App, exchange: &Exchange) {

@@ -82,6 +82,7 @@ fn snapshot() -> Snapshot {
         name: format!("{provider}-main").into(),
         provider: provider.into(),
         scopes: ["video.publish".into()].into(),
+        is_sandbox: false,
         frozen,
     };
     Snapshot {

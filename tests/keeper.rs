@@ -185,7 +185,8 @@ impl Bench {
             min_age: Duration::ZERO,
             only_while_live: false,
             retry_is_safe: false,
-            can_probe: true,
+            probe: decide::Probe::Free,
+            is_sandbox: false,
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
         fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });

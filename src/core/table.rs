@@ -196,6 +196,8 @@ pub struct AppView {
     pub provider: Arc<str>,
     /// The scopes it requires; bit n of [`super::TokenFacts::missing_scopes`] is entry n.
     pub scopes: Arc<[Arc<str>]>,
+    /// Registered for the provider's sandbox.
+    pub is_sandbox: bool,
     /// Why no account of this app is refreshed now, and since when.
     pub frozen: Option<(Cause, Timestamp)>,
 }

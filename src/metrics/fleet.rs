@@ -292,6 +292,7 @@ mod tests {
             name: "idle".into(),
             provider: "google".into(),
             scopes: [].into(),
+            is_sandbox: false,
             frozen: None,
         });
         let mut out = Vec::new();

@@ -120,8 +120,18 @@ impl Provider {
     /// True when an access token can be checked free of charge.
     #[must_use]
     pub fn can_probe(&self, endpoints: &Endpoints) -> bool {
-        let is_free = self.probe.as_ref().is_some_and(|probe| probe.free);
-        is_free && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
+        self.has_probe(endpoints, true)
+    }
+
+    /// True when an access token can be checked and each check costs money.
+    #[must_use]
+    pub fn can_probe_for_money(&self, endpoints: &Endpoints) -> bool {
+        self.has_probe(endpoints, false)
+    }
+
+    fn has_probe(&self, endpoints: &Endpoints, is_free: bool) -> bool {
+        let fits = self.probe.as_ref().is_some_and(|probe| probe.free == is_free);
+        fits && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
     }
 
     /// True when the file names no endpoint to renew at, so that each app has to name one.
@@ -144,7 +154,13 @@ impl Provider {
     /// The free check whether the access token works; `None` where there is none, or where it is billed.
     #[must_use]
     pub fn probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
-        request::probe_request(self, endpoints, token)
+        request::probe_request(self, endpoints, token, true)
+    }
+
+    /// The same check where it costs money; `None` where it is free. Who sends it counts how often.
+    #[must_use]
+    pub fn billed_probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
+        request::probe_request(self, endpoints, token, false)
     }
 
     /// What a refresh request amounts to. `at` is when the answer arrived.

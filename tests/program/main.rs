@@ -10,6 +10,7 @@
 mod commands;
 mod configuring;
 mod crashes;
+mod diagnosing;
 mod doubt;
 mod healthy;
 mod http;

@@ -1,7 +1,10 @@
 //! Who takes part, and what is really so: accounts, their grants at the provider, their rows in the
 //! store, and what the sidecar was told about each.
 
-use oauth_keepalive::core::{AccountId, Cause, Fingerprint, Timestamp, TokenFacts, decide::App};
+use oauth_keepalive::core::{
+    AccountId, Cause, Fingerprint, Timestamp, TokenFacts,
+    decide::{App, Probe},
+};
 use std::time::Duration;
 
 pub(crate) const HOUR: i64 = 3_600;
@@ -72,7 +75,8 @@ impl Kind {
             min_age: Duration::from_secs(self.min_age as u64),
             only_while_live: self.renewal == Renewal::Extends,
             retry_is_safe: self.renewal == Renewal::Keeps,
-            can_probe: self.can_probe,
+            probe: if self.can_probe { Probe::Free } else { Probe::None },
+            is_sandbox: false,
         }
     }
 }

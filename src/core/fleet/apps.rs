@@ -274,6 +274,7 @@ impl Apps {
             name: Arc::clone(&state.app.name),
             provider: Arc::clone(&state.app.provider),
             scopes: Arc::clone(&state.app.scopes),
+            is_sandbox: state.app.is_sandbox,
             frozen: state.frozen,
         };
         self.by_name.values().map(view).collect()

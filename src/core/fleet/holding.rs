@@ -85,6 +85,7 @@ impl Fleet {
         let is_awaited = |id: &AccountId| shares.contain(id) && self.table.find(id).is_none();
         self.recalled.retain(|id, _| is_awaited(id));
         self.reopened.retain(|id, _| is_awaited(id));
+        self.notes.retain(is_awaited);
     }
 
     /// True when the account is ours to look after at this moment.
@@ -124,6 +125,7 @@ impl Fleet {
             return;
         }
         let Some(account) = self.table.remove(id) else { return };
+        self.notes.part(&account);
         if self.changed.remove(id) {
             // What we knew last is worth knowing there. If it is not ours to write any more, the state
             // does not take it.
@@ -160,6 +162,7 @@ impl Fleet {
     pub(super) fn busy_shares(&self) -> Shares {
         let owing = self.owing();
         let unwritten = self.changed.iter().chain(self.parting.iter().map(|memory| &memory.id));
+        let unwritten = unwritten.chain(self.notes.unwritten());
         owing.chain(unwritten).chain(&self.forgotten).map(Shares::of).collect()
     }
 }

@@ -1,8 +1,8 @@
 //! What goes into the fleet and what comes out of it.
 
 use crate::core::{
-    AccountId, AppMemory, Event, Evidence, Fingerprint, Memory, Shares, Timestamp, TokenFacts,
-    decide::App, notices::Notice, schedule::Policy,
+    AccountId, AppMemory, Event, Evidence, Fingerprint, History, Memory, Shares, Timestamp,
+    TokenFacts, decide::App, notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ pub enum Input {
     /// What is remembered of accounts that are about to become ours. Before [`Input::Holding`] names their
     /// shares.
     Recalled(Vec<Memory>),
+    /// What happened to such accounts. Before [`Input::Holding`] as well; nothing but what people are told
+    /// hangs on it.
+    Recounted(Vec<(AccountId, History)>),
     /// Attempts at such accounts that were not brought to their end. Before [`Input::Holding`] as well.
     Reopened(Vec<Reopened>),
     /// What is remembered of the apps, by the last run or by another replica.
@@ -79,6 +82,14 @@ pub enum Input {
         status: u16,
         /// How often.
         times: u32,
+    },
+    /// The publisher passed on what the provider said about an account, and it was understood. Before the
+    /// [`Input::Responded`] of the same answer.
+    Said {
+        /// Of which account.
+        id: AccountId,
+        /// What it amounts to.
+        evidence: Evidence,
     },
     /// Somebody asked for a refresh now.
     Asked {

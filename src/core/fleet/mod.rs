@@ -8,6 +8,7 @@
 mod apps;
 mod holding;
 mod interface;
+mod notes;
 mod outcomes;
 mod passes;
 mod ready;
@@ -20,11 +21,12 @@ use super::{
     Account, AccountId, AppMemory, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
     TokenFacts,
     decide::{self, Action, App, Decision},
-    diagnose::diagnose,
+    diagnose::cause_of,
     schedule::{self, Policy},
 };
 use apps::Apps;
 use holding::Holding;
+use notes::Notes;
 use ready::{Ready, Urgency};
 use saving::Saves;
 use std::{
@@ -64,6 +66,8 @@ pub struct Fleet {
     forgotten: Vec<AccountId>,
     /// Memories that must be written of accounts that are not ours any more.
     parting: Vec<Memory>,
+    /// What is kept for people.
+    notes: Notes,
     /// What is to be done by the shells, in order.
     effects: VecDeque<Effect>,
     /// The number of the pass over the store that is running, or ran last.
@@ -104,6 +108,7 @@ impl Fleet {
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
             parting: Vec::new(),
+            notes: Notes::default(),
             effects: VecDeque::new(),
             load: 0,
             store_read_at: None,
@@ -126,6 +131,7 @@ impl Fleet {
             Input::Recalled(memories) => {
                 self.recalled.extend(memories.into_iter().map(|one| (one.id.clone(), one)));
             }
+            Input::Recounted(histories) => self.notes.recount(histories),
             Input::Reopened(entries) => {
                 self.reopened.extend(entries.into_iter().map(|one| (one.id.clone(), one)));
             }
@@ -145,6 +151,7 @@ impl Fleet {
             Input::Requested(ids) => self.count_requests(&ids),
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
+            Input::Said { id, evidence } => self.note_said(now, &id, evidence),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
@@ -455,7 +462,7 @@ impl Fleet {
         let Some(account) = self.table.find(id) else {
             return;
         };
-        let to = diagnose(now, account, decision, self.apps.frozen(&account.app));
+        let to = cause_of(now, account, decision, self.apps.frozen(&account.app));
         let from = account.cause;
         if from != to {
             let from_person = from.is_some_and(Cause::needs_reconnect);

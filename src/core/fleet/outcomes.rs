@@ -3,6 +3,7 @@
 use super::{Blocked, Checked, Finished, Fleet, apps::REFUSED_MAX};
 use crate::core::{
     Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
+    history::Source,
     schedule::{self, RETRY_AFTER_MAX},
 };
 use std::{sync::Arc, time::Duration};
@@ -107,7 +108,10 @@ impl Fleet {
                 self.give_up_saving(id);
                 self.bid_farewell(now, id);
             }
-            Finished::NoToken => self.adopt(now, id, None),
+            Finished::NoToken => {
+                self.note_writing(now, id, None);
+                self.adopt(now, id, None);
+            }
         }
     }
 
@@ -136,6 +140,7 @@ impl Fleet {
         self.unsaved -= usize::from(was_unsaved == Some(true));
         self.saves.worked();
         self.changed.insert(id.clone());
+        self.note_scopes(now, id);
         self.report(Event::Refreshed { id: id.clone(), expires_at: token.expires_at });
         self.look_at(now, id);
     }
@@ -169,6 +174,8 @@ impl Fleet {
             self.report(Event::WrittenBack { id: id.clone(), times });
         }
         self.changed.insert(id.clone());
+        self.note_stale_copy(now, id);
+        self.note_scopes(now, id);
         self.look_at(now, id);
     }
 
@@ -334,6 +341,7 @@ impl Fleet {
         change: impl FnOnce(&mut Account),
     ) {
         let evidence = Arc::new(evidence);
+        self.note_failure(now, id, &evidence, Source::Refresh);
         let kept = Arc::clone(&evidence);
         let retry_at = self.table.change(id, |account| {
             count_failure(account, kept.cause);
@@ -362,10 +370,23 @@ impl Fleet {
             self.let_go(id);
             return;
         }
+        let alive = match &checked {
+            Checked::Alive => Some(true),
+            Checked::Refused(_) => Some(false),
+            Checked::Unknown => None,
+        };
+        self.note_checked(now, id, alive);
+        let refused = match checked {
+            Checked::Refused(evidence) => Some(Arc::new(evidence)),
+            Checked::Alive | Checked::Unknown => None,
+        };
+        if let Some(evidence) = &refused {
+            self.note_failure(now, id, evidence, Source::Check);
+        }
         self.table.change(id, |account| {
             account.questioned_at = None;
             account.confirmed_at = Some(now);
-            let Checked::Refused(evidence) = checked else {
+            let Some(evidence) = refused else {
                 return;
             };
             match evidence.cause {
@@ -375,7 +396,7 @@ impl Fleet {
                 }
                 _ => account.access_refused = true,
             }
-            account.last_failure = Some(Arc::new(evidence));
+            account.last_failure = Some(evidence);
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
@@ -405,6 +426,34 @@ impl Fleet {
         if asks {
             self.look_at(now, id);
         }
+    }
+
+    /// The publisher passed on what the provider said. It is a claim: what would end an account is asked of
+    /// the provider first, and a missing scope, which no check of ours can see, keeps the token alive.
+    pub(super) fn note_said(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
+        if self.table.find(id).is_none() {
+            return;
+        }
+        let evidence = Arc::new(evidence);
+        self.note_failure(now, id, &evidence, Source::Publisher);
+        self.table.change(id, |account| {
+            if account.verdict.is_some() {
+                return;
+            }
+            match evidence.cause {
+                Cause::ScopeMissing => {
+                    account.verdict = Some(Cause::ScopeMissing);
+                    account.questioned_at = None;
+                    account.last_failure = Some(Arc::clone(&evidence));
+                }
+                cause if cause.needs_reconnect() => account.questioned_at = Some(now),
+                Cause::AccessTokenExpired | Cause::WrongEnvironment => {
+                    account.questioned_at = Some(now);
+                }
+                _ => {}
+            }
+        });
+        self.look_at(now, id);
     }
 
     /// Somebody asked for a refresh now: what the provider has not refused for good is tried.

@@ -216,7 +216,7 @@ impl Fleet {
         }
     }
 
-    fn names_of_missing(&self, id: &AccountId) -> Vec<Arc<str>> {
+    pub(super) fn names_of_missing(&self, id: &AccountId) -> Vec<Arc<str>> {
         let Some(account) = self.table.find(id) else {
             return Vec::new();
         };

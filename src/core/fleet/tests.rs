@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::{
     Evidence, Fingerprint, Shares,
+    decide::Probe,
     notices::{Audience, Change, Subject},
 };
 
@@ -27,7 +28,8 @@ pub(super) fn app(name: &str) -> App {
         min_age: Duration::ZERO,
         only_while_live: false,
         retry_is_safe: false,
-        can_probe: true,
+        probe: Probe::Free,
+        is_sandbox: false,
     }
 }
 

@@ -37,6 +37,7 @@ fn memory(name: &str, token: TokenFacts, cause: Option<Cause>) -> Memory {
         told_since: cause.map(|_| token.issued_at),
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn notices(bench: &Bench) -> usize {
 /// What `handle` leaves to be written, emptied.
 fn written(bench: &mut Bench) -> (Vec<String>, usize) {
     let (memories, forgotten) = bench.fleet.take_changed();
+    drop(bench.fleet.take_histories());
     (memories.iter().map(|memory| memory.id.account.to_string()).collect(), forgotten.len())
 }
 
