@@ -435,7 +435,9 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let player = truth.players.iter().find(|player| player.id == open.id);
         player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
     });
-    truth.law(open.is_empty(), "the journal is empty in the end", None, |_| format!("{open:?}"));
+    let whose = open.first().map(|open| &open.id);
+    let whose = truth.players.iter().position(|player| Some(&player.id) == whose);
+    truth.law(open.is_empty(), "the journal is empty in the end", whose, |_| format!("{open:?}"));
     for who in 0..truth.players.len() {
         let whole = truth.players[who].is_whole();
         let id = truth.players[who].id.clone();
