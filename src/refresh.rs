@@ -214,7 +214,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // does not want one there.
             return Finished::NoToken;
         };
-        // One that we have spent must never be sent, whoever put it there.
+        let has_token = open.as_ref().is_some_and(|open| {
+            open.result.is_some() || self.held.of_entry(id, open.entry).is_some()
+        });
+        // One that we have spent must never be sent, whoever put it there. One that was received goes over it.
+        let newest = newest.filter(|_| !has_token);
         let Found { token: old, restored } = match self.put_right(id, &app, old, newest).await {
             Ok(found) => found,
             Err(finished) => return finished,
@@ -322,6 +326,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // a holder that was late have brought it in meanwhile, it is kept aside.
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
+        }
+        if let Some(evidence) = self.heard.verdict(id, entry) {
+            // It says itself whether it was the probe's.
+            attempt.is_probe = false;
+            return self.bury(&attempt, evidence).await;
         }
         if self.unspent.is_void(id, entry) || self.unspent.is_unsent(id, &intent) {
             if let Err(error) = self.state.close(entry, Closing::Void).await {
@@ -515,6 +524,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // The first request was committed after all and its answer never reached us.
             evidence.cause = Cause::RotationLost;
         }
+        self.heard.keep_verdict(attempt.id, attempt.entry, &evidence);
         let finished = match self.look_again(attempt.id).await {
             Ok(Some(StoredAccount { enabled: true, token: Some(token), .. })) => {
                 let is_same = maker.of_token(&token) == maker.of_token(&attempt.old);
@@ -530,6 +540,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(error) => return self.doubt(attempt, evidence, &error).await,
         };
         // Not simply removed: a holder that was late may have brought its answer in meanwhile.
+        self.heard.forget_verdict(attempt.id);
         self.close(attempt.entry, Closing::Orphan).await;
         finished
     }
@@ -543,7 +554,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         // One that no provider ever replaces may be asked for again: that costs nobody anything.
         let dead = (attempt.app.provider.renewal != Renewal::Stable).then_some(&attempt.old);
         match self.state.bury(attempt.entry, attempt.id, newest, dead).await {
-            Ok(()) => return Finished::Dead(evidence),
+            Ok(()) => {
+                self.heard.forget_verdict(attempt.id);
+                return Finished::Dead(evidence);
+            }
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
             Err(error @ state::Error::LeaseLost { .. }) => return blocked_by_state(&error),

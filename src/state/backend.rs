@@ -8,7 +8,7 @@ use super::{
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    core::{AccountId, AppMemory, Cause, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
     postgres_save::{Looks, Save},
 };
 use std::time::Duration;
@@ -346,6 +346,13 @@ impl Backend {
         match self {
             Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::outlook(desk)).await,
             Postgres(writer) => writer.run(postgres::outlook(writer.holder())).await,
+        }
+    }
+
+    pub(super) async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::told(desk)).await,
+            Postgres(writer) => writer.run(postgres::told()).await,
         }
     }
 

@@ -42,7 +42,10 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
+    core::{
+        AccountId, AppMemory, Cause, Fingerprint, Memory, Secret, Shares, Timestamp,
+        notices::Notice,
+    },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
 };
@@ -518,6 +521,11 @@ impl State {
     /// resolved mail. After [`crate::core::notices::Change::Withdrawn`] nobody is mailed at all.
     pub async fn resolve(&self, notice: &Notice) -> Result<bool, Error> {
         self.0.backend.resolve(notice).await
+    }
+
+    /// The accounts with an open incident: what somebody was told last, whatever else was written down.
+    pub async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
+        self.0.backend.told().await
     }
 
     /// Mails whose time has come, oldest first. They are ours for a while: another process gets none of

@@ -26,7 +26,7 @@ pub(super) use self::{
     },
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest},
-    outbox::{fire, outlook, owed, resolve, settle},
+    outbox::{fire, outlook, owed, resolve, settle, told},
     save::together,
     shares::{hold, leave},
     writer::Writer,
