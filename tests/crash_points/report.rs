@@ -17,7 +17,9 @@ pub(crate) fn of(
     endings: Vec<(Point, Result<Ending, String>)>,
 ) -> Report {
     let mut tally = Tally::default();
+    let mut calls = BTreeMap::<String, usize>::new();
     for (point, ending) in endings {
+        *calls.entry(point.name.clone()).or_default() += 1;
         match ending {
             Ok(ending) => tally.count(round, &point, ending),
             Err(panic) => tally.violations.push(format!("{point}: the harness failed: {panic}")),
@@ -47,6 +49,7 @@ pub(crate) fn of(
             missed.len(),
             missed.join(" "),
         ),
+        format!("calls: {calls:?}"),
         format!("lost at: {places:?}"),
         format!(
             "{}_points={hit} lost={lost} lost_silently={silent} window_syscalls={window}",
