@@ -11,7 +11,6 @@ use crate::{
         AccountId, Snapshot, Timestamp,
         fleet::{Checked, Effect, Finished, Fleet, Input},
     },
-    oauth::Credentials,
     refresh::{Refresher, Transport},
     report::Reporter,
     stores::TokenStore,
@@ -263,9 +262,12 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
     /// A fingerprint of the app's credentials; `None` while they cannot be read.
     fn how_the_secret_reads(&self, app: &Arc<str>) -> Option<u64> {
         let apps = self.refresher.apps.load();
-        let Credentials { client_secret, .. } = apps.get(app)?.credentials().ok()?;
+        let secrets = &apps.get(app)?.client_secrets;
         let maker = self.refresher.state.fingerprinter();
-        client_secret.map(|secret| maker.of_secret(&secret).as_hash())
+        let each =
+            (0..secrets.ways()).filter_map(|position| secrets.read_at(position).ok()?.secret);
+        // Positions do not matter: who turns the list around has changed the configuration.
+        each.map(|secret| maker.of_secret(&secret).as_hash()).reduce(u64::wrapping_add)
     }
 
     fn perform_effects(&mut self) {

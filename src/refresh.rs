@@ -9,6 +9,7 @@ mod ends;
 mod heard;
 mod held;
 mod homeless;
+mod secrets;
 mod stale;
 mod together;
 mod unspent;
@@ -16,6 +17,7 @@ mod unspent;
 pub use apps::{App, Apps, app_of};
 pub use heard::Heard;
 pub use held::Held;
+pub use secrets::Secrets;
 pub use unspent::Unspent;
 
 use crate::{
@@ -105,6 +107,8 @@ struct Attempt<'a> {
     entry: EntryId,
     /// The save of what may come, where our state can carry it out.
     draft: Option<Draft>,
+    /// The position of the client secret that goes along.
+    secret: usize,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -244,7 +248,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if known != expected {
             return Finished::Adopted(self.facts(&app, &old));
         }
-        let Ok(credentials) = app.credentials() else {
+        let Ok((credentials, secret)) = app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let Some(request) = app.provider.refresh_request(&app.endpoints, &credentials, &old) else {
@@ -273,6 +277,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft,
+            secret,
             spending,
             requested_at,
             over_at,
@@ -303,6 +308,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft: None,
+            secret: 0,
             spending,
             requested_at,
             over_at,
@@ -341,7 +347,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 return blocked_by_state(&error);
             }
         }
-        let Ok(credentials) = attempt.app.credentials() else {
+        let Ok((credentials, secret)) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let endpoints = &attempt.app.endpoints;
@@ -356,6 +362,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.secret = secret;
         attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
