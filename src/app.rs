@@ -186,6 +186,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         only_while_live: app.renews_itself(),
         retry_is_safe: app.provider.renewal == Renewal::Stable,
         can_probe: app.provider.can_probe(&app.endpoints),
+        can_be_asked: app.provider.can_be_asked_about_apps(),
     };
     apps.values().map(app).collect()
 }

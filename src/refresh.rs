@@ -5,6 +5,7 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod asked;
 mod ends;
 mod heard;
 mod held;
@@ -15,6 +16,7 @@ mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use asked::position_shown;
 pub use heard::Heard;
 pub use held::Held;
 pub use secrets::Secrets;
@@ -399,6 +401,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
+        if let Outcome::NotCommitted(evidence) = &outcome {
+            self.pass_on_secret(&attempt.app, attempt.secret, evidence);
+        }
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
             Outcome::NotCommitted(_) if was_sent => "not_committed",

@@ -83,6 +83,8 @@ fn snapshot() -> Snapshot {
         provider: provider.into(),
         scopes: ["video.publish".into()].into(),
         frozen,
+        secret: (provider != "google").then_some(1),
+        ..AppView::default()
     };
     Snapshot {
         at: at(-2),

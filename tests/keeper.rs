@@ -186,6 +186,7 @@ impl Bench {
             only_while_live: false,
             retry_is_safe: false,
             can_probe: true,
+            can_be_asked: false,
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
         fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });

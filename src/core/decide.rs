@@ -23,6 +23,8 @@ pub struct App {
     pub retry_is_safe: bool,
     /// The provider has a free check of an access token.
     pub can_probe: bool,
+    /// Whether the provider may be asked about the app without spending a token.
+    pub can_be_asked: bool,
 }
 
 /// What to do, why, and when to ask again.
@@ -252,6 +254,7 @@ mod tests {
             only_while_live: false,
             retry_is_safe: false,
             can_probe: true,
+            can_be_asked: false,
         }
     }
 

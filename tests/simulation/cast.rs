@@ -73,6 +73,7 @@ impl Kind {
             only_while_live: self.renewal == Renewal::Extends,
             retry_is_safe: self.renewal == Renewal::Keeps,
             can_probe: self.can_probe,
+            can_be_asked: false,
         }
     }
 }

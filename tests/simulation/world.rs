@@ -344,6 +344,7 @@ impl World {
                     let delay = self.dice.between(1, 6);
                     self.soon(delay, What::CheckAnswers { who });
                 }
+                Effect::AskAboutApp { app } => unreachable!("{app} cannot be asked about"),
                 Effect::Notify(notice) => notices.push(notice),
                 Effect::Mark { id, connected } => {
                     let who = self.index[&id];

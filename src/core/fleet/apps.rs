@@ -206,6 +206,8 @@ impl Apps {
             provider: Arc::clone(&state.app.provider),
             scopes: Arc::clone(&state.app.scopes),
             frozen: state.frozen,
+            refusals: state.refusals,
+            ..AppView::default()
         };
         self.by_name.values().map(view).collect()
     }

@@ -14,7 +14,7 @@ mod ready;
 mod saving;
 mod telling;
 
-pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
+pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
     Account, AccountId, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp, TokenFacts,
@@ -141,6 +141,7 @@ impl Fleet {
             Input::State { up } => self.note_state(now, up),
             Input::Finished { id, result } => self.finish(now, &id, result),
             Input::Requested(ids) => self.count_requests(&ids),
+            Input::AppAsked { .. } => {}
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Asked { id } => self.note_question(now, &id),

@@ -28,6 +28,7 @@ pub(super) fn app(name: &str) -> App {
         only_while_live: false,
         retry_is_safe: false,
         can_probe: true,
+        can_be_asked: false,
     }
 }
 

@@ -93,6 +93,7 @@ fn nothing_that_an_account_is_called_becomes_markup() {
         provider: "tiktok".into(),
         scopes: ["<u>scope</u>".into()].into(),
         frozen: Some((Cause::AppCredentialsRejected, NOON)),
+        ..AppView::default()
     });
     let html = html(&snapshot, "q=%22%3E%3Cscript%3E");
     for markup in ["<script", "<img", "<b>", "<i>", "<u>", "&\"", "log id <code></td>"] {
