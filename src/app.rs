@@ -400,6 +400,8 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
     let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
     let (memories, reopened) = recalled.map_err(|error| error.to_string())?;
+    let apps = refresher.state.app_memories().await.map_err(|error| error.to_string())?;
+    fleet.handle(now, Input::AppsRecalled(apps));
     fleet.handle(now, Input::Recalled(memories));
     fleet.handle(now, Input::Reopened(reopened));
     fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });

@@ -5,7 +5,7 @@
 
 use crate::{
     core::{
-        AccountId, Event, Memory, Secret,
+        AccountId, AppMemory, Event, Memory, Secret,
         fleet::Input,
         notices::{Audience, Change, Notice, Subject},
     },
@@ -22,6 +22,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 pub struct Round {
     /// Into the outbox.
     pub notices: Vec<Notice>,
+    /// What providers said of apps.
+    pub apps: Vec<AppMemory>,
     /// Into the account memory.
     pub memories: Vec<Memory>,
     /// Out of it.
@@ -37,6 +39,7 @@ impl Round {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.notices.is_empty()
+            && self.apps.is_empty()
             && self.memories.is_empty()
             && self.forgotten.is_empty()
             && self.marks.is_empty()
@@ -74,6 +77,11 @@ impl<S: TokenStore> Clerk<S> {
         while let Some(round) = rounds.recv().await {
             for notice in round.notices {
                 self.owe(notice, &rounds, &mut last_tries).await;
+            }
+            if !round.apps.is_empty() {
+                let apps = &round.apps;
+                let write = || self.state.remember_apps(apps.clone());
+                self.insist(&rounds, &mut last_tries, write).await;
             }
             if !round.memories.is_empty() {
                 let memories = &round.memories;

@@ -394,6 +394,7 @@ impl<S, T> Drop for Keeper<S, T> {
 fn take_round(fleet: &mut Fleet, owed: &mut Round) -> Round {
     let mut round = std::mem::take(owed);
     (round.memories, round.forgotten) = fleet.take_changed();
+    round.apps = fleet.take_changed_apps();
     round
 }
 

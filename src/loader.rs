@@ -45,11 +45,7 @@ pub async fn run<S: TokenStore, T: Transport>(
     loop {
         let began = Instant::now();
         let worked = pass(&refresher, &keeper, &mut named).await;
-        let pause = if worked {
-            (began.elapsed() * PAUSE_PER_PASS).max(PASS_EVERY_MIN)
-        } else {
-            AFTER_FAILURE
-        };
+        let pause = if worked { pause_after(began.elapsed()) } else { AFTER_FAILURE };
         // In this order each time, so that the same run is the same again.
         tokio::select! {
             biased;
@@ -68,6 +64,11 @@ pub async fn run<S: TokenStore, T: Transport>(
             _ = tokio::time::timeout(PASS_EVERY_MAX, refresher.store.changed()) => {}
         }
     }
+}
+
+/// A process that was stopped in the middle of a pass would pause for hours after it.
+fn pause_after(pass: Duration) -> Duration {
+    (pass * PAUSE_PER_PASS).clamp(PASS_EVERY_MIN, PASS_EVERY_MAX)
 }
 
 /// One pass over the store. False when it could not be read: what was seen until then counts, and nobody is
@@ -185,6 +186,23 @@ fn name_new<S: TokenStore, T: Transport>(
     for place in damaged {
         if named.insert(place.clone()) {
             refresher.reporter.report(Event::StoreRowDamaged { place });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_after_a_pass_is_neither_nothing_nor_hours() {
+        let seconds = Duration::from_secs;
+        for (pass, pause) in [
+            (Duration::ZERO, PASS_EVERY_MIN),
+            (seconds(2), seconds(38)),
+            (seconds(240), PASS_EVERY_MAX),
+        ] {
+            assert_eq!(pause_after(pass), pause, "after a pass of {pass:?}");
         }
     }
 }

@@ -268,7 +268,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let intent = Intent { old: known, spending, requested_at, over_at };
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
-            Err(error) => return blocked_by_state(&error),
+            Err(error) => {
+                // Perhaps it is written and only the answer was lost; nothing is sent in any case.
+                self.unspent.keep_unsent(&error, id, intent);
+                return blocked_by_state(&error);
+            }
         };
         self.unspent.forget(id);
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
@@ -325,7 +329,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
-        if self.unspent.is_void(id, entry) {
+        if self.unspent.is_void(id, entry) || self.unspent.is_unsent(id, &intent) {
             if let Err(error) = self.state.close(entry, Closing::Void).await {
                 return blocked_by_state(&error);
             }
@@ -425,10 +429,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::NotCommitted(evidence)
             }
             Outcome::NotCommitted(evidence) => {
-                if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
-                    stays_open(&error);
-                    self.unspent.keep_void(&error, attempt.id, attempt.entry);
-                }
+                self.void(&attempt).await;
                 Finished::NotCommitted(evidence)
             }
             // The one probe ended in the dark as well.
@@ -460,12 +461,20 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         self.save(attempt, token, expected).await
     }
 
+    /// Nothing was committed.
+    async fn void(&self, attempt: &Attempt<'_>) {
+        if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
+            stays_open(&error);
+            self.unspent.keep_void(&error, attempt.id, attempt.entry);
+        }
+    }
+
     /// So much time has passed since the lease was taken, as when the process was stopped, that somebody
     /// else could have the account before the answer is here: nothing is sent.
     async fn stay_silent(&self, attempt: &Attempt<'_>) -> Finished {
         tracing::warn!(account = %attempt.id, "nothing is sent: too little is left of the lease");
         if !attempt.is_probe {
-            self.close(attempt.entry, Closing::Void).await;
+            self.void(attempt).await;
         } else if let Err(error) = self.state.return_probe(attempt.entry).await {
             self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
         }

@@ -55,6 +55,8 @@ pub struct Replica<S, T> {
     logged: (usize, usize),
     /// True while the state does not answer.
     is_cut_off: bool,
+    /// True once the keeper was told what the last run knew of the apps.
+    knows_apps: bool,
     /// Until the next sign of life; `None` when none is needed.
     pause: Option<Duration>,
 }
@@ -71,6 +73,7 @@ impl<S: TokenStore, T: Transport> Replicas<S, T> {
             parting: Shares::NONE,
             logged: (1, SHARES),
             is_cut_off: false,
+            knows_apps: false,
             pause: None,
         };
         replica.pause = replica.beat(true).await?;
@@ -139,11 +142,28 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
         self.log(&held);
         (self.parts.told)(held.members, held.totals);
         self.tell(Input::Holding { shares: self.given(), until }).await;
+        self.share_apps(&held).await;
         if self.gain(&held, until).await.is_err() {
             return Ok(Some(AFTER_FAILURE));
         }
         let lease = held.lasts;
         Ok(lease.map(|lease| (lease / 3).min(held.next_free_in.unwrap_or(lease) + A_MOMENT)))
+    }
+
+    /// Tells the keeper what the last run, or another replica, heard of the apps. Others write it down while
+    /// we run, so it is read with each sign of life; where nobody else does, once.
+    async fn share_apps(&mut self, held: &Held) {
+        if held.lasts.is_none() && self.knows_apps {
+            return;
+        }
+        match self.parts.refresher.state.app_memories().await {
+            Ok(memories) => {
+                self.knows_apps = true;
+                self.tell(Input::AppsRecalled(memories)).await;
+            }
+            // What an app was asked for is then heard again, which costs a request.
+            Err(error) => tracing::warn!("what is known of the apps could not be read: {error}"),
+        }
     }
 
     /// Works out what stays, and what is to go to others.

@@ -26,5 +26,5 @@ pub use correlate::Suspect;
 pub use event::Event;
 pub use secret::Secret;
 pub use shares::Shares;
-pub use table::{AppView, Snapshot, Table};
+pub use table::{AppMemory, AppView, Snapshot, Table};
 pub use time::Timestamp;

@@ -209,6 +209,23 @@ pub struct AppView {
     pub secret: Option<u16>,
 }
 
+/// What is remembered of an app from one start to the next, and what other replicas learn of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppMemory {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The provider asked it to wait until then.
+    pub paused_until: Option<Timestamp>,
+    /// Requests in a row that the provider refused because of the app.
+    pub refusals: u32,
+    /// Not to be tried before this, while there are refusals.
+    pub next_try_at: Option<Timestamp>,
+    /// Set while the operator must act: why, and since when.
+    pub frozen: Option<(Cause, Timestamp)>,
+    /// When the provider last refused or accepted it, if it ever did.
+    pub changed_at: Option<Timestamp>,
+}
+
 impl Snapshot {
     /// The snapshot before anything is known.
     #[must_use]

@@ -1,14 +1,15 @@
 //! Probes that our state may count as sent and that were not: the answer to noting one was lost, or it could
 //! not be given back. Without them an account would be given up for a request that was never made.
 //!
-//! And attempts that were certainly not committed while our state could not be told so. Their next request is an
-//! ordinary one; taken for the one probe, a lost answer to it would be the end of a healthy account.
+//! And attempts that were certainly not committed while our state could not be told so, or whose intent may lie
+//! there although its writing seemed to fail. Their next request is an ordinary one; taken for the one probe, a
+//! lost answer to it would be the end of a healthy account.
 //!
 //! Absent on purpose: durability. After a restart what is noted counts as sent.
 
 use crate::{
     core::{AccountId, Timestamp},
-    state::{self, EntryId},
+    state::{self, EntryId, Intent},
 };
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use std::{
 pub struct Unspent {
     probes: Mutex<BTreeMap<AccountId, (EntryId, Timestamp)>>,
     void: Mutex<BTreeMap<AccountId, EntryId>>,
+    unsent: Mutex<BTreeMap<AccountId, Intent>>,
 }
 
 impl Unspent {
@@ -44,6 +46,18 @@ impl Unspent {
         }
     }
 
+    /// Whether the intent was written is not known. Nothing was sent.
+    pub(super) fn keep_unsent(&self, error: &state::Error, id: &AccountId, intent: Intent) {
+        if let state::Error::Unavailable { .. } = error {
+            lock(&self.unsent).insert(id.clone(), intent);
+        }
+    }
+
+    /// Another holder's intent, or one that was probed since, is not the same.
+    pub(super) fn is_unsent(&self, id: &AccountId, intent: &Intent) -> bool {
+        lock(&self.unsent).get(id) == Some(intent)
+    }
+
     pub(super) fn is_void(&self, id: &AccountId, entry: EntryId) -> bool {
         lock(&self.void).get(id) == Some(&entry)
     }
@@ -55,6 +69,7 @@ impl Unspent {
     pub(super) fn forget(&self, id: &AccountId) {
         lock(&self.probes).remove(id);
         lock(&self.void).remove(id);
+        lock(&self.unsent).remove(id);
     }
 }
 

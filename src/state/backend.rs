@@ -1,14 +1,14 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, journal, leases, memory, newest,
+    Closing, EntryId, Error, Intent, Lease, apps, journal, leases, memory, newest,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    core::{AccountId, AppMemory, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
     postgres_save::{Looks, Save},
 };
 use std::time::Duration;
@@ -219,6 +219,22 @@ impl Backend {
                 tell_refused(refused);
                 Ok(())
             }
+        }
+    }
+
+    pub(super) async fn remember_apps(&self, memories: Vec<AppMemory>) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| apps::remember(desk, &memories)).await
+            }
+            Postgres(writer) => writer.run(postgres::remember_apps(&memories)).await,
+        }
+    }
+
+    pub(super) async fn app_memories(&self) -> Result<Vec<AppMemory>, Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| apps::memories(desk)).await,
+            Postgres(writer) => writer.run(postgres::app_memories()).await,
         }
     }
 

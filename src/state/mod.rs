@@ -11,6 +11,7 @@
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
+mod apps;
 mod backend;
 mod directory;
 mod journal;
@@ -39,7 +40,7 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
+    core::{AccountId, AppMemory, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
 };
@@ -451,6 +452,17 @@ impl State {
     /// Adds or replaces, all or nothing.
     pub async fn remember(&self, memories: Vec<Memory>) -> Result<(), Error> {
         self.0.backend.remember(memories).await
+    }
+
+    /// Adds what the provider said of apps, or brings it up to date: of two pauses the longer one counts, and
+    /// of two words about whether an app is refused the newer one. Not fenced: whoever heard it may say it.
+    pub async fn remember_apps(&self, memories: Vec<AppMemory>) -> Result<(), Error> {
+        self.0.backend.remember_apps(memories).await
+    }
+
+    /// What is remembered of apps, sorted by name; of those too that the configuration does not name any more.
+    pub async fn app_memories(&self) -> Result<Vec<AppMemory>, Error> {
+        self.0.backend.app_memories().await
     }
 
     /// Forgets, the newest token too; what is not known is no error. Journal and incidents stay.

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -118,6 +118,17 @@ CREATE TABLE newest (
     sealed   BLOB NOT NULL,
     PRIMARY KEY (provider, account)
 ) STRICT;
+",
+    "
+CREATE TABLE app (
+    name         TEXT PRIMARY KEY,
+    paused_until INTEGER,
+    refusals     INTEGER NOT NULL,
+    next_try_at  INTEGER,
+    frozen       TEXT,
+    frozen_since INTEGER,
+    changed_at   INTEGER
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -191,6 +202,17 @@ CREATE TABLE newest (
     PRIMARY KEY (provider, account)
 ) STRICT;
 
+-- What the provider said of each app. frozen: why, where the operator was told.
+CREATE TABLE app (
+    name         TEXT PRIMARY KEY,
+    paused_until INTEGER,
+    refusals     INTEGER NOT NULL,
+    next_try_at  INTEGER,
+    frozen       TEXT,
+    frozen_since INTEGER,
+    changed_at   INTEGER
+) STRICT, WITHOUT ROWID;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -258,7 +280,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE newest; ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
+                "DROP TABLE app; DROP TABLE newest; ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",
             )

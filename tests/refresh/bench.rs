@@ -14,7 +14,7 @@ use oauth_keepalive::{
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     report::Reporter,
     secrets::SecretRef,
-    state::{self, State},
+    state::{self, Intent, State},
 };
 use std::{
     collections::VecDeque,
@@ -252,6 +252,19 @@ impl Bench {
     pub(crate) fn the_probe_is_noted(&self) {
         let over_at = self.refresher.clock.now().plus(DEADLINE).as_unix();
         self.sql(&format!("UPDATE journal SET probed = 1, over_at = {over_at}"));
+    }
+
+    /// The same of an intent, as it would have been written a moment ago.
+    pub(crate) async fn the_intent_lies_there(&self) {
+        let (state, now) = (&self.refresher.state, self.refresher.clock.now());
+        let maker = state.fingerprinter();
+        let old = token("0");
+        let spending = maker.of_secret(old.refresh.as_ref().unwrap());
+        let over_at = now.plus(DEADLINE);
+        let intent = Intent { old: maker.of_token(&old), spending, requested_at: now, over_at };
+        let lease = state.take_lease(&id(), now, DEADLINE * 5).await.unwrap().unwrap();
+        state.intend(&lease, &intent).await.unwrap();
+        state.release(&lease).await.unwrap();
     }
 
     fn sql(&self, statement: &str) {

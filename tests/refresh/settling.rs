@@ -215,6 +215,25 @@ async fn a_probe_that_was_noted_unheard_and_not_sent_may_be_sent_later() {
     bench.ends("later", &finished, expected).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_was_written_unheard_and_not_sent_is_not_taken_for_a_lost_request() {
+    let mut bench = Bench::new().await;
+    bench.state_refuses(Write::Intent);
+    let finished = bench.refresh().await;
+    bench.ends("not heard of", &finished, "state down; sent []; store 0; journal empty").await;
+    bench.state_works_again(Write::Intent);
+    bench.the_intent_lies_there().await;
+    // The next request is an ordinary one: what becomes of it may be asked for once.
+    bench.is_lost(Trouble::Deadline);
+    let finished = bench.refresh().await;
+    bench.ends("lost", &finished, "ambiguous; sent [0]; store 0; journal intent").await;
+    bench.wait(DEADLINE).await;
+    bench.answers(200, ALIVE);
+    bench.answers(200, &good("1"));
+    let finished = bench.settle().await;
+    bench.ends("found", &finished, "renewed; sent [0 check 0]; store 1; journal empty").await;
+}
+
 /// The process that sent the first request was stopped for a while, and has its answer after all.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_comes_late_is_saved_although_the_probe_was_refused() {

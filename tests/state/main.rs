@@ -17,7 +17,8 @@ mod shares;
 use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp, TokenFacts,
+        AccountId, AppMemory, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp,
+        TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
@@ -132,6 +133,7 @@ macro_rules! contract {
                 leases::each_taking_has_a_higher_epoch_whoever_takes_and_gives_back,
                 memory::what_is_remembered_comes_back_sorted_and_unchanged,
                 memory::the_last_word_on_an_account_replaces_every_part_of_the_one_before,
+                memory::of_apps_the_longer_pause_and_the_newer_word_are_kept,
                 memory::a_forgotten_account_is_forgotten_and_the_others_are_not,
                 memory::a_thousand_calls_at_once_are_a_handful_of_commits,
                 memory::a_call_that_fails_does_not_harm_its_neighbours_in_the_commit,

@@ -125,3 +125,35 @@ pub(crate) async fn two_words_on_one_account_in_one_call_leave_the_last<B: Backe
     state.remember(vec![full("a"), bare("b"), bare("a")]).await.unwrap();
     assert_eq!(state.memories().await.unwrap(), [bare("a"), bare("b")]);
 }
+
+fn app(name: &str, paused_until: i64, refusals: u32, changed_at: Option<i64>) -> AppMemory {
+    AppMemory {
+        name: name.into(),
+        paused_until: (paused_until > 0).then(|| at(paused_until)),
+        refusals,
+        next_try_at: (refusals > 0).then(|| at(40)),
+        frozen: (refusals > 2).then(|| (Cause::AppCredentialsRejected, at(30))),
+        changed_at: changed_at.map(at),
+    }
+}
+
+pub(crate) async fn of_apps_the_longer_pause_and_the_newer_word_are_kept<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let steps = [
+        ("new", app("x", 50, 0, None), app("x", 50, 0, None)),
+        ("refused", app("x", 0, 3, Some(20)), app("x", 50, 3, Some(20))),
+        ("an older word, a longer pause", app("x", 90, 1, Some(10)), app("x", 90, 3, Some(20))),
+        ("no word, a shorter pause", app("x", 60, 0, None), app("x", 90, 3, Some(20))),
+        ("accepted", app("x", 0, 0, Some(30)), app("x", 90, 0, Some(30))),
+        ("refused in the same second", app("x", 0, 1, Some(30)), app("x", 90, 1, Some(30))),
+    ];
+    for (sentence, said, kept) in steps {
+        state.remember_apps(vec![said]).await.unwrap();
+        assert_eq!(state.app_memories().await.unwrap(), [kept], "{sentence}");
+    }
+    state.remember_apps(vec![app("b", 1, 1, None), app("a", 1, 1, None)]).await.unwrap();
+    state.shut().await;
+    let names: Vec<_> = open(&world).await.app_memories().await.unwrap();
+    assert_eq!(names.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["a", "b", "x"]);
+}

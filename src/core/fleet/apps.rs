@@ -4,8 +4,11 @@
 //! app is frozen and the operator is told. It thaws with the first request that the provider accepts, and
 //! is tried at once when its secret reads differently. An app that nobody has accepted yet has no more
 //! requests under way than may be refused; one that was asked to wait has none.
+//!
+//! What the provider said of an app is written down, so that the next start and other replicas need not ask
+//! again. That nobody waits for it is not: it says nothing about the app.
 
-use crate::core::{AccountId, AppView, Cause, Timestamp, decide::App};
+use crate::core::{AccountId, AppMemory, AppView, Cause, Timestamp, decide::App};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -23,18 +26,26 @@ struct State {
     trial: Option<AccountId>,
     /// Not to be tried before this, while there are refusals.
     next_try_at: Option<Timestamp>,
+    /// Nobody takes that try up before this: whoever was refused waits for something of his own.
+    unclaimed_until: Option<Timestamp>,
     /// Whether the provider has accepted it since the start.
     proven: bool,
     /// Set while the operator must act.
     frozen: Option<(Cause, Timestamp)>,
     /// The provider asked it to wait until then.
     paused_until: Option<Timestamp>,
+    /// When the provider last refused or accepted it, as far as is known here.
+    changed_at: Option<Timestamp>,
 }
 
 /// Every app that the configuration names.
 #[derive(Debug, Default)]
 pub(super) struct Apps {
     by_name: BTreeMap<Arc<str>, State>,
+    /// Apps of which something is to be written down.
+    changed: BTreeSet<Arc<str>>,
+    /// Whether it was told what the last run knew.
+    is_recalled: bool,
 }
 
 impl Apps {
@@ -50,16 +61,18 @@ impl Apps {
                 other_scopes.insert(Arc::clone(&app.name));
             }
             let state = match before {
-                Some(before) => State { app, next_try_at: None, ..before },
+                Some(before) => State { app, next_try_at: None, unclaimed_until: None, ..before },
                 None => State {
                     app,
                     in_flight: 0,
                     refusals: 0,
                     trial: None,
                     next_try_at: None,
+                    unclaimed_until: None,
                     proven: false,
                     frozen: None,
                     paused_until: None,
+                    changed_at: None,
                 },
             };
             self.by_name.insert(Arc::clone(&state.app.name), state);
@@ -88,7 +101,11 @@ impl Apps {
     pub(super) fn pause(&mut self, name: &str, until: Timestamp) -> bool {
         let Some(state) = self.by_name.get_mut(name) else { return false };
         let longest = state.paused_until.max(Some(until));
-        std::mem::replace(&mut state.paused_until, longest) != longest
+        let is_news = std::mem::replace(&mut state.paused_until, longest) != longest;
+        if is_news {
+            self.changed.insert(Arc::clone(&state.app.name));
+        }
+        is_news
     }
 
     /// Forgets the pauses that are over.
@@ -150,6 +167,9 @@ impl Apps {
         state.trial = None;
         let rounds = u16::try_from(state.refusals).unwrap_or(u16::MAX);
         state.next_try_at = Some(now.plus(pause(rounds)));
+        state.unclaimed_until = None;
+        state.changed_at = Some(now);
+        self.changed.insert(Arc::clone(&state.app.name));
         let freezes = state.refusals >= refusals_max && state.frozen.is_none();
         if freezes {
             state.frozen = Some((cause, now));
@@ -158,11 +178,49 @@ impl Apps {
     }
 
     /// The provider accepted the app. Answers since when it was frozen, if it was.
-    pub(super) fn accepted(&mut self, name: &str) -> Option<(Cause, Timestamp)> {
+    pub(super) fn accepted(&mut self, name: &str, now: Timestamp) -> Option<(Cause, Timestamp)> {
+        let state = self.by_name.get_mut(name).filter(|state| state.refusals > 0)?;
+        state.changed_at = Some(now);
+        self.changed.insert(Arc::clone(&state.app.name));
+        self.release(name)
+    }
+
+    /// Nobody waits for the app. Answers like [`Apps::accepted`].
+    pub(super) fn release(&mut self, name: &str) -> Option<(Cause, Timestamp)> {
         let state = self.by_name.get_mut(name)?;
         state.refusals = 0;
         state.next_try_at = None;
+        state.unclaimed_until = None;
         state.frozen.take()
+    }
+
+    /// Takes over what the last run or another replica knows of the apps, where that is newer. Answers of
+    /// which the accounts must be looked at.
+    pub(super) fn recall(&mut self, now: Timestamp, memories: &[AppMemory]) -> Vec<Arc<str>> {
+        let is_start = !std::mem::replace(&mut self.is_recalled, true);
+        let mut news = Vec::new();
+        for memory in memories {
+            if let Some(state) = self.by_name.get_mut(&memory.name)
+                && state.recall(now, memory, is_start)
+            {
+                news.push(Arc::clone(&memory.name));
+            }
+        }
+        news
+    }
+
+    /// What is to be written of apps since it was last asked.
+    pub(super) fn take_changed(&mut self) -> Vec<AppMemory> {
+        let changed = std::mem::take(&mut self.changed);
+        let memory = |state: &State| AppMemory {
+            name: Arc::clone(&state.app.name),
+            paused_until: state.paused_until,
+            refusals: state.refusals,
+            next_try_at: state.next_try_at,
+            frozen: state.frozen,
+            changed_at: state.changed_at,
+        };
+        changed.iter().filter_map(|name| self.by_name.get(name)).map(memory).collect()
     }
 
     /// Notes that the provider accepts the app; true the first time since the start.
@@ -173,6 +231,14 @@ impl Apps {
     pub(super) fn try_at_once(&mut self, name: &str, now: Timestamp) {
         if let Some(state) = self.by_name.get_mut(name).filter(|state| state.refusals > 0) {
             state.next_try_at = Some(now);
+            state.unclaimed_until = None;
+        }
+    }
+
+    /// Nobody is there to take up the next try before `until`.
+    pub(super) fn leave_unclaimed(&mut self, name: &str, until: Timestamp) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.unclaimed_until = Some(until);
         }
     }
 
@@ -180,7 +246,7 @@ impl Apps {
     pub(super) fn next_try(&self) -> Option<Timestamp> {
         let idle = self.by_name.values().filter(|state| state.refusals > 0 && state.in_flight == 0);
         let paused = self.by_name.values().filter_map(|state| state.paused_until);
-        idle.filter_map(|state| state.next_try_at).chain(paused).min()
+        idle.filter_map(|state| state.next_try_at.max(state.unclaimed_until)).chain(paused).min()
     }
 
     /// The refused apps that may be tried now.
@@ -188,7 +254,10 @@ impl Apps {
         self.by_name
             .values()
             .filter(|state| state.refusals > 0 && state.in_flight == 0)
-            .filter(|state| state.next_try_at.is_none_or(|at| at.has_come(now)))
+            .filter(|state| {
+                let at = state.next_try_at.max(state.unclaimed_until);
+                at.is_none_or(|at| at.has_come(now))
+            })
             .map(|state| Arc::clone(&state.app.name))
             .collect()
     }
@@ -210,6 +279,30 @@ impl Apps {
             ..AppView::default()
         };
         self.by_name.values().map(view).collect()
+    }
+}
+
+impl State {
+    /// True when that is news.
+    fn recall(&mut self, now: Timestamp, memory: &AppMemory, is_start: bool) -> bool {
+        let paused_until = self.paused_until.max(memory.paused_until.filter(|until| *until > now));
+        let waits = std::mem::replace(&mut self.paused_until, paused_until) != paused_until;
+        if memory.changed_at <= self.changed_at {
+            return waits;
+        }
+        self.changed_at = memory.changed_at;
+        self.unclaimed_until = None;
+        if memory.refusals > 0 {
+            self.refusals = memory.refusals;
+            self.frozen = memory.frozen;
+            self.trial = None;
+            // Whoever starts the program anew may have mended the app, and wants to see it.
+            self.next_try_at = memory.next_try_at.filter(|_| !is_start);
+        } else {
+            // Another replica was accepted: so may we be.
+            self.next_try_at = None;
+        }
+        true
     }
 }
 

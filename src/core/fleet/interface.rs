@@ -1,8 +1,8 @@
 //! What goes into the fleet and what comes out of it.
 
 use crate::core::{
-    AccountId, Event, Evidence, Fingerprint, Memory, Shares, Timestamp, TokenFacts, decide::App,
-    notices::Notice, schedule::Policy,
+    AccountId, AppMemory, Event, Evidence, Fingerprint, Memory, Shares, Timestamp, TokenFacts,
+    decide::App, notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub enum Input {
     Recalled(Vec<Memory>),
     /// Attempts at such accounts that were not brought to their end. Before [`Input::Holding`] as well.
     Reopened(Vec<Reopened>),
+    /// What is remembered of the apps, by the last run or by another replica.
+    AppsRecalled(Vec<AppMemory>),
     /// These shares and no others are ours to look after. Before that, none is. A share that somebody else
     /// may have held meanwhile must be left out once before it is named again.
     Holding {

@@ -17,7 +17,8 @@ mod telling;
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp, TokenFacts,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
+    TokenFacts,
     decide::{self, Action, App, Decision},
     diagnose::diagnose,
     schedule::{self, Policy},
@@ -128,6 +129,7 @@ impl Fleet {
             Input::Reopened(entries) => {
                 self.reopened.extend(entries.into_iter().map(|one| (one.id.clone(), one)));
             }
+            Input::AppsRecalled(memories) => self.recall_apps(now, memories),
             Input::Holding { shares, until } => self.hold(now, shares, until),
             Input::LoadBegan => {
                 self.load = self.load.wrapping_add(1);
@@ -177,7 +179,8 @@ impl Fleet {
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         // While nothing may begin, the end of what stands in the way is an input, and no app's next try
         // is worth waking for.
-        let has_room = self.store.is_well()
+        let has_room = self.may_try_apps()
+            && self.store.is_well()
             && self.state.is_well()
             && self.flying.len() < self.policy.in_flight_max;
         let app = has_room.then(|| self.apps.next_try()).flatten();
@@ -193,6 +196,11 @@ impl Fleet {
         let mut memories = std::mem::take(&mut self.parting);
         memories.extend(changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory));
         (memories, std::mem::take(&mut self.forgotten))
+    }
+
+    /// What must be written of apps since the last call.
+    pub fn take_changed_apps(&mut self) -> Vec<AppMemory> {
+        self.apps.take_changed()
     }
 
     /// One moment of the whole fleet, for everybody else.
@@ -330,16 +338,43 @@ impl Fleet {
     /// is due finds out. Otherwise an app with tokens of sixty days could stay frozen for weeks after the
     /// one account that was refused has left.
     fn release_unwaited(&mut self, now: Timestamp) {
+        if !self.may_try_apps() {
+            return;
+        }
         for app in self.apps.to_be_tried(now) {
             if self.ready.holds_any(&app) {
                 continue;
             }
-            if let Some((cause, since)) = self.apps.accepted(&app) {
+            if let Some(until) = self.first_pause_of(now, &app) {
+                // Released between two tries of one account, it would be counted from the beginning again
+                // and again, and never be frozen.
+                self.apps.leave_unclaimed(&app, until);
+                continue;
+            }
+            if let Some((cause, since)) = self.apps.release(&app) {
                 self.report(Event::AppThawed { app: Arc::clone(&app) });
                 self.tell_app_is_well(now, &app, cause, since);
             }
             self.look_at_app(now, &app);
         }
+    }
+
+    /// False while no account can be waiting for its app: nothing is known yet, or nothing may begin.
+    fn may_try_apps(&self) -> bool {
+        self.store_read_at.is_some() && !self.stopping && !self.is_over()
+    }
+
+    /// When the first account of an app that waits for something of its own may go on. Looked at again from
+    /// time to time, since it may leave meanwhile.
+    fn first_pause_of(&self, now: Timestamp, app: &Arc<str>) -> Option<Timestamp> {
+        let latest = now.plus(self.policy.backoff_max);
+        self.table
+            .iter()
+            .filter(|account| account.app == *app)
+            .filter(|account| !account.cause.is_some_and(Cause::needs_reconnect))
+            .filter_map(|account| account.not_before.filter(|at| *at > now))
+            .min()
+            .map(|at| at.min(latest))
     }
 
     /// Starts what is ready, the earliest end first, as long as there is room.

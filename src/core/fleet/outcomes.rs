@@ -2,7 +2,7 @@
 
 use super::{Blocked, Checked, Finished, Fleet, apps::REFUSED_MAX};
 use crate::core::{
-    Account, AccountId, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
     schedule::{self, RETRY_AFTER_MAX},
 };
 use std::{sync::Arc, time::Duration};
@@ -145,6 +145,7 @@ impl Fleet {
         let pass = self.load;
         let first_pause = self.policy.backoff_first;
         let times = self.table.change(id, |account| {
+            // After a start, or of another replica's account: how ours fared before is not known.
             let is_another = account.token.map(|known| known.token) != Some(token.token);
             if is_another {
                 account.token = Some(token);
@@ -159,7 +160,7 @@ impl Fleet {
             account.restores = if goes_on { account.restores.saturating_add(1) } else { 1 };
             account.restored_at = Some(now);
             // The refresh that found it is still to be made, but not in a race with whoever wrote it.
-            let pause = if goes_on { decide::RESTORE_EVERY } else { first_pause };
+            let pause = if goes_on || is_another { decide::RESTORE_EVERY } else { first_pause };
             account.not_before = account.not_before.max(Some(now.plus(pause)));
             account.restores
         });
@@ -269,7 +270,7 @@ impl Fleet {
         }
         let was_refused = self.apps.is_refused(&app);
         let first = self.apps.prove(&app);
-        if let Some((cause, since)) = self.apps.accepted(&app) {
+        if let Some((cause, since)) = self.apps.accepted(&app, now) {
             self.report(Event::AppThawed { app: Arc::clone(&app) });
             self.tell_app_is_well(now, &app, cause, since);
         } else if first {
@@ -277,6 +278,18 @@ impl Fleet {
             self.tell_app_is_well(now, &app, Cause::AppCredentialsRejected, now);
         }
         if was_refused {
+            self.look_at_app(now, &app);
+        }
+    }
+
+    /// What the last run, or another replica, knows of the apps.
+    pub(super) fn recall_apps(&mut self, now: Timestamp, mut memories: Vec<AppMemory>) {
+        let latest = now.plus(RETRY_AFTER_MAX);
+        for memory in &mut memories {
+            memory.paused_until = memory.paused_until.map(|until| until.min(latest));
+            memory.next_try_at = memory.next_try_at.map(|at| at.min(latest));
+        }
+        for app in self.apps.recall(now, &memories) {
             self.look_at_app(now, &app);
         }
     }

@@ -669,6 +669,106 @@ fn an_app_for_which_nobody_waits_does_not_stay_frozen() {
     assert_eq!(bench.account("b").cause, None);
 }
 
+fn refusal(bench: &Bench) -> Finished {
+    let mut evidence = bench.evidence(Cause::AppCredentialsRejected);
+    evidence.app_wide = true;
+    Finished::NotCommitted(evidence)
+}
+
+#[test]
+fn an_app_is_not_released_between_two_tries_of_one_account_that_waits_for_something_of_its_own() {
+    let mut bench = Bench::new();
+    let a = bench.token(1, 0.9);
+    bench.load(&[("a", a)]);
+    let (mut refused, mut frozen) = (0, 0);
+    for _ in 0..600 {
+        if !bench.started().is_empty() {
+            // The request before was refused, and its entry says that it may still be on its way.
+            if refused % 2 == 0 {
+                let result = refusal(&bench);
+                bench.finish("a", result);
+            } else {
+                let evidence = bench.evidence(Cause::ProviderOutage);
+                let over_at = bench.now.plus(Duration::from_secs(10));
+                bench.finish("a", Finished::Ambiguous { evidence, over_at });
+            }
+            refused += 1;
+        }
+        frozen += usize::from(bench.fleet.apps.frozen("main").is_some());
+        bench.pass(1);
+        let wakeup = bench.fleet.next_wakeup();
+        assert!(wakeup.is_none_or(|at| at > bench.now), "it would be asked again and again");
+    }
+    assert!(frozen > 100, "it was never left alone: {refused} tries");
+    assert!(refused <= 12, "{refused} tries in ten minutes");
+}
+
+#[test]
+fn what_a_provider_said_of_an_app_is_known_after_a_restart() {
+    let mut before = Bench::new();
+    let (a, b) = (before.token(1, 0.9), before.token(2, 0.9));
+    before.load(&[("a", a), ("b", b)]);
+    let mut limited = before.evidence(Cause::RateLimited);
+    (limited.app_wide, limited.retry_after) = (true, Some(Duration::from_secs(600)));
+    before.finish("a", Finished::NotCommitted(limited));
+    let known = before.fleet.take_changed_apps();
+    assert_eq!(before.fleet.take_changed_apps(), []);
+
+    let mut after = Bench::new();
+    after.now = before.now.plus(Duration::from_secs(5));
+    after.tell(Input::AppsRecalled(known));
+    after.load(&[("a", a), ("b", b)]);
+    assert_eq!(after.started(), Vec::<String>::new(), "it was asked to wait");
+    after.pass(600);
+    assert_eq!(after.started().len(), 2);
+}
+
+#[test]
+fn a_refused_app_is_tried_once_after_a_restart_and_tells_nobody_twice() {
+    let policy = Policy { app_refusals_max: 1, ..Policy::default() };
+    let mut before = Bench::with_policy(policy);
+    let accounts = [("a", before.token(1, 0.9)), ("b", before.token(2, 0.9))];
+    before.load(&accounts);
+    let result = refusal(&before);
+    before.finish("a", result);
+    assert_eq!(before.notices().len(), 1);
+    let known = before.fleet.take_changed_apps();
+
+    let mut after = Bench::with_policy(policy);
+    after.tell(Input::AppsRecalled(known.clone()));
+    after.load(&accounts);
+    assert_eq!(after.started().len(), 1, "whoever mended it wants to see that");
+    let name = after.started()[0].trim_start_matches("refresh ").to_owned();
+    let result = refusal(&after);
+    after.finish(&name, result);
+    assert_eq!((after.notices(), after.started()), (vec![], vec![]));
+
+    // Another replica, which runs, learns of it and leaves the app alone too.
+    let mut beside = Bench::with_policy(policy);
+    beside.tell(Input::AppsRecalled(vec![]));
+    beside.load(&[]);
+    beside.pass(1);
+    beside.tell(Input::AppsRecalled(known));
+    beside.load(&accounts);
+    assert_eq!(beside.started(), Vec::<String>::new());
+    assert!(beside.fleet.apps.frozen("main").is_some());
+}
+
+#[test]
+fn what_another_replica_heard_earlier_says_nothing_about_an_app_that_was_accepted_since() {
+    let mut bench = Bench::with_policy(Policy { app_refusals_max: 1, ..Policy::default() });
+    let (a, new) = (bench.token(1, 0.9), bench.token(3, 0.0));
+    bench.load(&[("a", a)]);
+    let result = refusal(&bench);
+    bench.finish("a", result);
+    let old = bench.fleet.take_changed_apps();
+    bench.pass(60);
+    bench.finish("a", Finished::Renewed(new));
+    assert_eq!(bench.fleet.take_changed_apps()[0].refusals, 0);
+    bench.tell(Input::AppsRecalled(old));
+    assert!(bench.fleet.apps.frozen("main").is_none());
+}
+
 /// Plays `seconds` with a store that answers whenever it is looked at; the rows for which `takes` says no
 /// refuse every token. Answers how many tokens were spent, and how many were saved.
 fn play_saves(bench: &mut Bench, seconds: u64, takes: impl Fn(&str) -> bool) -> (usize, usize) {

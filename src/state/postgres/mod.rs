@@ -5,6 +5,7 @@
 //! and fencing, `shares` for who looks after which accounts. Absent on purpose: stored procedures (versions of the program may run side by side) and
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
+mod apps;
 mod journal;
 mod memory;
 mod newest;
@@ -18,6 +19,7 @@ mod work;
 mod writer;
 
 pub(super) use self::{
+    apps::{app_memories, remember_apps},
     journal::{
         close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,

@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 3] = [FIRST_TABLES, NEWEST, SHARES];
+const TABLES: [&str; 4] = [FIRST_TABLES, NEWEST, SHARES, APPS];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -263,4 +263,17 @@ CREATE TABLE share (
     until  timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 50);
 INSERT INTO share (share) SELECT generate_series(0, 255);
+";
+
+const APPS: &str = "
+-- What the provider said of each app, for every replica to know. frozen: why, where the operator was told.
+CREATE TABLE app (
+    name         text COLLATE \"C\" PRIMARY KEY,
+    paused_until bigint,
+    refusals     bigint NOT NULL,
+    next_try_at  bigint,
+    frozen       text,
+    frozen_since bigint,
+    changed_at   bigint
+) WITH (fillfactor = 50);
 ";

@@ -373,7 +373,11 @@ fn shows_the_truth(
         !(whole && calm > WELL_WITHIN && cause.is_some()),
         "whoever is well is shown well",
         Some(who),
-        |_| format!("{name} shows {cause:?} for {} s of calm\n{account:?}", calm / SECOND),
+        |_| {
+            let (at, read) = (snapshot.at, snapshot.store_read_at);
+            let calm = calm / SECOND;
+            format!("{name} shows {cause:?} for {calm} s of calm, at {at:?}, the store read at {read:?}\n{account:?}")
+        },
     );
     let player = &truth.players[who];
     let life = player.life;

@@ -253,11 +253,8 @@ pub(crate) fn mask(names: &str) -> u64 {
     names.split(',').filter(|name| !name.is_empty()).map(named).fold(0, |all, one| all | one)
 }
 
-/// Not played, because nothing is promised about it yet.
-pub(crate) const UNPLAYED: &str = "stale_write";
-
 /// True when the same seed leads to the same end twice.
 pub(crate) fn repeats(seed: u64) -> bool {
-    let digest = |()| play(seed, mask(UNPLAYED), false).map(|summary| summary.digest).ok();
+    let digest = |()| play(seed, 0, false).map(|summary| summary.digest).ok();
     digest(()) == digest(())
 }

@@ -199,6 +199,7 @@ async fn journey(
     let Some(minted) = minted else { return };
     let token = &mut truth.players[who].tokens[minted];
     token.reached = heard;
+    token.ahead = process.skew();
     token.destroyed = !heard;
     if heard {
         truth.hands.push((process.life, who, minted));

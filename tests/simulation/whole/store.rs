@@ -199,9 +199,10 @@ impl Shelf {
         player.row = Some(Row { number, issued_at, written_at: now, ..row });
         truth.store_version += 1;
         let ends = player_end(&truth, who, number);
-        // The world's clock and the process's may differ by their skew.
+        // By the clock of whoever received it, who may be another than the one who saves.
+        let ahead = truth.players[who].tokens[number].ahead;
         truth.law(
-            expires_at <= ends + self.process.skew().abs() + 1,
+            expires_at <= ends + ahead + 1,
             "expiry counts from the request's start",
             Some(who),
             |_| format!("token {number} is said to end {} s late", expires_at - ends),

@@ -38,6 +38,8 @@ pub(crate) struct Minted {
     pub(crate) reached: bool,
     /// The world took it from us: the answer was lost, or its process killed before a durable write.
     pub(crate) destroyed: bool,
+    /// By how many seconds the clock of whoever received it is ahead: its end is counted by that clock.
+    pub(crate) ahead: i64,
     /// When it was first in the store.
     pub(crate) stored_at: Option<Millis>,
     /// Requests that presented it and may have been carried out.
@@ -133,6 +135,7 @@ impl Player {
             at,
             reached: false,
             destroyed: false,
+            ahead: 0,
             stored_at: None,
             presented: 0,
             unknown: 0,
