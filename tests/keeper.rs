@@ -158,7 +158,7 @@ impl Bench {
             provider,
             endpoints: Endpoints::default(),
             client_id: "invented-client".to_owned(),
-            client_secret: None,
+            client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
         };

@@ -37,6 +37,8 @@ struct Recent {
     /// Accounts that failed since one succeeded, each once, the one that failed last at the end. At most
     /// [`AT_ONCE`]: more would not change the answer.
     failed: VecDeque<(AccountId, Timestamp)>,
+    /// When the provider refused the app itself, since it last accepted it.
+    refused_at: Option<Timestamp>,
     /// When one succeeded last.
     succeeded_at: Option<Timestamp>,
 }
@@ -63,6 +65,7 @@ impl Correlation {
     pub fn succeeded(&mut self, now: Timestamp, app: &Arc<str>, provider: &Arc<str>) {
         let recent = self.of(app, provider);
         recent.failed.clear();
+        recent.refused_at = None;
         recent.succeeded_at = Some(now);
     }
 
@@ -74,6 +77,18 @@ impl Correlation {
             recent.failed.pop_front();
         }
         recent.failed.push_back((id.clone(), now));
+    }
+
+    /// The provider refused `app` itself.
+    pub fn refused(&mut self, now: Timestamp, app: &Arc<str>, provider: &Arc<str>) {
+        self.of(app, provider).refused_at = Some(now);
+    }
+
+    /// The provider says that it accepts `app`. What it says of tokens is another matter.
+    pub fn accepted(&mut self, app: &str) {
+        if let Some(recent) = self.recent.get_mut(app) {
+            recent.refused_at = None;
+        }
     }
 
     /// Whose trouble the failures of `app` are; `None` while there are none.
@@ -108,6 +123,7 @@ impl Correlation {
         self.recent.entry(Arc::clone(app)).or_insert_with(|| Recent {
             provider: Arc::clone(provider),
             failed: VecDeque::new(),
+            refused_at: None,
             succeeded_at: None,
         })
     }
@@ -115,13 +131,15 @@ impl Correlation {
 
 impl Recent {
     fn lately(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
-        self.failed.iter().map(|(_, at)| *at).filter(move |at| is_recent(*at, now))
+        let failed = self.failed.iter().map(|(_, at)| *at);
+        failed.chain(self.refused_at).filter(move |at| is_recent(*at, now))
     }
 
-    /// Since when so many accounts fail that it is the app, if they do.
+    /// Since when the app itself is refused, or so many accounts fail that it is the app, if that is so.
     fn fails_together(&self, now: Timestamp) -> Option<Timestamp> {
-        let first = self.lately(now).next()?;
-        (self.lately(now).count() >= AT_ONCE).then_some(first)
+        let first = self.lately(now).min()?;
+        let is_refused = self.refused_at.is_some_and(|at| is_recent(at, now));
+        (is_refused || self.lately(now).count() >= AT_ONCE).then_some(first)
     }
 }
 
@@ -142,7 +160,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
 
-    /// `a1` fails an account of app `a`, `a` gives one a token, `+60` lets so many seconds pass. Apps with a
+    /// `a1` fails an account of app `a`, `a` gives one a token, `a!` refuses the app, `a?` accepts it when asked, `+60` lets so many seconds pass. Apps with a
     /// capital are at another provider.
     fn told(story: &str) -> (Correlation, Timestamp) {
         let mut correlation = Correlation::default();
@@ -157,6 +175,8 @@ mod tests {
             let app: Arc<str> = app.into();
             match account {
                 "" => correlation.succeeded(now, &app, &provider.into()),
+                "!" => correlation.refused(now, &app, &provider.into()),
+                "?" => correlation.accepted(&app),
                 account => correlation.failed(now, &app, &AccountId::new(provider, account)),
             }
         }
@@ -189,6 +209,16 @@ mod tests {
                 "B1 B2 B3 B4 B5 a1 a2 a3 a4 a5",
                 Some(App),
             ),
+            ("an app that is refused is the app", "a!", Some(App)),
+            ("until it is accepted", "a! a?", None),
+            ("or an account of it is", "a! a", None),
+            ("what was refused long ago says nothing", "a! +900", None),
+            (
+                "accepted when asked, its accounts may fail together all the same",
+                "a1 a2 a3 a4 a5 a! a?",
+                Some(App),
+            ),
+            ("two that are refused are the provider", "b! a!", Some(Provider)),
             ("a second app with a few is no second app", "b1 b2 a1 a2 a3 a4 a5", Some(App)),
             (
                 "a third app that works speaks for the provider",

@@ -97,6 +97,7 @@ impl Bench {
                 Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
+                Effect::AskAboutApp { app } => Some(format!("ask {app}")),
                 _ => None,
             })
             .collect()
@@ -117,7 +118,7 @@ impl Bench {
     }
 
     /// The events of the last step of this kind.
-    fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
+    pub(super) fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {

@@ -420,7 +420,7 @@ fn apps() -> Apps {
             provider: providers::find(provider).expect("in the catalogue"),
             endpoints,
             client_id: "invented-client".to_owned(),
-            client_secret: None,
+            client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
         };
