@@ -25,6 +25,8 @@ pub(crate) struct Kind {
     pub(crate) renewal: Renewal,
     pub(crate) grant_life: Option<i64>,
     pub(crate) can_probe: bool,
+    /// Whether it may be asked about its app.
+    pub(crate) can_be_asked: bool,
     pub(crate) min_age: i64,
 }
 
@@ -35,6 +37,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
     Kind {
@@ -43,6 +46,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: false,
+        can_be_asked: false,
         min_age: 0,
     },
     Kind {
@@ -51,6 +55,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Extends,
         grant_life: None,
         can_probe: true,
+        can_be_asked: false,
         min_age: DAY,
     },
     Kind {
@@ -59,6 +64,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Keeps,
         grant_life: Some(40 * DAY),
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
 ];
@@ -73,7 +79,7 @@ impl Kind {
             only_while_live: self.renewal == Renewal::Extends,
             retry_is_safe: self.renewal == Renewal::Keeps,
             can_probe: self.can_probe,
-            can_be_asked: false,
+            can_be_asked: self.can_be_asked,
         }
     }
 }
