@@ -122,7 +122,10 @@ impl Fleet {
             Asked::Refused(evidence) => {
                 let evidence = Arc::new(evidence);
                 let pause = self.pause_of_question(app);
-                if let Some(cause) = self.count_refusal(now, app, &evidence, now.plus(pause)) {
+                let next_try_at = now.plus(pause);
+                let refusals_max = self.policy.app_refusals_max;
+                let frozen = self.count_refusal(now, app, &evidence, next_try_at, refusals_max);
+                if let Some(cause) = frozen {
                     self.announce_freeze(now, app, cause, evidence);
                 }
             }
@@ -160,7 +163,13 @@ impl Fleet {
         let question_at = self.apps.note_real_refusal(&app, now);
         let evidence = Arc::new(evidence);
         let next_try_at = question_at.unwrap_or_else(|| now.plus(pause));
-        let frozen = self.count_refusal(now, &app, &evidence, next_try_at);
+        // Several that were refused together may all have gone with a secret that was replaced just now: what
+        // the question finds out about the others is waited for.
+        let refusals_max = match question_at {
+            Some(_) => u32::MAX,
+            None => self.policy.app_refusals_max,
+        };
+        let frozen = self.count_refusal(now, &app, &evidence, next_try_at, refusals_max);
         // The account is not to blame: neither its count nor its pause grows.
         self.fail(now, id, Evidence::clone(&evidence), |_| {});
         if let Some(cause) = frozen {
@@ -176,6 +185,7 @@ impl Fleet {
         app: &Arc<str>,
         evidence: &Evidence,
         next_try_at: Timestamp,
+        refusals_max: u32,
     ) -> Option<Cause> {
         if let Some(provider) = self.apps.find(app).map(|app| Arc::clone(&app.provider)) {
             self.correlation.refused(now, app, &provider);
@@ -184,7 +194,6 @@ impl Fleet {
             Some(Suspect::Provider) => Cause::ProviderOutage,
             _ => evidence.cause,
         };
-        let refusals_max = self.policy.app_refusals_max;
         self.apps.refused_once(app, cause, now, next_try_at, refusals_max).then_some(cause)
     }
 
