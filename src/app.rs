@@ -127,6 +127,7 @@ pub struct Parts {
 pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     http_client::install_crypto();
     let state = State::open_as(&settings.state, role).await.map_err(|error| error.to_string())?;
+    let held = Held::spilling_to(state.spill(&settings.state));
     let store = AnyStore::open(&settings.store, state.fingerprinter())
         .await
         .map_err(|error| error.to_string())?;
@@ -145,7 +146,7 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
         reporter: Reporter::new(metrics.clone()),
         apps: Arc::new(ArcSwap::from_pointee(apps)),
         call_deadline: settings.http.call_deadline(),
-        held: Held::default(),
+        held,
         unspent: Unspent::default(),
         heard: Heard::default(),
         clock_offsets: Mutex::default(),
@@ -213,6 +214,10 @@ pub const fn policy_of(settings: &Settings) -> Policy {
 /// # Errors
 /// A sentence for the person who started it.
 pub async fn start(config: &Path) -> Result<Running, String> {
+    // Before everything else: until somebody listens, SIGHUP ends the process. The file and the API reload all the same.
+    let hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+        .ok();
     let loaded = config::load(config).map_err(|problems| problems.to_string())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -268,6 +273,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         inputs: inputs.clone(),
         load_again: Arc::clone(&load_again),
         config_state: Arc::clone(&config_state),
+        hangup,
     };
     let (rounds, clerk) = keeper::start_clerk(clerk);
     let lent = rounds.downgrade();
@@ -282,6 +288,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         load_again: Arc::clone(&load_again),
         told: told_of_all(&settings, &gauges),
     };
+    // Before any attempt is taken up again: what an earlier run received must not be asked for once more.
+    refresher.take_in_spilled().await;
     // Before anything is read from the store: what is remembered must be known first.
     let replica = replicas.join().await.map_err(|error| error.to_string())?;
     let (leave, leaves) = watch::channel(false);
@@ -293,7 +301,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         clerk,
         spawn_watched("loader", &fails, loading),
         tokio::spawn(measure(
-            state.clone(),
+            Arc::clone(&refresher),
             Arc::clone(&gauges),
             delivery_changed.clone(),
             stopped.clone(),
@@ -464,13 +472,15 @@ async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Send
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
-async fn measure(
-    state: State,
+async fn measure<S: TokenStore, T: Transport>(
+    refresher: Arc<Refresher<S, T>>,
     gauges: Arc<Gauges>,
     delivery: watch::Receiver<Arc<delivery::Settings>>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let state = &refresher.state;
     loop {
+        gauges.spilled_tokens.store(refresher.held.spilled() as u64, Ordering::Relaxed);
         // While the state cannot be read the last numbers stay; `state_up` says so.
         if let Ok(entries) = state.journal_len().await {
             gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
@@ -508,6 +518,8 @@ struct Reloader {
     inputs: mpsc::Sender<Input>,
     load_again: Arc<Notify>,
     config_state: Arc<ArcSwap<ConfigState>>,
+    /// SIGHUP, where the system lets us listen.
+    hangup: Option<Signal>,
 }
 
 impl Reloader {
@@ -517,14 +529,10 @@ impl Reloader {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut file = config::Watch::new(&self.path);
-        // The file and the API reload all the same.
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
-            .ok();
         loop {
             let answer = tokio::select! {
                 () = file.changed() => None,
-                Some(()) = hung_up(hangup.as_mut()) => None,
+                Some(()) = hung_up(self.hangup.as_mut()) => None,
                 Some(answer) = asked.recv() => Some(answer),
                 _ = stop.wait_for(|stop| *stop) => return,
             };

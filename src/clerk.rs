@@ -12,10 +12,13 @@ use crate::{
     delivery,
     report::Reporter,
     state::State,
-    stores::{Status, TokenStore},
+    stores::{self, Status, TokenStore},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
+};
 
 /// What one round of the keeper left to be written, in this order.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub struct Round {
     pub memories: Vec<Memory>,
     /// Out of it.
     pub forgotten: Vec<AccountId>,
-    /// Into the publisher's status column: connected, or in need of its owner.
+    /// Into the publisher's status column, before the memories: connected, or in need of its owner.
     pub marks: Vec<(AccountId, bool)>,
     /// Told when all of this, and everything before it, is written.
     pub written: Option<oneshot::Sender<()>>,
@@ -66,6 +69,10 @@ pub struct Clerk<S> {
 /// How long to wait before writing to a state in trouble again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// How long the publisher's status column may wait for a store that did not take it, when nothing else is to be
+/// written.
+const MARK_AGAIN_AFTER: Duration = Duration::from_secs(15);
+
 /// How often to try when nobody listens any more, before what is left is given up. In all: with a notice
 /// for each of a thousand accounts the program would not end for hours.
 const LAST_TRIES_MAX: u32 = 5;
@@ -74,10 +81,22 @@ impl<S: TokenStore> Clerk<S> {
     /// Writes rounds until the keeper has gone.
     pub async fn run(self, mut rounds: mpsc::Receiver<Round>) {
         let mut last_tries = LAST_TRIES_MAX;
-        while let Some(round) = rounds.recv().await {
+        let mut unmarked = BTreeMap::new();
+        loop {
+            let round = match timeout(MARK_AGAIN_AFTER, rounds.recv()).await {
+                Ok(Some(round)) => round,
+                Ok(None) => return,
+                Err(_) => {
+                    self.mark(&mut unmarked).await;
+                    continue;
+                }
+            };
             for notice in round.notices {
                 self.owe(notice, &rounds, &mut last_tries).await;
             }
+            // Before the memory: of a mark that was not written nobody would know after a restart.
+            unmarked.extend(round.marks);
+            self.mark(&mut unmarked).await;
             if !round.apps.is_empty() {
                 let apps = &round.apps;
                 let write = || self.state.remember_apps(apps.clone());
@@ -93,14 +112,23 @@ impl<S: TokenStore> Clerk<S> {
                 let write = || self.state.forget(forgotten.clone());
                 self.insist(&rounds, &mut last_tries, write).await;
             }
-            for (id, connected) in round.marks {
-                let status = if connected { Status::Connected } else { Status::NeedsReconnect };
-                if let Err(error) = self.store.mark(&id, status).await {
-                    tracing::warn!(account = %id, "the publisher's status column was not written: {error}");
-                }
-            }
             if let Some(written) = round.written {
                 let _ = written.send(());
+            }
+        }
+    }
+
+    /// Writes the publisher's status column. What a store that is out of reach did not take is tried again: the
+    /// newest of each account.
+    async fn mark(&self, unmarked: &mut BTreeMap<AccountId, bool>) {
+        while let Some((id, connected)) = unmarked.pop_first() {
+            let status = if connected { Status::Connected } else { Status::NeedsReconnect };
+            if let Err(error) = self.store.mark(&id, status).await {
+                tracing::warn!(account = %id, "the publisher's status column was not written: {error}");
+                if let stores::Error::Unavailable { .. } = error {
+                    unmarked.insert(id, connected);
+                    return;
+                }
             }
         }
     }

@@ -250,7 +250,8 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
     fn is_in_trouble(&self) -> bool {
         let seen = self.snapshot.load();
         let refused = self.fleet.refused_apps().next().is_some();
-        let owes = !self.refresher.held.is_empty() || self.refresher.held.owes_ends();
+        let held = &self.refresher.held;
+        let owes = !held.is_empty() || held.owes_ends() || held.awaits_spilled();
         !seen.store_up || !seen.state_up || refused || owes
     }
 
@@ -271,6 +272,9 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         }
         // Whatever becomes of it: what the journal has not taken stays where it is.
         let _ = timeout(LOOK_WITHIN, refresher.journal_held()).await;
+        if refresher.held.awaits_spilled() {
+            let _ = timeout(LOOK_WITHIN, refresher.take_in_spilled()).await;
+        }
         let _ = timeout(LOOK_WITHIN, refresher.write_ends()).await;
         self.looked_at = Some(Instant::now());
         let refused: Vec<Arc<str>> = self.fleet.refused_apps().collect();

@@ -61,7 +61,8 @@
 //! # What is deliberately absent
 //!
 //! - **Tokens in memory.** The fleet holds fingerprints and instants. A token is read from the store when
-//!   it is used, and wiped after the call; one that neither journal nor store takes is held until one does.
+//!   it is used, and wiped after the call; one that the journal does not take is held, and lies sealed in the spill,
+//!   until journal or store does.
 //! - **Locks across an await**, and any second writer of an account.
 //! - **Retries in the HTTP client**, redirects, cookies, proxies from the environment: who repeats a request
 //!   that may have spent a token decides that knowingly, in [`core::decide`].

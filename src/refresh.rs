@@ -6,11 +6,13 @@
 
 mod apps;
 mod asked;
+mod doubt;
 mod ends;
 mod heard;
 mod held;
 mod homeless;
 mod secrets;
+mod spilled;
 mod stale;
 mod together;
 mod unspent;
@@ -218,7 +220,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // does not want one there.
             return Finished::NoToken;
         };
-        // One that we have spent must never be sent, whoever put it there.
+        let has_token = open.as_ref().is_some_and(|open| {
+            open.result.is_some() || self.held.of_entry(id, open.entry).is_some()
+        });
+        // One that we have spent must never be sent, whoever put it there. One that was received goes over it.
+        let newest = newest.filter(|_| !has_token);
         let Found { token: old, restored } = match self.put_right(id, &app, old, newest).await {
             Ok(found) => found,
             Err(finished) => return finished,
@@ -329,6 +335,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             self.close(entry, Closing::Orphan).await;
             return Finished::Adopted(self.facts(&attempt.app, &attempt.old));
         }
+        if let Some(evidence) = self.heard.verdict(id, entry) {
+            // It says itself whether it was the probe's.
+            attempt.is_probe = false;
+            return self.bury(&attempt, evidence).await;
+        }
         if self.unspent.is_void(id, entry) || self.unspent.is_unsent(id, &intent) {
             if let Err(error) = self.state.close(entry, Closing::Void).await {
                 return blocked_by_state(&error);
@@ -420,7 +431,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 let token = grant.onto(&attempt.old, attempt.requested_at);
                 self.keep(&attempt, token).await
             }
-            Outcome::Dead(evidence) => self.bury(&attempt, evidence).await,
+            Outcome::Dead(evidence) => {
+                self.note_dead(&attempt).await;
+                self.bury(&attempt, evidence).await
+            }
             Outcome::NotCommitted(evidence) if attempt.is_probe => {
                 // It was refused before it was looked at, so the probe is still ours.
                 if let Err(error) = self.state.return_probe(attempt.entry).await {
@@ -453,10 +467,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         match self.record(attempt, &token).await {
             Ok(true) => return Finished::Renewed(self.facts(&attempt.app, &token)),
             Ok(false) => {}
-            Err(error) => {
-                tracing::error!(account = %attempt.id, "a new token is held in memory only: {error}");
-                self.held.keep(attempt, expected, token.clone());
-            }
+            Err(error) => self.hold(attempt, expected, &token, &error).await,
         }
         self.save(attempt, token, expected).await
     }
@@ -525,6 +536,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // The first request was committed after all and its answer never reached us.
             evidence.cause = Cause::RotationLost;
         }
+        self.heard.keep_verdict(attempt.id, attempt.entry, &evidence);
         let finished = match self.look_again(attempt.id).await {
             Ok(Some(StoredAccount { enabled: true, token: Some(token), .. })) => {
                 let is_same = maker.of_token(&token) == maker.of_token(&attempt.old);
@@ -540,6 +552,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(error) => return self.doubt(attempt, evidence, &error).await,
         };
         // Not simply removed: a holder that was late may have brought its answer in meanwhile.
+        self.heard.forget_verdict(attempt.id);
         self.close(attempt.entry, Closing::Orphan).await;
         finished
     }
@@ -550,8 +563,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(newest) => newest.and_then(|newest| self.renews_with(&attempt.app, &newest.token)),
             Err(error) => return blocked_by_state(&error),
         };
-        match self.state.close(attempt.entry, Closing::Dead { newest }).await {
-            Ok(()) => return Finished::Dead(evidence),
+        // One that no provider ever replaces may be asked for again: that costs nobody anything.
+        let dead = (attempt.app.provider.renewal != Renewal::Stable).then_some(&attempt.old);
+        match self.state.bury(attempt.entry, attempt.id, newest, dead).await {
+            Ok(()) => {
+                self.heard.forget_verdict(attempt.id);
+                return Finished::Dead(evidence);
+            }
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
             Err(error @ state::Error::LeaseLost { .. }) => return blocked_by_state(&error),
@@ -569,23 +587,6 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(_) => Finished::Blocked(Blocked::LeaseHeld),
             Err(error) => blocked_by_state(&error),
         }
-    }
-
-    /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
-    /// verdict waits for the store; the probe is spent now, so that the dead token is not sent again.
-    async fn doubt(
-        &self,
-        attempt: &Attempt<'_>,
-        evidence: Evidence,
-        error: &crate::stores::Error,
-    ) -> Finished {
-        tracing::warn!(account = %attempt.id, "a verdict waits for the store: {error}");
-        let over_at = self.clock.now();
-        let spent = self.state.intend_probe(attempt.lease, attempt.entry, over_at).await;
-        if let Err(error) = spent {
-            tracing::warn!(account = %attempt.id, "the one probe may still be sent: {error}");
-        }
-        Finished::Ambiguous { evidence, over_at }
     }
 
     async fn look_again(

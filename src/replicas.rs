@@ -8,7 +8,7 @@
 use crate::{
     clerk::Round,
     core::{
-        Cause, Memory, Shares, Snapshot, Timestamp,
+        AccountId, Cause, Memory, Shares, Snapshot, Timestamp,
         fleet::{Input, Reopened},
         shares::SHARES,
     },
@@ -278,7 +278,9 @@ pub async fn recall<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
     shares: Shares,
 ) -> Result<(Vec<Memory>, Vec<Reopened>), state::Error> {
-    let memories = refresher.state.memories_of(shares).await?;
+    let mut memories = refresher.state.memories_of(shares).await?;
+    let told = refresher.state.told().await?;
+    remember_told(&mut memories, told.into_iter().filter(|(id, _)| shares.contain(id)).collect());
     let mut reopened = Vec::new();
     for open in refresher.state.open_entries().await? {
         if shares.contain(&open.id) {
@@ -286,6 +288,29 @@ pub async fn recall<S: TokenStore, T: Transport>(
         }
     }
     Ok((memories, reopened))
+}
+
+/// A notice is owed before it is remembered, and whoever died or lost the account in between left a memory that
+/// does not know of it. Without this nobody would hear of the end of that incident, nor of the next one.
+fn remember_told(memories: &mut Vec<Memory>, mut told: BTreeMap<AccountId, Cause>) {
+    for memory in &mut *memories {
+        let cause = told.remove(&memory.id);
+        if memory.told != cause {
+            memory.told = cause;
+            memory.told_since = cause.and(memory.cause_since);
+        }
+    }
+    memories.extend(told.into_iter().map(|(id, cause)| Memory {
+        id,
+        token: None,
+        last_refresh_at: None,
+        cause: None,
+        cause_since: None,
+        told: Some(cause),
+        told_since: None,
+        failed_in_a_row: 0,
+        not_before: None,
+    }));
 }
 
 async fn reopen<S: TokenStore, T: Transport>(
@@ -338,3 +363,34 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// How long giving everything back at the end may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_were_told_is_what_the_incidents_say() {
+        let id = |name: &str| AccountId::new("tiktok", name);
+        let memory = |name: &str, told| Memory {
+            id: id(name),
+            token: None,
+            last_refresh_at: None,
+            cause: told,
+            cause_since: told.map(|_| Timestamp::from_unix(1)),
+            told,
+            told_since: told.map(|_| Timestamp::from_unix(1)),
+            failed_in_a_row: 0,
+            not_before: None,
+        };
+        let (lost, rejected) = (Some(Cause::RotationLost), Some(Cause::RefreshTokenRejected));
+        let mut memories =
+            vec![memory("same", lost), memory("ended", lost), memory("another", lost)];
+        let told = [("same", lost), ("another", rejected), ("unknown", rejected)];
+        let told = told.into_iter().filter_map(|(name, cause)| Some((id(name), cause?))).collect();
+        remember_told(&mut memories, told);
+        let told: Vec<_> = memories.iter().map(|one| (&*one.id.account, one.told)).collect();
+        let expected =
+            [("same", lost), ("ended", None), ("another", rejected), ("unknown", rejected)];
+        assert_eq!(told, expected);
+    }
+}

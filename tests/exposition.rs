@@ -151,6 +151,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
     let readings = Readings {
         now: NOON,
         journal_entries: 1,
+        spilled_tokens: 0,
         outbox_length: 2,
         clock_unconfirmed_step: 0,
         all_replicas: None,

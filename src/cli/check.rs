@@ -9,7 +9,7 @@ use crate::{
     http_client::HttpClient,
     oauth::{Body, Exchange, Fingerprinter, Method, Request},
     refresh::{Apps, app_of},
-    state::State,
+    state::{State, spill},
     stores::{self, AnyStore, TokenStore},
 };
 use std::{collections::BTreeSet, path::Path};
@@ -60,6 +60,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     if settings.is_one_database() {
         findings.push(finding("state", Ok(app::ONE_DATABASE.to_owned())));
     }
+    findings.push(spill(&settings));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
     print(&findings, output);
@@ -121,6 +122,15 @@ async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<
         ));
     }
     Ok(format!("{place}: {accounts} accounts, readable and writable"))
+}
+
+/// Never wrong: it is the place for the day on which everything else is.
+fn spill(settings: &Settings) -> Finding {
+    let (verdict, says) = match spill::examine(&settings.state) {
+        Ok(says) => (Verdict::Ok, says),
+        Err(says) => (Verdict::Warning, says),
+    };
+    Finding { what: "spill".to_owned(), verdict, says }
 }
 
 async fn mail(settings: &Settings) -> Finding {

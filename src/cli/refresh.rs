@@ -45,6 +45,8 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
     };
     let refresher = &parts.refresher;
     let id = arguments.account;
+    // What an earlier run received must not be asked for once more.
+    refresher.take_in_spilled().await;
     let stored = match refresher.store.get(&id).await {
         Ok(Some(stored)) => stored,
         Ok(None) => {

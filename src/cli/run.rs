@@ -2,14 +2,21 @@
 
 use super::{Exit, complain, load};
 use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) async fn run(config: &Path) -> Exit {
+    // Heard from the first moment: what nobody listens for would end the process on the spot.
+    let mut ending = Ending::listen();
     // Looked at first, so that a script can tell a wrong file from a store that is away.
     if let Err(exit) = load(config) {
         return exit;
     }
-    let mut running = match crate::app::start(config).await {
+    let started = tokio::select! {
+        started = crate::app::start(config) => started,
+        // Nothing was asked of anybody yet.
+        () = ending.heard() => return Exit::Done,
+    };
+    let mut running = match started {
         Ok(running) => running,
         Err(problem) => {
             complain(problem);
@@ -21,7 +28,7 @@ pub(super) async fn run(config: &Path) -> Exit {
         tracing::info!("reports of the publisher at http://{reports}/v1/responses");
     }
     let failed = tokio::select! {
-        () = ended() => None,
+        () = ending.heard() => None,
         part = running.failed() => Some(part),
     };
     running.stop().await;
@@ -33,17 +40,35 @@ pub(super) async fn run(config: &Path) -> Exit {
     Exit::Done
 }
 
-/// Returns on SIGTERM or SIGINT.
-pub(super) async fn ended() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => terminate.recv().await,
-            // Without a handler the system's own way of ending a process is all there is.
-            Err(_) => std::future::pending().await,
+/// SIGTERM and SIGINT.
+struct Ending {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Ending {
+    /// Without a handler the system's own way of ending a process is all there is.
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self {
+            terminate: listen(SignalKind::terminate()),
+            interrupt: listen(SignalKind::interrupt()),
         }
-    };
-    tokio::select! {
-        _ = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
+    }
+
+    /// Returns when one of them came.
+    async fn heard(&mut self) {
+        tokio::select! {
+            () = heard(self.terminate.as_mut()) => {}
+            () = heard(self.interrupt.as_mut()) => {}
+        }
+    }
+}
+
+async fn heard(signal: Option<&mut Signal>) {
+    if let Some(signal) = signal {
+        signal.recv().await;
+    } else {
+        std::future::pending().await
     }
 }

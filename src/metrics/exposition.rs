@@ -31,6 +31,8 @@ pub struct Readings {
     pub now: Timestamp,
     /// Attempts in the journal that have not been brought to their end.
     pub journal_entries: u64,
+    /// Tokens that lie in the spill.
+    pub spilled_tokens: u64,
     /// Mails that are owed.
     pub outbox_length: u64,
     /// Seconds by which the wall clock stepped without anybody confirming it.

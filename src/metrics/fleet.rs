@@ -16,6 +16,8 @@ use std::sync::{Arc, atomic::AtomicU64};
 pub struct Gauges {
     /// Attempts in the journal that have not been brought to their end.
     pub journal_entries: AtomicU64,
+    /// Tokens that lie in the spill.
+    pub spilled_tokens: AtomicU64,
     /// Mails that are owed.
     pub outbox_length: AtomicU64,
     /// What all replicas count together; `None` for a process that is alone.
@@ -46,6 +48,7 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     }
     STATE_UP.write_single(out, format, i64::from(snapshot.state_up));
     UNSAVED_TOKENS.write_single(out, format, count(snapshot.unsaved as u64));
+    SPILLED_TOKENS.write_single(out, format, count(readings.spilled_tokens));
     JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
     OUTBOX_LENGTH.write_single(out, format, count(readings.outbox_length));
     REFRESHES_IN_FLIGHT.write_single(out, format, count(snapshot.in_flight as u64));
@@ -204,6 +207,10 @@ const STATE_UP: Family = Family::gauge("state_up", "Whether our own state can be
 const UNSAVED_TOKENS: Family = Family::gauge(
     "unsaved_tokens",
     "New tokens that were received and that the store has not taken; each is lost if our state is.",
+);
+const SPILLED_TOKENS: Family = Family::gauge(
+    "spilled_tokens",
+    "New tokens that lie sealed in the spill because our state did not take them.",
 );
 const JOURNAL_ENTRIES: Family = Family::gauge(
     "journal_entries",

@@ -8,7 +8,7 @@ use super::{
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    core::{AccountId, AppMemory, Cause, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
     postgres_save::{Looks, Save},
 };
 use std::time::Duration;
@@ -156,6 +156,23 @@ impl Backend {
                 writer.run(Kind::Write, move |desk| journal::close(desk, entry, closing)).await
             }
             Postgres(writer) => writer.run(postgres::close(writer.holder(), entry, closing)).await,
+        }
+    }
+
+    pub(super) async fn bury(
+        &self,
+        entry: EntryId,
+        newest: Option<Fingerprint>,
+        dead: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| journal::bury(desk, entry, newest, dead.as_deref());
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::bury(writer.holder(), entry, newest, dead)).await
+            }
         }
     }
 
@@ -329,6 +346,13 @@ impl Backend {
         match self {
             Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::outlook(desk)).await,
             Postgres(writer) => writer.run(postgres::outlook(writer.holder())).await,
+        }
+    }
+
+    pub(super) async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::told(desk)).await,
+            Postgres(writer) => writer.run(postgres::told()).await,
         }
     }
 

@@ -114,19 +114,33 @@ pub(super) fn close(desk: &Desk, entry: EntryId, closing: Closing) -> Result<(),
     leases::check_last(desk, &id)?;
     match (closing, has_result) {
         // A result that came in the meantime is a token, and is not voided.
-        (Closing::Void | Closing::Dead { .. }, true) => return Err(Refusal::EntryOpen(id)),
+        (Closing::Void, true) => return Err(Refusal::EntryOpen(id)),
         (Closing::Orphan, true) => {
             desk.connection.execute("UPDATE journal SET orphan = 1 WHERE entry = ?1", [entry.0])?;
             trim_orphans(&desk.connection, &id)?;
         }
         // An orphan without a token is nothing to keep.
-        (Closing::Done, _) | (Closing::Void | Closing::Dead { .. } | Closing::Orphan, false) => {
-            if let Closing::Dead { newest } = closing {
-                newest::bury(desk, entry, &id, newest)?;
-            }
+        (Closing::Done, _) | (Closing::Void | Closing::Orphan, false) => {
             desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
         }
     }
+    Ok(())
+}
+
+/// Ends an entry whose refresh token is finished, unless it has a result by now.
+pub(super) fn bury(
+    desk: &Desk,
+    entry: EntryId,
+    newest: Option<Fingerprint>,
+    dead: Option<&[u8]>,
+) -> Result<(), Refusal> {
+    let Some((id, has_result)) = open_account(desk, entry)? else { return Ok(()) };
+    leases::check_last(desk, &id)?;
+    if has_result {
+        return Err(Refusal::EntryOpen(id));
+    }
+    newest::bury(desk, entry, &id, newest, dead)?;
+    desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
     Ok(())
 }
 

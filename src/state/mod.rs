@@ -6,8 +6,8 @@
 //! that thread and opened after they left it.
 //!
 //! Read [`State`] for what can be asked, `writer` for how it becomes durable, `journal` for the rules that
-//! keep a token from being lost, `postgres` for what is different there, `simulated` for what stands in for a
-//! disk in simulations. Several processes may open one
+//! keep a token from being lost, `spill` for where a token lies that the journal does not take, `postgres` for
+//! what is different there, `simulated` for what stands in for a disk in simulations. Several processes may open one
 //! state: `leases` keeps them apart. Absent on purpose: a clock. Whoever calls says what time it is, and on
 //! PostgreSQL the database's clock says when leases and claims end.
 
@@ -27,9 +27,11 @@ mod seal;
 mod sealed_token;
 mod shares;
 pub mod simulated;
+pub mod spill;
 mod writer;
 
 pub use shares::{Beat, Counts, Held, Role};
+pub use spill::{Spill, Spilled};
 
 use self::{
     backend::Backend,
@@ -40,7 +42,10 @@ use self::{
     writer::{Desk, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Fingerprint, Memory, Secret, Shares, Timestamp, notices::Notice},
+    core::{
+        AccountId, AppMemory, Cause, Fingerprint, Memory, Secret, Shares, Timestamp,
+        notices::Notice,
+    },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
 };
@@ -62,13 +67,15 @@ pub struct Settings {
     /// Where everything but the key lies instead: a database that several machines share. All of them need
     /// the same key. `None` is a file in the directory.
     pub postgres: Option<postgres::Settings>,
+    /// A directory for tokens that neither journal nor store takes; `None` is one that every machine has.
+    pub spill: Option<PathBuf>,
 }
 
 impl Settings {
     /// Everything in one directory, its key too.
     #[must_use]
     pub const fn in_directory(directory: PathBuf) -> Self {
-        Self { directory, key_file: None, postgres: None }
+        Self { directory, key_file: None, postgres: None, spill: None }
     }
 }
 
@@ -113,7 +120,7 @@ pub struct OpenEntry {
     pub result: Option<Token>,
 }
 
-/// The newest token that we put into the store, and what was spent for it.
+/// The newest token that we put into the store, or the one that died there; and what was spent for it.
 #[derive(Clone, Debug)]
 pub struct Newest {
     /// The token.
@@ -129,13 +136,6 @@ pub enum Closing {
     Done,
     /// The refresh token was not spent, or another token is in the store by now.
     Void,
-    /// The refresh token is finished. Where a token of the account is kept, it counts among the spent ones
-    /// from now on: whatever is written to the store later, it is not presented again.
-    Dead {
-        /// What would renew the kept token: it is spent as well, for it is the dead one or older than that,
-        /// and must not come back over a newer consent that has died.
-        newest: Option<Fingerprint>,
-    },
     /// We hold a token that the store must not take, because somebody else wrote another one. It is
     /// kept, sealed, for a person or a later settlement.
     Orphan,
@@ -391,6 +391,23 @@ impl State {
         self.0.backend.complete(entry, id, kept).await
     }
 
+    /// Ends an entry whose refresh token is finished: it counts among the spent ones from now on, and whatever is
+    /// written to the store later, it is not presented again. `newest` is what would renew the token that
+    /// [`State::complete`] kept: it is spent as well, for it is the dead one or older than that, and must not come
+    /// back over a newer consent that has died. Where nothing was kept, `dead` is, so that the verdict outlives a
+    /// crash that comes before anybody was told; `None` leaves such an account as it is. Fails like [`State::close`].
+    pub async fn bury(
+        &self,
+        entry: EntryId,
+        id: &AccountId,
+        newest: Option<Fingerprint>,
+        dead: Option<&Token>,
+    ) -> Result<(), Error> {
+        let sealed = dead.map(|token| sealed_token::seal(&self.0.sealer, id, token)).transpose();
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        self.0.backend.bury(entry, newest, sealed).await
+    }
+
     /// What [`State::complete`] kept of an account, until it is forgotten.
     pub async fn newest(&self, id: &AccountId) -> Result<Option<Newest>, Error> {
         let Some(sealed) = self.0.backend.newest(id).await? else { return Ok(None) };
@@ -504,6 +521,11 @@ impl State {
     /// resolved mail. After [`crate::core::notices::Change::Withdrawn`] nobody is mailed at all.
     pub async fn resolve(&self, notice: &Notice) -> Result<bool, Error> {
         self.0.backend.resolve(notice).await
+    }
+
+    /// The accounts with an open incident: what somebody was told last, whatever else was written down.
+    pub async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
+        self.0.backend.told().await
     }
 
     /// Mails whose time has come, oldest first. They are ours for a while: another process gets none of

@@ -47,33 +47,40 @@ pub(super) fn complete(
     if kept.spent.is_some() || before.is_some() {
         let spent = kept.spent.into_iter().chain(before.unwrap_or_default());
         let newest_first = bounded(spent.filter(|one| Some(*one) != kept.renewable_by));
-        desk.connection
-            .prepare_cached(
-                "INSERT INTO newest (provider, account, spent, sealed) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET spent = excluded.spent, sealed = excluded.sealed",
-            )?
-            .execute(params![&*id.provider, &*id.account, to_bytes(&newest_first), kept.sealed])?;
+        put(desk, id, &newest_first, &kept.sealed)?;
     }
     desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
     Ok(())
 }
 
-/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`.
+/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`. Where
+/// nothing is kept, `dead` is.
 pub(super) fn bury(
     desk: &Desk,
     entry: EntryId,
     id: &AccountId,
     newest: Option<Fingerprint>,
+    dead: Option<&[u8]>,
 ) -> Result<(), Refusal> {
-    let Some(before) = of(desk, id)? else { return Ok(()) };
+    let before = of(desk, id)?.map(|before| (before.spent, before.token));
+    let Some((spent, token)) = before.or_else(|| Some((Vec::new(), dead?.to_owned()))) else {
+        return Ok(());
+    };
     let dead: i64 = desk
         .connection
         .prepare_cached("SELECT spending FROM journal WHERE entry = ?1")?
         .query_row([entry.0], |row| row.get(0))?;
-    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(before.spent));
+    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(spent));
+    put(desk, id, &spent, &token)
+}
+
+fn put(desk: &Desk, id: &AccountId, spent: &[Fingerprint], sealed: &[u8]) -> Result<(), Refusal> {
     desk.connection
-        .prepare_cached("UPDATE newest SET spent = ?3 WHERE provider = ?1 AND account = ?2")?
-        .execute(params![&*id.provider, &*id.account, to_bytes(&spent)])?;
+        .prepare_cached(
+            "INSERT INTO newest (provider, account, spent, sealed) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET spent = excluded.spent, sealed = excluded.sealed",
+        )?
+        .execute(params![&*id.provider, &*id.account, to_bytes(spent), sealed])?;
     Ok(())
 }
 

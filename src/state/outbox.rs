@@ -93,6 +93,34 @@ pub(super) fn resolve(desk: &Desk, notice: &Notice) -> Result<bool, Refusal> {
     Ok(true)
 }
 
+/// The accounts with an open incident.
+pub(super) fn told(desk: &Desk) -> Result<Vec<(AccountId, Cause)>, Refusal> {
+    let mut all =
+        desk.connection.prepare_cached("SELECT subject, cause FROM incident ORDER BY incident")?;
+    let mut rows = all.query([])?;
+    let mut told = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (subject, label): (String, String) = (row.get(0)?, row.get(1)?);
+        told.extend(told_account(&subject, &label)?);
+    }
+    Ok(told)
+}
+
+/// `None` for an incident that is about no account.
+pub(super) fn told_account(
+    subject: &str,
+    label: &str,
+) -> Result<Option<(AccountId, Cause)>, Refusal> {
+    let subject: StoredSubject = serde_json::from_str(subject)
+        .map_err(|_| Refusal::Damaged("an incident in it is about nothing known".to_owned()))?;
+    Ok(match subject {
+        StoredSubject::Account { provider, account } => {
+            Some((AccountId::new(provider, account), cause(label)?))
+        }
+        StoredSubject::App(_) | StoredSubject::Store | StoredSubject::Host => None,
+    })
+}
+
 /// What is about no account in particular is everybody's.
 fn is_anothers(desk: &Desk, notice: &Notice) -> bool {
     matches!(&notice.subject, Subject::Account(id) if desk.is_anothers(id))

@@ -44,6 +44,11 @@ impl<'a> Context<'a> {
         Self { purpose: "address", parts: [subject, ""] }
     }
 
+    /// A token with its attempt, outside of the journal.
+    pub(super) const fn spilled() -> Self {
+        Self { purpose: "spilled", parts: ["", ""] }
+    }
+
     fn as_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [self.purpose, self.parts[0], self.parts[1]] {

@@ -7,7 +7,10 @@ use crate::{
     strace::Strace,
     trace::{Call, Target},
 };
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// How it went.
 pub(crate) struct Ending {
@@ -16,6 +19,8 @@ pub(crate) struct Ending {
     /// Where the harm struck, at the point or elsewhere; `None` when it did not.
     pub(crate) struck: Option<Zone>,
     pub(crate) verdict: Verdict,
+    /// How often a new token was asked for.
+    pub(crate) requests: usize,
     /// For people who look into it.
     pub(crate) told: String,
 }
@@ -46,6 +51,7 @@ pub(crate) async fn strike(
         met: false,
         struck: None,
         verdict: Verdict::Alive,
+        requests: 0,
         told: "strace was never attached in time".to_owned(),
     })
 }
@@ -58,7 +64,7 @@ async fn attempt(
     beyond: usize,
     lead: u64,
 ) -> Option<Ending> {
-    let mut scene = Scene::prepare(options, round.grace, lead).await;
+    let mut scene = Scene::prepare(options, round, lead).await;
     scene.start().await;
     let mut strace =
         scene.attach(&arguments(round.harm, point, point.number + beyond, &scene)).await?;
@@ -82,11 +88,11 @@ async fn attempt(
     }
     let verdict = scene.settle().await;
     let told = if verdict == Verdict::Alive { String::new() } else { scene.tell() };
-    Some(Ending { met, struck, verdict, told })
+    Some(Ending { met, struck, verdict, requests: scene.requests(), told })
 }
 
 /// What strace is asked for. A path narrows both what it shows and what it strikes.
-fn arguments(harm: Harm, point: &Point, number: usize, scene: &Scene) -> Vec<String> {
+pub(crate) fn arguments(harm: Harm, point: &Point, number: usize, scene: &Scene) -> Vec<String> {
     let Point { name, target, .. } = point;
     let what = match harm {
         Harm::Kill => format!("inject={name}:signal=KILL:when={number}"),
@@ -96,13 +102,16 @@ fn arguments(harm: Harm, point: &Point, number: usize, scene: &Scene) -> Vec<Str
     let mut arguments =
         vec!["-e".to_owned(), format!("trace={}", KILLS.join(",")), "-e".to_owned(), what];
     if let Target::File(path) = target {
-        arguments.extend(["-P".to_owned(), scene.world.path(path).display().to_string()]);
+        let path = scene.world.folder.path().join(path);
+        // Without the slash that joining nothing leaves, or the folder itself would have another name.
+        let path = path.components().collect::<PathBuf>();
+        arguments.extend(["-P".to_owned(), path.display().to_string()]);
     }
     arguments
 }
 
 /// Waits until the process is dead, or done without having met its point.
-async fn until_killed(scene: &mut Scene, strace: &mut Strace) {
+pub(crate) async fn until_killed(scene: &mut Scene, strace: &mut Strace) {
     let began = Instant::now();
     while !scene.world.program().has_ended() && began.elapsed() < STRUCK_WITHIN {
         if scene.is_done() {
@@ -129,7 +138,7 @@ async fn until_injected(scene: &Scene, strace: &Strace) {
 }
 
 /// Whether the point was met, and where the harm struck, by what strace wrote.
-fn struck(
+pub(crate) fn struck(
     harm: Harm,
     calls: &[Call],
     reference: &Reference,
@@ -174,12 +183,12 @@ fn zone_within(calls: &[Call]) -> Zone {
 }
 
 /// A point that is not met is tried again: threads take turns as they like.
-const ATTEMPTS_MAX: usize = 6;
+pub(crate) const ATTEMPTS_MAX: usize = 6;
 /// Calls of the same name on something else that a thread makes before the one that is meant.
 const OTHERS_MAX: usize = 3;
 /// Seconds until the account is due: enough to start and to attach.
-const LEAD: u64 = 2;
-const LEAD_MAX: u64 = 5;
+pub(crate) const LEAD: u64 = 2;
+pub(crate) const LEAD_MAX: u64 = 5;
 const STRUCK_WITHIN: Duration = Duration::from_secs(20);
 /// The last calls of a rotation come after the store has its token.
 const STILL_TO_COME: Duration = Duration::from_millis(200);

@@ -40,6 +40,8 @@ impl Point {
 pub(crate) enum Zone {
     /// Up to sending the request: nothing is spent.
     Before,
+    /// From about when the one probe is noted as spent to its request's last byte: who ends there has no other.
+    Noted,
     /// From the request's last byte to the answer's: the new token is the provider's alone.
     OnTheWire,
     /// From the last receive to the first durable write: the one window of ours.
@@ -51,6 +53,8 @@ pub(crate) enum Zone {
 /// A rotation that went well, call by call.
 pub(crate) struct Reference {
     calls: Vec<Call>,
+    /// In a recovery, since when the one probe may count as spent.
+    noted: Option<usize>,
     sent: usize,
     received: usize,
     durable: usize,
@@ -66,12 +70,23 @@ impl Reference {
         let sent = calls[..received]
             .iter()
             .rposition(|call| call.target == Target::Peer && is_send(&call.name))?;
-        let journal = |call: &Call| {
-            matches!(call.name.as_str(), "fsync" | "fdatasync")
-                && matches!(&call.target, Target::File(path) if path.starts_with("state/"))
-        };
-        let durable = received + calls[received..].iter().position(journal)?;
-        Some(Self { calls, sent, received, durable })
+        let durable = received + calls[received..].iter().position(is_commit)?;
+        Some(Self { calls, noted: None, sent, received, durable })
+    }
+
+    /// The same of a recovery that asks once more.
+    pub(crate) fn of_probe(calls: Vec<Call>) -> Option<Self> {
+        let reference = Self::of(calls)?;
+        let before = reference.calls[..reference.sent].iter().enumerate();
+        let mut commits = before.rev().filter(|(_, call)| is_commit(call));
+        // The last one is the note's; what it is made of lies between it and the one before.
+        let noted = commits.nth(1).map_or(0, |(index, _)| index);
+        Some(Self { noted: Some(noted), ..reference })
+    }
+
+    /// The same of a recovery in which nothing is asked: the token was durable before it began.
+    pub(crate) const fn of_saving(calls: Vec<Call>) -> Self {
+        Self { calls, noted: None, sent: 0, received: 0, durable: 0 }
     }
 
     /// System calls between the last receive and the first durable write, that one included, whichever
@@ -81,7 +96,9 @@ impl Reference {
     }
 
     pub(crate) fn zone_of(&self, index: usize) -> Zone {
-        if index <= self.sent {
+        if index <= self.sent && self.noted.is_some_and(|noted| noted < index) {
+            Zone::Noted
+        } else if index <= self.sent {
             Zone::Before
         } else if index <= self.received {
             Zone::OnTheWire
@@ -114,6 +131,12 @@ impl Reference {
         }
         points
     }
+}
+
+/// Makes what was written to our state durable.
+fn is_commit(call: &Call) -> bool {
+    matches!(call.name.as_str(), "fsync" | "fdatasync")
+        && matches!(&call.target, Target::File(path) if path.starts_with("state/"))
 }
 
 pub(crate) fn is_about(call: &Call, point: &Point) -> bool {

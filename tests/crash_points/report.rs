@@ -1,79 +1,77 @@
 //! What came of one round, in words and in one line for machines.
 
 use crate::{
-    options::{Harm, Round},
+    harness::Report,
+    options::{Before, Course, Harm, Round},
     ordeal::Ending,
     points::{Point, Reference, Zone},
     scene::Verdict,
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// The figures and every condition that does not hold.
-pub(crate) struct Report {
-    lines: Vec<String>,
-    pub(crate) violations: Vec<String>,
+/// The figures of one round and every condition that does not hold.
+pub(crate) fn of(
+    round: Round,
+    reference: &Reference,
+    expected: usize,
+    endings: Vec<(Point, Result<Ending, String>)>,
+    took: Duration,
+) -> Report {
+    let mut tally = Tally::default();
+    for (point, ending) in endings {
+        match ending {
+            Ok(ending) => tally.count(round, &point, ending),
+            Err(panic) => tally.violations.push(format!("{point}: the harness failed: {panic}")),
+        }
+    }
+    if tally.hit * 2 < expected || tally.hit == 0 {
+        tally.violations.push(format!("only {} of {expected} points were hit", tally.hit));
+    }
+    let window = reference.window();
+    if window > WINDOW_MAX && may_be_renewed(round) {
+        let text = format!("{window} system calls between the answer and its first durable write");
+        tally.violations.push(text);
+    }
+    if round.course == Course::Rotation && round.grace > 0 && tally.lost > 0 {
+        let text = "a provider that forgives for 30 s and yet a token was lost";
+        tally.violations.push(text.to_owned());
+    }
+    let Tally { hit, lost, silent, missed, places, mut violations } = tally;
+    for violation in &mut violations {
+        *violation = format!("{}: {violation}", round.sentence());
+    }
+    let lines = vec![
+        format!(
+            "{}: {expected} points in {} s; {} not met: {}",
+            round.sentence(),
+            took.as_secs(),
+            missed.len(),
+            missed.join(" "),
+        ),
+        format!("lost at: {places:?}"),
+        format!(
+            "{}_points={hit} lost={lost} lost_silently={silent} window_syscalls={window}",
+            round.harm.as_label(),
+        ),
+    ];
+    Report { lines, violations }
 }
 
-impl Report {
-    pub(crate) fn of(
-        round: Round,
-        reference: &Reference,
-        expected: usize,
-        endings: Vec<(Point, Result<Ending, String>)>,
-        took: Duration,
-    ) -> Self {
-        let mut tally = Tally::default();
-        for (point, ending) in endings {
-            match ending {
-                Ok(ending) => tally.count(round, &point, ending),
-                Err(panic) => {
-                    tally.violations.push(format!("{point}: the harness failed: {panic}"))
-                }
-            }
-        }
-        if tally.hit == 0 {
-            tally.violations.push("not one point was hit".to_owned());
-        }
-        if reference.window() > WINDOW_MAX {
-            let window = reference.window();
-            let text =
-                format!("{window} system calls between the answer and its first durable write");
-            tally.violations.push(text);
-        }
-        if round.grace > 0 && tally.lost > 0 {
-            tally
-                .violations
-                .push("a provider that forgives for 30 s and yet a token was lost".to_owned());
-        }
-        let Tally { hit, lost, silent, missed, places, mut violations } = tally;
-        for violation in &mut violations {
-            *violation = format!("{}: {violation}", round.harm.as_label());
-        }
-        let lines = vec![
-            format!(
-                "{} at {expected} points, grace {} s, in {} s; {} not met: {}",
-                round.harm.as_label(),
-                round.grace,
-                took.as_secs(),
-                missed.len(),
-                missed.join(" "),
-            ),
-            format!("lost at: {places:?}"),
-            format!(
-                "{}_points={hit} lost={lost} lost_silently={silent} window_syscalls={}",
-                round.harm.as_label(),
-                reference.window(),
-            ),
-        ];
-        Self { lines, violations }
-    }
+/// False where the first kill has cost the token, and the provider does not forgive.
+fn may_be_renewed(round: Round) -> bool {
+    round.course != Course::Recovery(Before::Journalling) || round.grace > 0
+}
 
-    pub(crate) fn print(&self) {
-        for violation in &self.violations {
-            println!("VIOLATED {violation}");
-        }
-        for line in &self.lines {
-            println!("{line}");
+/// An error is not an end: whoever survives has the answer in his hands, once it came.
+const fn may_be_lost(round: Round, zone: Zone) -> bool {
+    match (round.course, round.harm) {
+        (Course::Rotation, Harm::Kill) => matches!(zone, Zone::OnTheWire | Zone::Window),
+        (Course::Rotation, Harm::Eio | Harm::Enospc) => matches!(zone, Zone::OnTheWire),
+        (Course::Recovery(Before::Saving), _) => false,
+        (Course::Recovery(Before::Journalling), _) if round.grace == 0 => true,
+        // The one probe is spent, and nobody asks a third time.
+        (Course::Recovery(Before::Journalling), _) => {
+            matches!(zone, Zone::Noted | Zone::OnTheWire | Zone::Window)
         }
     }
 }
@@ -90,29 +88,35 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, round: Round, point: &Point, ending: Ending) {
-        let Ending { met, struck, verdict, told } = ending;
+        let Ending { met, struck, verdict, requests, told } = ending;
+        let is_recovery = round.course != Course::Rotation;
         match met {
             true => self.hit += 1,
-            false if point.is_exact() => {
+            // The threads of a start take turns as they like.
+            false if point.is_exact() && !is_recovery => {
                 self.violations.push(format!("{point} was never met; {told}"))
             }
             false => self.missed.push(point.to_string()),
         }
+        let asked_max = if round.course == Course::Recovery(Before::Saving) { 1 } else { 2 };
+        if is_recovery && requests > asked_max {
+            self.violations
+                .push(format!("{point}: a token was asked for {requests} times; {told}"));
+        }
         match verdict {
+            Verdict::Alive if !may_be_renewed(round) => {
+                self.violations.push(format!("{point}: alive, and the first kill was too late"));
+            }
             Verdict::Alive => {}
             Verdict::Lost(cause) => {
                 self.lost += 1;
-                if cause != TRUE_CAUSE {
+                // Between the end of an attempt and the memory of what it was, only the end is known.
+                if cause != TRUE_CAUSE && !(is_recovery && cause == END_ALONE) {
                     self.violations.push(format!("{point}: called {cause}; {told}"));
                 }
                 let zone = struck.unwrap_or(Zone::Before);
                 self.places.entry(zone).or_default().push(point.to_string());
-                // An error is not an end: whoever survives has the answer in his hands, once it came.
-                let may_be_lost = match round.harm {
-                    Harm::Kill => matches!(zone, Zone::OnTheWire | Zone::Window),
-                    Harm::Eio | Harm::Enospc => zone == Zone::OnTheWire,
-                };
-                if !may_be_lost {
+                if !may_be_lost(round, zone) {
                     self.violations.push(format!("{point} ({zone:?}): lost; {told}"));
                 }
             }
@@ -133,3 +137,5 @@ impl Tally {
 const WINDOW_MAX: usize = 30;
 /// What the program must call each of these losses: it knows that it had sent the token.
 const TRUE_CAUSE: &str = "rotation_lost";
+/// What it calls a token of which it knows that it is dead, and nothing else.
+const END_ALONE: &str = "refresh_token_rejected";

@@ -1,14 +1,22 @@
 //! One account due for rotation in a moment, the program idle until then, and strace beside it.
 
 use crate::{
-    options::Options,
+    http,
+    options::{Options, Round, Store},
     process::Program,
+    scrape::Scrape,
     strace::Strace,
     trace::{self, Call},
     until_or,
-    world::{Plan, World, owner},
+    world::{Plan, SCOPES, World, owner, replace},
 };
-use std::time::{Duration, Instant, SystemTime};
+use oauth_keepalive::core::{Secret, Timestamp};
+use rusqlite::Connection;
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
 use tempfile::TempDir;
 
 /// Everything for one run.
@@ -17,6 +25,7 @@ pub(crate) struct Scene {
     /// Logs and traces; not beside the store, where each line would wake the program.
     aside: TempDir,
     options: Options,
+    store: Store,
     starts: u32,
 }
 
@@ -35,19 +44,52 @@ pub(crate) enum Verdict {
 
 impl Scene {
     /// Everything but the program; the account is due between one and `lead` seconds from now.
-    pub(crate) async fn prepare(options: &Options, grace: u64, lead: u64) -> Self {
-        let world = plan(grace, lead).prepare().await;
+    pub(crate) async fn prepare(options: &Options, round: Round, lead: u64) -> Self {
+        let world = plan(round, lead).prepare().await;
         let aside = tempfile::tempdir().unwrap();
-        Self { world, aside, options: options.clone(), starts: 0 }
+        let scene = Self { world, aside, options: options.clone(), store: round.store, starts: 0 };
+        if round.store == Store::File {
+            let token = scene.world.provider.current(ACCOUNT).unwrap();
+            let at = |at: Option<Timestamp>| at.unwrap().as_unix();
+            let text = format!(
+                "accounts:\n  - provider: tiktok\n    account: {ACCOUNT}\n    access_token: {}\n    \
+                 refresh_token: {}\n    expires_at: {}\n    refresh_expires_at: {}\n    issued_at: {}\n    \
+                 scopes: \"{}\"\n    subject: {}\n    owner: {}\n",
+                token.access.expose(),
+                token.refresh.as_ref().unwrap().expose(),
+                at(token.expires_at),
+                at(token.refresh_expires_at),
+                at(token.issued_at),
+                SCOPES.join(","),
+                token.subject.as_ref().unwrap(),
+                owner(ACCOUNT),
+            );
+            replace(&scene.world.path(FILE), &text);
+        }
+        scene
     }
 
     /// Starts the program, again if need be.
     pub(crate) async fn start(&mut self) {
-        self.starts += 1;
-        let log = self.aside.path().join(format!("program-{}.log", self.starts));
+        let log = self.next_log();
         let config = self.world.config();
         let binary = &self.options.binary;
         self.world.program = Some(Program::start_binary(binary, "info", &config, log).await);
+    }
+
+    /// The same under strace from its first call on, without waiting for anything: it may not get far.
+    pub(crate) fn start_under_strace(&mut self, arguments: &[String]) -> Strace {
+        let log = self.next_log();
+        let (strace, mut command) =
+            Strace::around(&self.options.binary, arguments, self.aside.path());
+        command.args(["run", "--log-level", "info", "--config"]).arg(self.world.config());
+        self.world.program = Some(Program::spawn(command, log));
+        strace
+    }
+
+    fn next_log(&mut self) -> PathBuf {
+        self.starts += 1;
+        self.aside.path().join(format!("program-{}.log", self.starts))
     }
 
     /// Attaches strace; `None` when the account was due before that.
@@ -67,7 +109,41 @@ impl Scene {
 
     /// The rotation is done, as far as provider and store know.
     pub(crate) fn is_done(&self) -> bool {
-        self.world.rotations(ACCOUNT) > 0 && self.world.kept(ACCOUNT)
+        self.world.rotations(ACCOUNT) > 0 && self.kept()
+    }
+
+    /// True when the store holds what the provider honours.
+    fn kept(&self) -> bool {
+        if self.store == Store::Sqlite {
+            return self.world.kept(ACCOUNT) && self.world.live(ACCOUNT);
+        }
+        let current = self.world.provider.current(ACCOUNT).unwrap();
+        let text = fs::read_to_string(self.world.path(FILE)).unwrap_or_default();
+        let holds = |secret: &Secret| text.contains(secret.expose());
+        holds(&current.access)
+            && current.refresh.is_some_and(|refresh| holds(&refresh))
+            && self.world.provider.accepts(current.access.expose())
+    }
+
+    /// The provider has handed out a new token, and the store does not hold it.
+    pub(crate) fn is_rotated(&self) -> bool {
+        self.world.rotations(ACCOUNT) > 0 && !self.kept()
+    }
+
+    /// The journal of a dead process holds a new token. A copy is asked, so that nothing is changed.
+    pub(crate) fn has_result(&self) -> bool {
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["state.db", "state.db-wal"] {
+            fs::copy(self.world.path("state").join(name), copy.path().join(name)).unwrap();
+        }
+        let journal = Connection::open(copy.path().join("state.db")).unwrap();
+        let sql = "SELECT count(*) FROM journal WHERE orphan = 0 AND result IS NOT NULL";
+        journal.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
+    }
+
+    /// Requests for a new token, as the provider counted them.
+    pub(crate) fn requests(&self) -> usize {
+        self.world.refreshed(ACCOUNT).len()
     }
 
     /// Waits until the rotation is done and nothing happens any more.
@@ -92,12 +168,14 @@ impl Scene {
         }
     }
 
-    async fn look(&self) -> Result<Verdict, String> {
-        let scrape = self.world.running().scrape().await;
+    /// The verdict, if there is one yet; an answer that is cut off is none.
+    pub(crate) async fn look(&self) -> Result<Verdict, String> {
+        let answer = http::get(self.world.running().telemetry, "/metrics").await;
+        let scrape = Scrape(answer.map_err(|error| error.to_string())?.text());
         let number = |name: &str| scrape.value(name, &[]);
         let cause = scrape.cause(ACCOUNT);
-        let kept = self.world.kept(ACCOUNT);
-        let well = self.is_done() && self.world.live(ACCOUNT);
+        let kept = self.kept();
+        let well = self.is_done();
         let mails = self.world.mails_to(&owner(ACCOUNT)).len();
         let at_rest =
             number("journal_entries") == Some(0.0) && number("unsaved_tokens") == Some(0.0);
@@ -142,20 +220,26 @@ impl Scene {
     }
 }
 
-fn plan(grace: u64, lead: u64) -> Plan {
+fn plan(round: Round, lead: u64) -> Plan {
+    let store = match round.store {
+        Store::Sqlite => "{kind: sqlite, path: publisher.db, poll_every: 10m}".to_owned(),
+        Store::File => format!("{{kind: file, path: {FILE}, poll_every: 10m}}"),
+    };
     World::new()
         .accounts(1)
         .life(LIFE)
         .age(DUE_AFTER - lead)
-        .grace(grace)
+        .grace(round.grace)
         // The hardest kind: whoever presents a retired token loses everything.
         .provider(|provider| provider.reuse_revokes_family = true)
-        .section("store", "{kind: sqlite, path: publisher.db, poll_every: 10m}")
+        .section("store", &store)
         .section("refresh", "{due_after: 0.5, spread: 0, backoff_first: 1s, backoff_max: 2s}")
         .section("http", "{total_deadline: 1s, connect_deadline: 300ms}")
 }
 
 pub(crate) const ACCOUNT: &str = "brand-01";
+/// The store, where it is a file.
+const FILE: &str = "publisher.yaml";
 /// Long enough that the new token is not due again.
 const LIFE: u64 = 600;
 const DUE_AFTER: u64 = 300;

@@ -13,7 +13,8 @@ use std::{
 
 /// Attached to a process until it is detached or that process ends.
 pub(crate) struct Strace {
-    child: Child,
+    /// `None` where it started the process itself, and ends with it.
+    child: Option<Child>,
     output: PathBuf,
 }
 
@@ -22,26 +23,35 @@ impl Strace {
     pub(crate) async fn attach(pid: u32, arguments: &[String], folder: &Path) -> Self {
         let (output, stderr) = (folder.join("strace.out"), folder.join("strace.err"));
         let child = Command::new("strace")
-            .args(["-f", "-yy", "-s", "0", "-p", &pid.to_string(), "-o"])
+            .args(READABLE)
+            .args(["-p", &pid.to_string(), "-o"])
             .arg(&output)
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
             .expect("strace is installed; tests/tools.sh does it");
-        let mut strace = Self { child, output };
+        let mut strace = Self { child: Some(child), output };
         let told = || fs::read_to_string(&stderr).unwrap_or_default();
         until_or(
             "strace is attached; it may need root, CAP_SYS_PTRACE or kernel.yama.ptrace_scope=0",
             async || {
-                let ended = strace.child.try_wait().unwrap();
-                assert!(ended.is_none() || told().contains("attached"), "strace: {}", told());
+                assert!(!strace.has_ended() || told().contains("attached"), "strace: {}", told());
                 told().contains("attached")
             },
             told,
         )
         .await;
         strace
+    }
+
+    /// A command that becomes `program`, seen from its first call on.
+    pub(crate) fn around(program: &Path, arguments: &[String], folder: &Path) -> (Self, Command) {
+        let output = folder.join("strace-of-recovery.out");
+        let mut command = Command::new("strace");
+        // The tracer is nobody's child, so that the process that is started is the program.
+        command.arg("-D").args(READABLE).arg("-o").arg(&output).args(arguments).arg(program);
+        (Self { child: None, output }, command)
     }
 
     /// What it wrote so far.
@@ -66,20 +76,26 @@ impl Strace {
         if self.has_ended() {
             return;
         }
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-INT", &pid]).status();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
     }
 
     /// True once it has ended, because the process has.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
     }
 }
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
+
+/// All threads, files and addresses by their names, and no content.
+const READABLE: [&str; 4] = ["-f", "-yy", "-s", "0"];

@@ -51,7 +51,7 @@ async fn check_is_content_with_a_good_configuration_and_leaves_no_trace() {
         let before = everything_in(world.folder.path());
         let (code, said, complaints) = run(&world, &["check"]).await;
         assert_eq!(code, DONE, "{said}{complaints}");
-        for word in ["configuration", "store", "state", "mail", "clock"] {
+        for word in ["configuration", "store", "state", "spill", "mail", "clock"] {
             assert!(said.contains(word), "{word} was not looked at: {said}");
         }
         assert!(said.contains("2 accounts"), "{said}");

@@ -143,7 +143,7 @@ async fn a_token_that_died_with_the_process_between_answer_and_write_is_told_as_
 
 #[tokio::test]
 async fn with_grace_the_probe_after_a_crash_comes_as_soon_as_the_request_is_over() {
-    let plan = World::new().life(8).grace(10);
+    let plan = World::new().life(8).grace(30);
     let plan = plan.section("http", "{total_deadline: 2s, connect_deadline: 300ms}");
     let mut world = plan.start().await;
     let slow = Fault::HangFor(Duration::from_millis(1_500));
@@ -159,7 +159,7 @@ async fn with_grace_the_probe_after_a_crash_comes_as_soon_as_the_request_is_over
     )
     .await;
     // A provider that forgives does so for seconds; a dead process's lease must not use them up.
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
     assert_eq!(world.refreshed("brand-01"), [Refreshed::Rotated, Refreshed::Repeated]);
     world.until_cause("brand-01", "none").await;
     assert_eq!(world.mailbox.mails(), []);
@@ -207,4 +207,42 @@ async fn after_sigterm_no_refresh_is_begun() {
     for number in 1..=6 {
         assert!(world.kept(&format!("brand-{number:02}")), "{}", world.tell());
     }
+}
+
+#[tokio::test]
+async fn sighup_while_it_still_starts_does_not_end_it_and_sigterm_does() {
+    // The state's server takes the connection and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let state = format!(
+        "{{kind: postgres, directory: state, key_file: state-key, host: localhost, port: {port}, tls: off, \
+         database: keepalive, user: nobody, password_file: state-password, connect_timeout: 60s}}"
+    );
+    let world = World::new().section("state", &state).prepare().await;
+    std::fs::write(world.path("state-key"), "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n")
+        .unwrap();
+    std::fs::write(world.path("state-password"), "invented").unwrap();
+    let mut starting = std::process::Command::new(crate::process::BINARY)
+        .args(["run", "--config"])
+        .arg(world.config())
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Accepted means that it waits for the first word.
+    let (_connection, _) =
+        tokio::task::spawn_blocking(move || silent.accept().unwrap()).await.unwrap();
+    let signal = |name: &str| {
+        let pid = starting.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-HUP");
+    signal("-TERM");
+    let mut status = None;
+    let mut ended = async || {
+        status = starting.try_wait().unwrap();
+        status.is_some()
+    };
+    until_or("it ends", &mut ended, String::new).await;
+    // A signal that nobody listens to leaves no code.
+    assert_eq!(status.unwrap().code(), Some(0));
 }

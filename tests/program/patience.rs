@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For everything that should happen: far beyond what it takes, so that a busy machine does not fail.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks again and again until `condition` holds.
 pub(crate) async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {

@@ -35,33 +35,40 @@ impl Program {
         config: &Path,
         log: PathBuf,
     ) -> Self {
-        let file = File::create(&log).unwrap();
-        let child = Command::new(binary)
-            .args(["run", "--log-level", log_level, "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        let nowhere = SocketAddr::from(([0; 4], 0));
-        let mut program = Self { child, log, telemetry: nowhere, reports: nowhere };
+        let mut command = Command::new(binary);
+        command.args(["run", "--log-level", log_level, "--config"]).arg(config);
+        let mut program = Self::spawn(command, log);
         let log = program.log.clone();
         until_or(
             "the program says where it listens",
             async || {
-                let text = program.log();
-                assert!(program.child.try_wait().unwrap().is_none(), "it ended at once:\n{text}");
-                let metrics = address_after(&text, "metrics at http://");
-                let reports = address_after(&text, "reports of the publisher at http://");
-                let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
-                (program.telemetry, program.reports) = (metrics, reports);
-                true
+                let ended = program.child.try_wait().unwrap();
+                assert!(ended.is_none(), "it ended at once:\n{}", program.log());
+                program.listens()
             },
             || fs::read_to_string(log).unwrap_or_default(),
         )
         .await;
         program
+    }
+
+    /// Starts `command`, which is it or becomes it, and does not wait for anything.
+    pub(crate) fn spawn(mut command: Command, log: PathBuf) -> Self {
+        let file = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap();
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        Self { child, log, telemetry: nowhere, reports: nowhere }
+    }
+
+    /// True once it has said where it listens.
+    pub(crate) fn listens(&mut self) -> bool {
+        let text = self.log();
+        let metrics = address_after(&text, "metrics at http://");
+        let reports = address_after(&text, "reports of the publisher at http://");
+        let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
+        (self.telemetry, self.reports) = (metrics, reports);
+        true
     }
 
     /// Everything that it wrote so far, on both outputs.

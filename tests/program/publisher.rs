@@ -9,7 +9,7 @@ use oauth_keepalive::{
     demo::provider::{Fault, Lasting, Refreshed, Surface},
     oauth::Token,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const UNAUTHORIZED: [(&str, &str); 2] = [("account", "brand-01"), ("code", "401")];
 
@@ -299,7 +299,6 @@ async fn writes_to_other_columns_and_rows_disturb_nothing() {
 async fn accounts_come_and_go_with_their_rows_and_a_disabled_one_is_left_alone() {
     let world = World::new().accounts(3).life(12).start().await;
     world.until_ready().await;
-    let began = Instant::now();
     for account in ["brand-01", "brand-02", "brand-03"] {
         assert!(world.running().scrape().await.mentions(account));
     }
@@ -316,13 +315,13 @@ async fn accounts_come_and_go_with_their_rows_and_a_disabled_one_is_left_alone()
         || world.tell(),
     )
     .await;
-    assert!(began.elapsed() < Duration::from_secs(5), "before any of them was due");
     let requests = |account: &str| world.refreshed(account).len();
     let before = (requests("brand-01"), requests("brand-02"));
     world.until_rotated("brand-03", 2).await;
     world.until_rotated("brand-new", 1).await;
     assert_eq!((requests("brand-01"), requests("brand-02")), before, "nobody asked us to");
-    assert!(!world.live("brand-02"), "it ended, as somebody wanted");
+    until_or("it ends, as somebody wanted", async || !world.live("brand-02"), || world.tell())
+        .await;
     assert!(!world.running().scrape().await.mentions("brand-02"));
     assert!(world.running().get("/").await.text().contains("brand-03"));
     assert!(!world.running().get("/").await.text().contains("brand-01"));

@@ -6,7 +6,7 @@ use crate::{
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// Somebody else writes to the file until this is dropped. Without WAL its readers wait too.
 struct Lock(Connection);
@@ -115,14 +115,69 @@ async fn a_token_that_could_not_be_saved_survives_kill_9() {
 }
 
 #[tokio::test]
+async fn a_spilled_token_survives_kill_9_and_goes_into_a_journal_that_works_again() {
+    spill_and_survive_kill_9(true).await;
+}
+
+#[tokio::test]
+async fn a_spilled_token_survives_kill_9_and_goes_into_the_store_past_a_journal_that_does_not() {
+    spill_and_survive_kill_9(false).await;
+}
+
+async fn spill_and_survive_kill_9(journal_works_again: bool) {
+    let plan = World::new().life(8).without_wal();
+    let mut world = plan.section("state", "{directory: state, spill: elsewhere}").prepare().await;
+    let elsewhere = world.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    world.start().await;
+    let ours = Connection::open(world.path("state/state.db")).unwrap();
+    ours.busy_timeout(Duration::from_secs(20)).unwrap();
+    // As a disk that is full at that very moment, and not before.
+    ours.execute_batch(
+        "CREATE TRIGGER full BEFORE UPDATE OF result ON journal \
+         BEGIN SELECT RAISE(FAIL, 'as told'); END",
+    )
+    .unwrap();
+    let lock = receive_while_locked(&world).await;
+    world.until_metric("spilled_tokens", &[], 1.0).await;
+    let folders: Vec<_> = fs::read_dir(&elsewhere).unwrap().map(Result::unwrap).collect();
+    let [folder] = folders.as_slice() else { panic!("one folder of ours: {folders:?}") };
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+    let [file] = files.as_slice() else { panic!("one file: {files:?}") };
+    let content = fs::read(file.path()).unwrap();
+    let current = world.provider.current("brand-01").unwrap();
+    for secret in ["brand-01", current.access.expose()] {
+        let is_there = content.windows(secret.len()).any(|part| part == secret.as_bytes());
+        assert!(!is_there, "it is sealed");
+    }
+
+    world.program().kill_9();
+    drop(lock);
+    if journal_works_again {
+        ours.execute_batch("DROP TRIGGER full").unwrap();
+    }
+    assert!(!world.kept("brand-01"));
+    world.start().await;
+    until_or("it is saved", async || world.kept("brand-01"), || world.tell()).await;
+    world.until_metric("spilled_tokens", &[], 0.0).await;
+    let _ = ours.execute_batch("DROP TRIGGER full");
+    world.until_rotated("brand-01", 1).await;
+    world.until_cause("brand-01", "none").await;
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is left behind");
+    world.assert_well_behaved();
+    let refused = |(_, how): &(_, Refreshed)| *how != Refreshed::Rotated;
+    assert!(!world.refreshes().iter().any(refused), "{}", world.tell());
+}
+
+#[tokio::test]
 async fn a_store_that_is_not_there_is_waited_for() {
     let world = World::new().life(8).without_wal().start().await;
     world.until_ready().await;
     let (here, away) = (world.path("publisher.db"), world.path("elsewhere.db"));
-    std::fs::rename(&here, &away).unwrap();
+    fs::rename(&here, &away).unwrap();
     world.until_metric("store_up", &[], 0.0).await;
     assert!(world.running().scrape().await.mentions("brand-01"), "it is not gone, only unseen");
-    std::fs::rename(&away, &here).unwrap();
+    fs::rename(&away, &here).unwrap();
     world.until_metric("store_up", &[], 1.0).await;
     world.until_rotated("brand-01", 2).await;
     world.until_cause("brand-01", "none").await;

@@ -267,7 +267,7 @@ impl Bench {
         state.release(&lease).await.unwrap();
     }
 
-    fn sql(&self, statement: &str) {
+    pub(crate) fn sql(&self, statement: &str) {
         let connection = rusqlite::Connection::open(database(self.folder.path())).unwrap();
         connection.busy_timeout(Duration::from_secs(5)).unwrap();
         connection.execute_batch(statement).unwrap();
@@ -309,6 +309,8 @@ impl Bench {
         }
         let held = self.refresher.held.len();
         words.extend((held > 0).then(|| format!("held {held}")));
+        let spilled = self.refresher.held.spilled();
+        words.extend((spilled > 0).then(|| format!("spilled {spilled}")));
         words.join(" ")
     }
 
@@ -398,6 +400,7 @@ fn refresher(
         steps: Mutex::default(),
         sent: Mutex::default(),
     };
+    let held = Held::spilling_to(state.spill(&settings(folder.path())));
     Arc::new(Refresher {
         store: Arc::clone(store),
         state,
@@ -406,7 +409,7 @@ fn refresher(
         clock,
         apps: Arc::new(ArcSwap::from_pointee(apps)),
         call_deadline: DEADLINE,
-        held: Held::default(),
+        held,
         unspent: Unspent::default(),
         heard: Heard::default(),
         clock_offsets: Mutex::default(),
@@ -414,8 +417,12 @@ fn refresher(
 }
 
 pub(crate) async fn open(folder: &Path) -> State {
-    let settings = state::Settings::in_directory(folder.join("state"));
-    State::open(&settings).await.unwrap()
+    State::open(&settings(folder)).await.unwrap()
+}
+
+fn settings(folder: &Path) -> state::Settings {
+    let spill = Some(folder.to_owned());
+    state::Settings { spill, ..state::Settings::in_directory(folder.join("state")) }
 }
 
 fn database(folder: &Path) -> PathBuf {

@@ -103,3 +103,34 @@ async fn a_dead_process_holds_nothing_up_and_nothing_is_done_twice() {
     let expected = "ambiguous; sent [0]; store 0; journal intent";
     bench.ends("before the first deadline", &finished, expected).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_known_to_be_dead_is_not_presented_again() {
+    // While the store is looked at once more; nothing but the answer has been written down.
+    let mut bench = Bench::new().await;
+    bench.answers(400, DEAD);
+    bench.store.play(Call::Get, [Trick::Works, Trick::Hangs]);
+    bench.until(bench.refresh(), |bench| bench.store.hangs_in(Call::Get)).await;
+    let bench = bench.crash().await;
+    let finished = bench.settle().await;
+    let expected = "dead rotation_lost; sent [0]; store 0; journal empty";
+    bench.ends("before the verdict", &finished, expected).await;
+
+    // The attempt is closed, and the memory of the verdict was not written.
+    let mut bench = Bench::new().await;
+    bench.answers(400, DEAD);
+    let finished = bench.refresh().await;
+    let expected = "dead refresh_token_rejected; sent [0]; store 0; journal empty";
+    bench.ends("the verdict", &finished, expected).await;
+    let bench = bench.crash().await;
+    let finished = bench.refresh().await;
+    bench.ends("after the verdict", &finished, expected).await;
+
+    // A new consent is asked about, and only it.
+    let mut bench = bench;
+    bench.store.put(&id(), Some(token("7")));
+    bench.answers(200, &good("8"));
+    let finished = bench.refresh_of("7").await;
+    let expected = "renewed; sent [0 7]; store 8; journal empty";
+    bench.ends("a new consent", &finished, expected).await;
+}

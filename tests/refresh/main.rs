@@ -11,6 +11,7 @@ mod one_call;
 mod races;
 mod received;
 mod settling;
+mod spilled;
 mod stale;
 mod stopped;
 mod store;

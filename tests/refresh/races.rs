@@ -69,19 +69,19 @@ async fn a_token_without_a_place_is_not_dropped_when_the_journal_does_not_take_i
         (
             "its owner reconnects it",
             |store| store.put(&id(), Some(token("7"))),
-            "adopted; sent [0]; store 7; journal intent held 1",
+            "adopted; sent [0]; store 7; journal intent held 1 spilled 1",
             "adopted; sent [0]; store 7; journal orphans 1",
         ),
         (
             "its row is removed",
             |store| store.remove(&id()),
-            "gone; sent [0]; store no row; journal intent held 1",
+            "gone; sent [0]; store no row; journal intent held 1 spilled 1",
             "gone; sent [0]; store no row; journal result 1",
         ),
         (
             "its row is emptied",
             |store| store.put(&id(), None),
-            "no token; sent [0]; store no token; journal intent held 1",
+            "no token; sent [0]; store no token; journal intent held 1 spilled 1",
             "no token; sent [0]; store no token; journal result 1",
         ),
     ];

@@ -51,7 +51,7 @@ async fn what_neither_takes_is_held_and_goes_to_whichever_works_first() {
     bench.state_refuses(Write::Result);
     bench.store.play(Call::Save, [Trick::Fails, Trick::Fails]);
     let finished = bench.refresh().await;
-    let held = "unsaved; sent [0]; store 0; journal intent held 1";
+    let held = "unsaved; sent [0]; store 0; journal intent held 1 spilled 1";
     bench.ends("held", &finished, held).await;
     let finished = bench.settle().await;
     bench.ends("still held", &finished, held).await;
@@ -82,7 +82,7 @@ async fn a_state_that_takes_nothing_at_all_does_not_keep_it_from_the_store() {
     bench.state_refuses(Write::Lease);
     bench.state_refuses(Write::Close);
     let finished = bench.settle().await;
-    let expected = "unsaved; sent [0]; store 0; journal intent held 1";
+    let expected = "unsaved; sent [0]; store 0; journal intent held 1 spilled 1";
     bench.ends("neither", &finished, expected).await;
     let finished = bench.settle().await;
     let expected = "renewed; sent [0]; store 1; journal intent";
@@ -124,7 +124,7 @@ async fn what_is_held_of_one_attempt_never_becomes_the_result_of_another() {
     bench.answers(200, &good_of("1", "open-bob"));
     bench.state_refuses(Write::Result);
     let finished = bench.refresh().await;
-    let expected = "wrong wrong_environment; sent [0]; store 0; journal intent held 1";
+    let expected = "wrong wrong_environment; sent [0]; store 0; journal intent held 1 spilled 1";
     bench.ends("another account's, held", &finished, expected).await;
     // Its owner reconnects; the journal works again.
     bench.store.put(&id(), Some(token("7")));

@@ -284,7 +284,7 @@ async fn nothing_is_probed_while_the_new_token_would_have_no_place() {
 async fn a_verdict_that_waited_for_the_store_is_given_without_another_request() {
     for (theirs, expected) in [
         (Some("7"), "adopted; sent [0]; store 7; journal empty"),
-        (None, "dead rotation_lost; sent [0]; store 0; journal empty"),
+        (None, "dead refresh_token_rejected; sent [0]; store 0; journal empty"),
     ] {
         let mut bench = Bench::new().await;
         bench.answers(400, DEAD);
@@ -298,6 +298,39 @@ async fn a_verdict_that_waited_for_the_store_is_given_without_another_request() 
         let finished = bench.settle().await;
         bench.ends("it is given", &finished, expected).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_can_be_noted_nowhere_is_kept_in_mind_and_nothing_is_sent_again() {
+    let mut bench = Bench::new().await;
+    bench.answers(400, DEAD);
+    bench.state_refuses(Write::Probe);
+    bench.store.play(Call::Get, [Trick::Works]);
+    bench.store.play(Call::Get, std::iter::repeat_with(|| Trick::Fails).take(3));
+    let finished = bench.refresh().await;
+    bench.ends("it waits", &finished, "ambiguous; sent [0]; store 0; journal intent").await;
+    bench.state_works_again(Write::Probe);
+    bench.wait(DEADLINE + Duration::from_secs(1)).await;
+    let finished = bench.settle().await;
+    let expected = "dead refresh_token_rejected; sent [0]; store 0; journal empty";
+    bench.ends("it is given", &finished, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_is_presented_by_nobody_else_although_the_verdict_was_not_remembered() {
+    let mut bench = Bench::new().await;
+    bench.answers(400, DEAD);
+    let finished = bench.refresh().await;
+    let expected = "dead refresh_token_rejected; sent [0]; store 0; journal empty";
+    bench.ends("it is given", &finished, expected).await;
+    // Whoever has the account next knows nothing but what lies in the journal.
+    let mut bench = bench.crash().await;
+    let finished = bench.refresh().await;
+    bench.ends("it is given again", &finished, expected).await;
+    bench.store.put(&id(), Some(token("5")));
+    bench.answers(200, &good("6"));
+    let finished = bench.refresh_of("5").await;
+    bench.ends("reconnected", &finished, "renewed; sent [0 5]; store 6; journal empty").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod audit;
+#[path = "../harness/mod.rs"]
+mod harness;
 #[path = "../program/http.rs"]
 #[allow(dead_code, reason = "shared with the whole-program tests")]
 mod http;
@@ -29,9 +31,9 @@ mod world;
 pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};
 
 use audit::Audit;
+use harness::Report;
 use oauth_keepalive::demo::provider::Fault;
 use options::Options;
-use report::Report;
 use rusqlite::Connection;
 use sidecar::Sidecar;
 use std::{
@@ -42,12 +44,9 @@ use world::{SCOPES, World};
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let options = match harness::options("tests/soak", Options::parse) {
         Ok(options) => options,
-        Err(problem) => {
-            eprintln!("tests/soak: {problem}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     println!("seed {}", options.seed);
     let report = tokio::select! {
@@ -55,7 +54,7 @@ async fn main() -> ExitCode {
         () = patience::interrupted() => return ExitCode::FAILURE,
     };
     report.print();
-    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.code()
 }
 
 /// Everything that is there while it runs.
@@ -173,7 +172,7 @@ impl Soak {
         let rss_last = self.sidecar.rss_kib();
         let (ours, theirs) = counts.unwrap_or_default();
         let cut = self.world.provider.log_cut();
-        Report::of(&self.audit, &self.options, ours, theirs, (self.rss_first, rss_last), cut)
+        report::of(&self.audit, &self.options, ours, theirs, (self.rss_first, rss_last), cut)
     }
 }
 

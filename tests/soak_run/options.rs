@@ -1,5 +1,6 @@
 //! The options of `tests/soak`.
 
+use crate::harness;
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -30,10 +31,8 @@ impl Options {
             seed: seed(),
             binary: PathBuf::from(crate::process::BINARY),
         };
-        let mut arguments = arguments;
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
-            let number = || value.parse().map_err(|_| format!("{name} wants a number"));
+        for (name, value) in harness::pairs(arguments, &[])? {
+            let number = || harness::number(&name, &value);
             let duration = || humantime::parse_duration(&value).map_err(|e| format!("{name}: {e}"));
             match name.as_str() {
                 "--accounts" => options.accounts = number()? as usize,

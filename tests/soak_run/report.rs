@@ -2,57 +2,51 @@
 
 use crate::{
     audit::{Audit, UNEXPLAINED},
+    harness::Report,
     options::Options,
     world::OUTCOMES,
 };
 use std::fmt::Debug;
 
 /// The figures and every promise that was not kept.
-pub(crate) struct Report {
-    lines: Vec<String>,
-    pub(crate) violations: Vec<String>,
+pub(crate) fn of(
+    audit: &Audit,
+    options: &Options,
+    ours: [u64; 4],
+    theirs: [u64; 4],
+    rss: (Option<u64>, Option<u64>),
+    cut: u64,
+) -> Report {
+    let mut report = Report::default();
+    report.promises(audit, ours, theirs, cut);
+    let whole = format!("{:?}, {} kills", options.run_for, audit.kills());
+    report.lines.push(format!("accounts {}, life {:?}, {whole}", options.accounts, options.life));
+    report.lines.push(format!("token requests at the provider: {:?}", audit.requests));
+    report.lines.push(format!("lost by cause: {:?}", audit.lost));
+    report.lines.push(format!("probes with a retired token after a: {:?}", audit.probes_after));
+    report
+        .lines
+        .push(format!("{OUTCOMES:?} since the last start: {ours:?}, by the provider: {theirs:?}"));
+    report.lines.push(format!(
+        "mails sent twice {}, to the operator {}; lapses after a fault {}",
+        audit.mails_twice, audit.mails_to_operator, audit.lapses_after_fault
+    ));
+    report.lines.push(format!(
+        "soak: rotations={} lost={} silent={} lapses={} mails_owed={} mails_sent={} \
+             rss_first_kib={} rss_last_kib={}",
+        audit.rotations,
+        audit.lost_count(),
+        audit.silent.len(),
+        audit.lapses.len(),
+        audit.mails_owed,
+        audit.mails_sent,
+        rss.0.unwrap_or(0),
+        rss.1.unwrap_or(0),
+    ));
+    report
 }
 
 impl Report {
-    pub(crate) fn of(
-        audit: &Audit,
-        options: &Options,
-        ours: [u64; 4],
-        theirs: [u64; 4],
-        rss: (Option<u64>, Option<u64>),
-        cut: u64,
-    ) -> Self {
-        let mut report = Self { lines: Vec::new(), violations: Vec::new() };
-        report.promises(audit, ours, theirs, cut);
-        let whole = format!("{:?}, {} kills", options.run_for, audit.kills());
-        report
-            .lines
-            .push(format!("accounts {}, life {:?}, {whole}", options.accounts, options.life));
-        report.lines.push(format!("token requests at the provider: {:?}", audit.requests));
-        report.lines.push(format!("lost by cause: {:?}", audit.lost));
-        report.lines.push(format!("probes with a retired token after a: {:?}", audit.probes_after));
-        report.lines.push(format!(
-            "{OUTCOMES:?} since the last start: {ours:?}, by the provider: {theirs:?}"
-        ));
-        report.lines.push(format!(
-            "mails sent twice {}, to the operator {}; lapses after a fault {}",
-            audit.mails_twice, audit.mails_to_operator, audit.lapses_after_fault
-        ));
-        report.lines.push(format!(
-            "soak: rotations={} lost={} silent={} lapses={} mails_owed={} mails_sent={} \
-             rss_first_kib={} rss_last_kib={}",
-            audit.rotations,
-            audit.lost_count(),
-            audit.silent.len(),
-            audit.lapses.len(),
-            audit.mails_owed,
-            audit.mails_sent,
-            rss.0.unwrap_or(0),
-            rss.1.unwrap_or(0),
-        ));
-        report
-    }
-
     fn promises(&mut self, audit: &Audit, ours: [u64; 4], theirs: [u64; 4], cut: u64) {
         self.none("lost and nobody was told", &audit.silent);
         self.none("healthy accounts whose token ended unrenewed", &audit.lapses);
@@ -89,15 +83,6 @@ impl Report {
         if !cases.is_empty() {
             let some = &cases[..cases.len().min(LISTED_MAX)];
             self.violations.push(format!("{}: {what}: {some:?}", cases.len()));
-        }
-    }
-
-    pub(crate) fn print(&self) {
-        for violation in &self.violations {
-            println!("VIOLATED {violation}");
-        }
-        for line in &self.lines {
-            println!("{line}");
         }
     }
 }

@@ -87,16 +87,44 @@ pub(crate) async fn a_dead_refresh_token_counts_as_spent<B: Backend>() {
     renewed(&state, &ann(), "a", 2, Some(1)).await;
     let entry = intended(&state, &ann()).await;
     let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
-    let closing = Closing::Dead { newest: by(2) };
-    state.close(entry, closing).await.unwrap();
-    state.close(entry, closing).await.unwrap();
+    for _ in 0..2 {
+        state.bury(entry, &ann(), by(2), Some(&token("dead"))).await.unwrap();
+    }
     let newest = state.newest(&ann()).await.unwrap().unwrap();
     let spent = vec![dead, by(2).unwrap(), by(1).unwrap()];
     assert_eq!((newest.token, &newest.spent), (token("a"), &spent));
     // What came in meanwhile is a token.
     let entry = intended(&state, &ann()).await;
     state.record_result(entry, &ann(), &token("b")).await.unwrap();
-    let closed = state.close(entry, Closing::Dead { newest: None }).await;
+    let closed = state.bury(entry, &ann(), None, Some(&token("dead"))).await;
     assert!(matches!(closed, Err(Error::EntryOpen { .. })), "{closed:?}");
     assert_eq!(state.newest(&ann()).await.unwrap().unwrap().spent, spent);
+}
+
+pub(crate) async fn a_refresh_token_that_died_before_any_was_kept_is_remembered_with_it<
+    B: Backend,
+>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let entry = intended(&state, &ann()).await;
+    state.bury(entry, &ann(), None, None).await.unwrap();
+    assert!(state.newest(&ann()).await.unwrap().is_none(), "there is nothing to keep");
+    let entry = intended(&state, &ann()).await;
+    let dead = state.open_entry(&ann()).await.unwrap().unwrap().intent.spending;
+    state.bury(entry, &ann(), None, Some(&token("dead"))).await.unwrap();
+    assert!(state.open_entry(&ann()).await.unwrap().is_none());
+    let newest = state.newest(&ann()).await.unwrap().unwrap();
+    assert_eq!((newest.token, newest.spent), (token("dead"), vec![dead]));
+    // The next one that works takes its place.
+    renewed(&state, &ann(), "b", 9, Some(8)).await;
+    let newest = state.newest(&ann()).await.unwrap().unwrap();
+    assert_eq!((newest.token, newest.spent), (token("b"), vec![by(8).unwrap(), dead]));
+    // Who lost the account cannot bury it.
+    let other = open(&world).await;
+    let entry = intended(&state, &ann()).await;
+    world.pass(60).await;
+    other.take_lease(&ann(), at(60), LIFE).await.unwrap().unwrap();
+    let buried = state.bury(entry, &ann(), None, Some(&token("dead"))).await;
+    assert!(matches!(buried, Err(Error::LeaseLost { .. })), "{buried:?}");
+    assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, token("b"));
 }

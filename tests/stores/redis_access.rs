@@ -153,7 +153,7 @@ async fn a_server_that_is_not_there_is_unavailable_in_time() {
     };
     let began = Instant::now();
     assert!(matches!(refused(&silent).await, Error::Unavailable { .. }));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let (_directory, server) = server(&["--databases", "1"]);
     let error = refused(&Redis { database: 7, ..settings(server.socket()) }).await;
     assert!(error.to_string().contains("database 7"), "{error}");

@@ -72,12 +72,13 @@ async fn a_server_that_hangs_is_given_up_in_time_and_a_late_save_is_found_by_the
     };
     let store = open(&hasty).await;
     store.add(&account("brand", "1")).await.unwrap();
-    server.run(&["CLIENT", "PAUSE", "1500", "WRITE"]);
+    server.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let began = Instant::now();
     let expected = fingerprinter().of_token(&new("1"));
     let error = store.save(&id("brand"), &new("2"), expected).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    server.run(&["CLIENT", "UNPAUSE"]);
     let saved = loop {
         match store.save(&id("brand"), &new("2"), expected).await {
             Ok(saved) => break saved,
@@ -215,7 +216,7 @@ async fn a_notification_ends_the_waiting_at_once_and_only_for_what_concerns_us()
         let began = Instant::now();
         server.run(change);
         tokio::time::timeout(PATIENCE, store.changed()).await.expect("it is noticed");
-        assert!(began.elapsed() < Duration::from_secs(3), "{change:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{change:?}: {:?}", began.elapsed());
         // What one change may tell a second time is over before the next.
         while tokio::time::timeout(Duration::from_millis(700), store.changed()).await.is_ok() {}
     }

@@ -61,7 +61,18 @@ pub(super) fn check(
         }
         StateKind::Postgres => Some(postgres(check, state)),
     };
-    state::Settings { directory, key_file, postgres }
+    let spill = state.spill.as_deref().map(|path| {
+        let spill = check.resolved(path);
+        if path.as_os_str().is_empty() || spill.metadata().is_ok_and(|about| !about.is_dir()) {
+            check.problem(
+                "state.spill",
+                format!("\"{}\" is not a directory", path.display()),
+                "name a directory on another disk than state.directory's",
+            );
+        }
+        spill
+    });
+    state::Settings { directory, key_file, postgres, spill }
 }
 
 fn refuse_postgres_keys(check: &mut Check<'_>, state: &file::State) {

@@ -11,7 +11,7 @@ use super::{
         leases::LIFE_MAX,
         writer::{Kind, Refusal},
     },
-    newest::bury,
+    newest,
     session::unavailable,
     shares, text,
     work::{Step, Value, Work, step},
@@ -160,9 +160,6 @@ pub(in super::super) fn close(holder: [u8; 16], entry: EntryId, closing: Closing
         Closing::Done => steps.push(of_entry(CLOSE)),
         // A result that came in the meantime is a token, and is not voided.
         Closing::Void => steps.push(of_entry(CLOSE_WITHOUT_RESULT)),
-        Closing::Dead { newest } => {
-            steps.extend([bury(holder, entry, newest), of_entry(CLOSE_WITHOUT_RESULT)]);
-        }
         // Without a token there is nothing to keep.
         Closing::Orphan => steps.extend([
             of_entry(CLOSE_WITHOUT_RESULT),
@@ -170,7 +167,27 @@ pub(in super::super) fn close(holder: [u8; 16], entry: EntryId, closing: Closing
             step!(TRIM_ORPHANS_OF_ENTRY, entry.0, ORPHANS_PER_ACCOUNT_MAX),
         ]),
     }
-    steps.push(of_entry(LEFT_OPEN));
+    ended(holder, entry, steps)
+}
+
+/// Ends an entry whose refresh token is finished, unless it has a result by now.
+pub(in super::super) fn bury(
+    holder: [u8; 16],
+    entry: EntryId,
+    newest: Option<Fingerprint>,
+    dead: Option<Vec<u8>>,
+) -> Work<()> {
+    let steps = vec![
+        step!(LOCK_LEASE_OF_ENTRY, entry.0),
+        newest::bury(holder, entry, newest, dead),
+        step!(CLOSE_WITHOUT_RESULT, entry.0, holder.to_vec()),
+    ];
+    ended(holder, entry, steps)
+}
+
+/// Carries `steps` out, which should leave the entry closed.
+fn ended(holder: [u8; 16], entry: EntryId, mut steps: Vec<Step>) -> Work<()> {
+    steps.push(step!(LEFT_OPEN, entry.0, holder.to_vec()));
     Work::new(Kind::Write, None, steps, |answers| {
         let Some(open) = answers.last().and_then(|rows| rows.first()) else { return Ok(()) };
         let id = id_of(open, 0)?;

@@ -21,12 +21,12 @@ mod writer;
 pub(super) use self::{
     apps::{app_memories, remember_apps},
     journal::{
-        close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
+        bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest},
-    outbox::{fire, outlook, owed, resolve, settle},
+    outbox::{fire, outlook, owed, resolve, settle, told},
     save::together,
     shares::{hold, leave},
     writer::Writer,

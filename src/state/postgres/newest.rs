@@ -46,10 +46,16 @@ pub(in super::super) fn complete(
     })
 }
 
-/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`.
-pub(super) fn bury(holder: [u8; 16], entry: EntryId, newest: Option<Fingerprint>) -> Step {
+/// The refresh token that the entry is about is finished: it joins the spent ones, and so does `newest`. Where
+/// nothing is kept, `dead` is.
+pub(super) fn bury(
+    holder: [u8; 16],
+    entry: EntryId,
+    newest: Option<Fingerprint>,
+    dead: Option<Vec<u8>>,
+) -> Step {
     let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
-    step!(BURY, entry.0, holder.to_vec(), most, newest.map(number))
+    step!(BURY, entry.0, holder.to_vec(), most, newest.map(number), dead)
 }
 
 /// What is kept of one account.
@@ -81,13 +87,17 @@ ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent, sealed = e
 
 const BURY: &str = of_the_last_holder!(
     "
-UPDATE newest n
-SET spent = (j.spending || array_remove(
-                array_remove($4::bigint || array_remove(n.spent, $4::bigint), NULL),
-                j.spending))[1:$3::integer]
-FROM journal j
+INSERT INTO newest (provider, account, spent, sealed)
+SELECT j.provider, j.account,
+       (j.spending || array_remove(
+            array_remove($4::bigint || array_remove(coalesce(n.spent, '{}'), $4::bigint), NULL),
+            j.spending))[1:$3::integer],
+       coalesce(n.sealed, $5::bytea)
+FROM journal j LEFT JOIN newest n USING (provider, account)
 WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
-      AND n.provider = j.provider AND n.account = j.account"
+      AND ($5::bytea IS NOT NULL OR n.provider IS NOT NULL)",
+    "
+ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent"
 );
 
 const NEWEST: &str = "SELECT spent, sealed FROM newest WHERE provider = $1 AND account = $2";

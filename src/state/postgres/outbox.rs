@@ -6,7 +6,8 @@
 use super::{
     super::{
         outbox::{
-            Attempt, CLAIM_LIFE, Sealed, WITHDRAWN_KEPT_FOR, notice_text, read_notice, subject_text,
+            Attempt, CLAIM_LIFE, Sealed, WITHDRAWN_KEPT_FOR, notice_text, read_notice,
+            subject_text, told_account,
         },
         writer::Kind,
     },
@@ -16,7 +17,7 @@ use super::{
     work::{Step, Work, step},
 };
 use crate::core::{
-    Timestamp,
+    AccountId, Cause, Timestamp,
     notices::{Change, Notice, Subject},
 };
 use tokio_postgres::Row;
@@ -99,6 +100,19 @@ pub(in super::super) fn outlook(holder: [u8; 16]) -> Work<(Option<Timestamp>, us
         let next: Option<i64> = row.try_get(0).map_err(unavailable)?;
         let owed: i64 = row.try_get(1).map_err(unavailable)?;
         Ok((next.map(Timestamp::from_unix), super::super::count(owed)))
+    })
+}
+
+/// The accounts with an open incident.
+pub(in super::super) fn told() -> Work<Vec<(AccountId, Cause)>> {
+    Work::new(Kind::Read, None, vec![step!(TOLD)], |answers| {
+        let mut told = Vec::new();
+        for row in &answers[0] {
+            let (subject, label): (&str, &str) =
+                (row.try_get(0).map_err(unavailable)?, row.try_get(1).map_err(unavailable)?);
+            told.extend(told_account(subject, label)?);
+        }
+        Ok(told)
     })
 }
 
@@ -250,3 +264,5 @@ WHERE stage = 'owed' AND claimed_by = $1
 
 const UNCLAIM: &str =
     "UPDATE outbox SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1";
+
+const TOLD: &str = "SELECT subject, cause FROM incident ORDER BY incident";

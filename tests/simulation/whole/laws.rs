@@ -286,7 +286,10 @@ pub(crate) fn mailed(truth: &mut Truth, mail: &Mail) {
 }
 
 /// When each account was due by each life, for which token: asked twice, the answer is the same.
-pub(crate) type Dues = BTreeMap<(u64, usize), (u64, i64)>;
+pub(crate) type Dues = BTreeMap<(u64, usize), (Facts, i64)>;
+
+/// The token and when it was issued, as far as is known: who hears it from somebody else may know it less exactly.
+type Facts = (u64, i64);
 
 /// Now and then.
 pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
@@ -406,7 +409,9 @@ fn shows_the_truth(
     {
         let there = world.maker.of_token(&player.token(row.number, 0));
         let number = row.number;
-        truth.law(shown.token == there, "the newest token is shown", Some(who), |_| {
+        // Over a dead token nothing is put back; what is shown is then the newest that we know of.
+        let dead = row.stale && !player.alive;
+        truth.law(shown.token == there || dead, "the newest token is shown", Some(who), |_| {
             format!("{name} shows another token than {number}, which the store holds")
         });
     }
@@ -415,7 +420,7 @@ fn shows_the_truth(
 fn due_once(truth: &mut Truth, life: u64, snapshot: &Snapshot, who: usize, dues: &mut Dues) {
     let Some(account) = snapshot.accounts.find(&truth.players[who].id) else { return };
     let (Some(token), Some(due)) = (account.token, account.due_at) else { return };
-    let now = (token.token.as_hash(), due.as_unix());
+    let now = ((token.token.as_hash(), token.issued_at.as_unix()), due.as_unix());
     let before = dues.insert((life, who), now);
     let same = before.is_none_or(|before| before.0 != now.0 || before.1 == now.1);
     truth.law(same, "asked twice, it answers the same", Some(who), |_| {
@@ -461,11 +466,13 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
         let left_at = truth.players[who].left_at;
         let told = last.is_some_and(|mail| mail.firing && mail.at > left_at);
-        truth.law(whole || told, "nobody dies silently", Some(who), |_| {
+        let player = &truth.players[who];
+        let renewing = truth.now - player.tokens[player.current()].at < MINUTE;
+        truth.law(whole || told || renewing, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
         let unsure = truth.players[who].tokens[row.number].unknown >= 2;
-        truth.law(!(whole && told) || unsure, "an end is told too", Some(who), |_| {
+        truth.law(!(whole && told) || unsure || renewing, "an end is told too", Some(who), |_| {
             format!("is well, and the last mail says {last:?}", last = "that it is not")
         });
     }

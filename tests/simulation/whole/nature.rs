@@ -4,7 +4,7 @@ use super::{
     faults::Fault,
     laws,
     replica::Process,
-    truth::{HOUR, MINUTE, Maker, Millis, SECOND},
+    truth::{HOUR, MINUTE, Maker, Millis, Row, SECOND},
     world::{Outage, Truth, World},
 };
 use oauth_keepalive::core::{fleet::Input, schedule::Policy};
@@ -305,7 +305,8 @@ fn write_stale(world: &World, who: usize) {
         return;
     }
     let at = player.tokens[before].at;
-    player.put(before, at, now);
+    // Only the columns of the token come from the cache.
+    player.row = Some(Row { number: before, issued_at: at, written_at: now, stale: true, ..row });
     truth.store_version += 1;
     truth.trouble(who);
     truth.note(Some(who), || format!("the publisher writes {before} back"));

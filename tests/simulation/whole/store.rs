@@ -196,7 +196,7 @@ impl Shelf {
         let player = &mut truth.players[who];
         let issued_at = token.issued_at.map_or(0, |at| at.as_unix() - START) * SECOND;
         player.tokens[number].stored_at.get_or_insert(now);
-        player.row = Some(Row { number, issued_at, written_at: now, ..row });
+        player.row = Some(Row { number, issued_at, written_at: now, stale: false, ..row });
         truth.store_version += 1;
         let ends = player_end(&truth, who, number);
         // By the clock of whoever received it, who may be another than the one who saves.

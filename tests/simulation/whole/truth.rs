@@ -71,6 +71,8 @@ pub(crate) struct Row {
     pub(crate) connected: bool,
     /// When this token was written here.
     pub(crate) written_at: Millis,
+    /// A cached row was written back over a newer token.
+    pub(crate) stale: bool,
 }
 
 /// One account, seen from everywhere.
@@ -147,7 +149,8 @@ impl Player {
 
     pub(crate) fn put(&mut self, number: usize, issued_at: Millis, now: Millis) {
         self.tokens[number].stored_at.get_or_insert(now);
-        self.row = Some(Row { number, issued_at, enabled: true, connected: true, written_at: now });
+        let (enabled, connected, written_at) = (true, true, now);
+        self.row = Some(Row { number, issued_at, enabled, connected, written_at, stale: false });
     }
 
     /// The store holds the one token that the provider renews.

@@ -1,0 +1,34 @@
+//! The provider says that a refresh token is finished, and that is not yet written down as the end of its attempt.
+
+use super::{Attempt, Refresher, Transport};
+use crate::{
+    core::{Evidence, fleet::Finished},
+    stores::{self, TokenStore},
+};
+
+impl<S: TokenStore, T: Transport> Refresher<S, T> {
+    /// Before anything else is done about it: a process that ends now must not send the dead token again, so the
+    /// probe that its attempt still has is spent. What the store says may yet be better than dead.
+    pub(super) async fn note_dead(&self, attempt: &Attempt<'_>) {
+        if attempt.is_probe {
+            return;
+        }
+        let now = self.clock.now();
+        if let Err(error) = self.state.intend_probe(attempt.lease, attempt.entry, now).await {
+            tracing::warn!(account = %attempt.id, "the one probe may still be sent: {error}");
+        }
+    }
+
+    /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
+    /// verdict waits for the store.
+    pub(super) async fn doubt(
+        &self,
+        attempt: &Attempt<'_>,
+        evidence: Evidence,
+        error: &stores::Error,
+    ) -> Finished {
+        tracing::warn!(account = %attempt.id, "a verdict waits for the store: {error}");
+        self.note_dead(attempt).await;
+        Finished::Ambiguous { evidence, over_at: self.clock.now() }
+    }
+}
