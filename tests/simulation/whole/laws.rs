@@ -161,7 +161,10 @@ pub(crate) fn saves(
         .and_then(|open| open.result.as_ref())
         .or_else(|| newest.map(|newest| &newest.token))
         .is_some_and(|kept| maker.of_token(kept) == print);
-    let troubled = truth.now - process.state_failed_at() < 2 * MINUTE;
+    // While it was stopped it could not have tried again.
+    let (stopped_at, failed_at) = (process.stopped_at(), process.state_failed_at());
+    let stopped = if stopped_at < failed_at { 0 } else { process.went_on_at() - stopped_at };
+    let troubled = truth.now - failed_at < 2 * MINUTE + stopped;
     truth.law(journalled || troubled, "the journal comes before the store", Some(who), |_| {
         format!("{} saves what the journal does not hold", process.name())
     });
