@@ -156,18 +156,25 @@ pub(crate) fn saves(
     maker: &Fingerprinter,
     who: usize,
     token: &Token,
-    open: Option<&OpenEntry>,
-    newest: Option<&Newest>,
+    (open, newest, orphans): (Option<&OpenEntry>, Option<&Newest>, usize),
 ) {
     let print = maker.of_token(token);
     let journalled = open
         .and_then(|open| open.result.as_ref())
         .or_else(|| newest.map(|newest| &newest.token))
         .is_some_and(|kept| maker.of_token(kept) == print);
-    let troubled = truth.now - process.state_failed_at() < 2 * MINUTE;
-    truth.law(journalled || troubled, "the journal comes before the store", Some(who), |_| {
-        format!("{} saves what the journal does not hold", process.name())
-    });
+    // While it was stopped it could not have tried again.
+    let (stopped_at, failed_at) = (process.stopped_at(), process.state_failed_at());
+    let stopped = if stopped_at < failed_at { 0 } else { process.went_on_at() - stopped_at };
+    let troubled = truth.now - failed_at < 2 * MINUTE + stopped;
+    // Whoever was stopped and finds his entry closed keeps his token beside it.
+    let was_late = orphans > 0 && truth.now - process.went_on_at() < MINUTE;
+    truth.law(
+        journalled || troubled || was_late,
+        "the journal comes before the store",
+        Some(who),
+        |_| format!("{} saves what the journal does not hold", process.name()),
+    );
 }
 
 /// The provider accepts the app again.
@@ -200,12 +207,12 @@ pub(crate) fn ended(truth: &mut Truth, process: &Process) {
 
 /// A refresh brought no token, for a reason that is the account's.
 pub(crate) fn failed(truth: &mut Truth, process: &Process, who: usize) {
-    let now = truth.now + process.skew() * SECOND;
+    let (now, theirs) = (truth.now, truth.now + process.skew() * SECOND);
     truth.trouble(who);
     let failures = &mut truth.players[who].failures;
-    failures.push_back(now);
-    failures.retain(|at| now - at <= MINUTE);
-    let count = failures.len();
+    failures.push_back((now, theirs));
+    failures.retain(|(at, _)| now - at <= MINUTE);
+    let count = failures.iter().filter(|(_, at)| theirs - at <= MINUTE).count();
     truth.law(
         count <= FAILURES_A_MINUTE_MAX,
         "two unsuccessful refreshes a minute",

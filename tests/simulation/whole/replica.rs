@@ -111,6 +111,11 @@ impl Process {
         self.gate().stalled.1 > now
     }
 
+    /// When it was last stopped.
+    pub(crate) fn stopped_at(&self) -> Millis {
+        self.gate().stalled.0
+    }
+
     /// When it last went on after it was stopped.
     pub(crate) fn went_on_at(&self) -> Millis {
         self.gate().stalled.1

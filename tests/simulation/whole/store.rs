@@ -116,12 +116,13 @@ impl TokenStore for Shelf {
         let auditor = &self.process.world.auditor;
         let open = auditor.open_entry(id).await.expect("nothing is in its way");
         let newest = auditor.newest(id).await.expect("nothing is in its way");
+        let orphans = auditor.orphans_len().await.expect("nothing is in its way");
         let saved = (fate != Fate::Fails).then(|| {
             let saved = self.save_now(who, token, expected);
             if saved == Saved::Written {
                 let (mut truth, maker) = (self.process.world.truth(), &self.process.world.maker);
-                let (open, newest) = (open.as_ref(), newest.as_ref());
-                laws::saves(&mut truth, &self.process, maker, who, token, open, newest);
+                let kept = (open.as_ref(), newest.as_ref(), orphans);
+                laws::saves(&mut truth, &self.process, maker, who, token, kept);
             }
             saved
         });
