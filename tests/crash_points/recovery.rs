@@ -123,7 +123,7 @@ async fn killed(
     first: &Point,
 ) -> Scene {
     let mut lead = ordeal::LEAD;
-    for _ in 0..ordeal::ATTEMPTS_MAX {
+    for _ in 0..FIRST_ATTEMPTS_MAX {
         let mut scene = Scene::prepare(options, round, lead).await;
         scene.start().await;
         let arguments = ordeal::arguments(Harm::Kill, first, first.number, &scene);
@@ -176,6 +176,8 @@ async fn until_recovered(scene: &mut Scene, strace: &mut Strace) {
     strace.until_quiet(WRITTEN_AFTER).await;
 }
 
+/// How often the first kill is tried: it must leave behind just what it is meant to.
+const FIRST_ATTEMPTS_MAX: usize = 12;
 /// How many points of the program's start are taken, at most.
 const START_POINTS_MAX: usize = 12;
 /// And of what comes after.
