@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Shares, Snapshot, Timestamp, decide,
+        Event, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -17,14 +17,15 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    providers::Renewal,
+    oauth::Answer,
+    providers::{Environment, Known, Renewal, Where},
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        reports::{ComparisonKey, Response},
+        reports::{ComparisonKey, Place, Response, Understand},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -167,7 +168,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
             provider,
             endpoints: app.endpoints.clone(),
             client_id: app.client_id.clone(),
-            client_secret: app.client_secret.clone(),
+            client_secrets: Arc::new(app.client_secrets.clone().into()),
             scopes,
             is_default: app.default_for_provider,
         };
@@ -186,7 +187,13 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         min_age: app.provider.min_age,
         only_while_live: app.renews_itself(),
         retry_is_safe: app.provider.renewal == Renewal::Stable,
-        can_probe: app.provider.can_probe(&app.endpoints),
+        probe: match () {
+            () if app.provider.can_probe(&app.endpoints) => decide::Probe::Free,
+            () if app.provider.can_probe_for_money(&app.endpoints) => decide::Probe::Billed,
+            () => decide::Probe::None,
+        },
+        is_sandbox: app.provider.environment == Environment::Sandbox,
+        can_be_asked: app.provider.can_be_asked_about_apps(),
     };
     apps.values().map(app).collect()
 }
@@ -340,6 +347,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             metrics,
             secret: Arc::new(move || secret.read()),
             comparison: ComparisonKey::draw(),
+            understand: understanding(&refresher),
             responses,
             body_deadline: server::reports::BODY_DEADLINE,
         };
@@ -406,10 +414,11 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
 ) -> Result<Fleet, String> {
     let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
-    let (memories, reopened) = recalled.map_err(|error| error.to_string())?;
+    let (memories, histories, reopened) = recalled.map_err(|error| error.to_string())?;
     let apps = refresher.state.app_memories().await.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::AppsRecalled(apps));
     fleet.handle(now, Input::Recalled(memories));
+    fleet.handle(now, Input::Recounted(histories));
     fleet.handle(now, Input::Reopened(reopened));
     fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });
     Ok(fleet)
@@ -462,12 +471,45 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// What the publisher reports goes to the keeper like everything else.
 async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
     while let Some(batch) = reported.recv().await {
-        for (id, status, times) in batch {
-            if keeper.send(Input::Responded { id, status, times }).await.is_err() {
-                return;
+        for Response { id, status, times, said } in batch {
+            let said = said.map(|evidence| Input::Said { id: id.clone(), evidence });
+            let counted = status.map(|status| Input::Responded { id, status, times });
+            for input in said.into_iter().chain(counted) {
+                if keeper.send(input).await.is_err() {
+                    return;
+                }
             }
         }
     }
+}
+
+/// What a provider said to the publisher, as that provider's table reads it.
+fn understanding(refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>) -> Arc<Understand> {
+    let apps = Arc::clone(&refresher.apps);
+    let clock = refresher.clock.clone();
+    Arc::new(move |app, answered| {
+        let apps = apps.load();
+        let app = apps.get(app)?;
+        let place = match answered.place {
+            Place::Publish => Where::Publish,
+            Place::Api => Where::Api,
+            Place::Redirect => Where::Redirect,
+        };
+        let Some(status) = answered.status else {
+            return app.provider.message(place, &answered.body, clock.now());
+        };
+        // A publisher that passes on text instead of JSON has quoted it.
+        let text = answered.body.as_str().map(str::to_owned);
+        let answer = Answer {
+            status,
+            retry_after: None,
+            date: None,
+            bearer_error: None,
+            body: Secret::new(text.unwrap_or_else(|| answered.body.to_string())),
+        };
+        let known = Known { client_id: Some(&app.client_id), ..Known::default() };
+        app.provider.refusal(place, &answer, &known, clock.now())
+    })
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
@@ -579,6 +621,7 @@ impl Reloader {
 
     async fn put_in_force(&mut self, settings: Settings, client: HttpClient) {
         let apps = apps_of(&settings);
+        go_on_with_secrets(&self.refresher.apps.load(), &apps);
         apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
         let policy = policy_of(&settings);
         let for_policy = policy_apps(&apps);
@@ -590,6 +633,15 @@ impl Reloader {
         let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
         // Which app an account belongs to, and which scopes it lacks, may be answered differently now.
         self.load_again.notify_one();
+    }
+}
+
+/// What was found out about a list of secrets stays true while the list stays.
+fn go_on_with_secrets(before: &Apps, after: &Apps) {
+    for (name, app) in after {
+        if let Some(old) = before.get(name).filter(|old| old.client_id == app.client_id) {
+            app.client_secrets.go_on_from(&old.client_secrets);
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! Writes down what the fleet decided must outlive the process: notices, memories, marks.
+//! Writes down what the fleet decided must outlive the process: notices, memories, histories, marks.
 //!
 //! Notices go first: a notice is owed before it is remembered as told. While the state cannot be written
 //! the clerk holds what it has and tries again; the fleet spends nothing meanwhile.
 
 use crate::{
     core::{
-        AccountId, AppMemory, Event, Memory, Secret,
+        AccountId, AppMemory, Event, History, Memory, Secret,
         fleet::Input,
         notices::{Audience, Change, Notice, Subject},
     },
@@ -29,7 +29,9 @@ pub struct Round {
     pub apps: Vec<AppMemory>,
     /// Into the account memory.
     pub memories: Vec<Memory>,
-    /// Out of it.
+    /// Beside it, for people; not worth insisting on.
+    pub histories: Vec<(AccountId, Arc<History>)>,
+    /// Out of both.
     pub forgotten: Vec<AccountId>,
     /// Into the publisher's status column, before the memories: connected, or in need of its owner.
     pub marks: Vec<(AccountId, bool)>,
@@ -44,6 +46,7 @@ impl Round {
         self.notices.is_empty()
             && self.apps.is_empty()
             && self.memories.is_empty()
+            && self.histories.is_empty()
             && self.forgotten.is_empty()
             && self.marks.is_empty()
             && self.written.is_none()
@@ -102,11 +105,11 @@ impl<S: TokenStore> Clerk<S> {
                 let write = || self.state.remember_apps(apps.clone());
                 self.insist(&rounds, &mut last_tries, write).await;
             }
-            if !round.memories.is_empty() {
-                let memories = &round.memories;
-                let write = || self.state.remember(memories.clone());
-                self.insist(&rounds, &mut last_tries, write).await;
-            }
+            // Side by side, so that they share a commit.
+            tokio::join!(
+                self.remember(&round.memories, &rounds, &mut last_tries),
+                self.keep(&round.histories),
+            );
             if !round.forgotten.is_empty() {
                 let forgotten = &round.forgotten;
                 let write = || self.state.forget(forgotten.clone());
@@ -146,6 +149,28 @@ impl<S: TokenStore> Clerk<S> {
         if news == Some(true) {
             self.reporter.report(Event::NoticeOwed { notice: Arc::new(notice) });
             self.mail_owed.notify_one();
+        }
+    }
+
+    async fn remember(
+        &self,
+        memories: &[Memory],
+        rounds: &mpsc::Receiver<Round>,
+        last_tries: &mut u32,
+    ) {
+        if !memories.is_empty() {
+            self.insist(rounds, last_tries, || self.state.remember(memories.to_vec())).await;
+        }
+    }
+
+    /// Once. The next thing that happens to these accounts writes all of it again.
+    async fn keep(&self, histories: &[(AccountId, Arc<History>)]) {
+        if histories.is_empty() {
+            return;
+        }
+        if let Err(error) = self.state.keep_histories(histories).await {
+            let accounts = histories.len();
+            tracing::warn!(accounts, "what happened to accounts was not written down: {error}");
         }
     }
 

@@ -28,7 +28,7 @@
 //! of the idea.
 //!
 //! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]), what
-//!   is wrong ([`core::diagnose`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
+//!   is wrong and why ([`core::diagnose`], from [`core::history`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.
@@ -37,7 +37,7 @@
 //! - [`stores`]: the publisher's tokens: YAML and JSON files, tables in SQLite, PostgreSQL, MySQL and
 //!   MariaDB, Redis hashes. **Invariant:** a save is
 //!   compare-and-set on the token, and nothing but token and status columns is written.
-//! - [`state`]: what we must remember: journal, leases, memory of accounts, incidents, outbox; in SQLite or
+//! - [`state`]: what we must remember: journal, leases, memory and history of accounts, incidents, outbox; in SQLite or
 //!   PostgreSQL. **Invariant:** what is answered is durable; no token in it is readable without the key.
 //!   [`postgres_tls`]: TLS for connections to PostgreSQL. [`postgres_save`]: a save that the state carries out
 //!   for a store in the same database.

@@ -5,19 +5,23 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod asked;
 mod doubt;
 mod ends;
 mod heard;
 mod held;
 mod homeless;
+mod secrets;
 mod spilled;
 mod stale;
 mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use asked::position_shown;
 pub use heard::Heard;
 pub use held::Held;
+pub use secrets::Secrets;
 pub use unspent::Unspent;
 
 use crate::{
@@ -107,6 +111,8 @@ struct Attempt<'a> {
     entry: EntryId,
     /// The save of what may come, where our state can carry it out.
     draft: Option<Draft>,
+    /// The position of the client secret that goes along.
+    secret: usize,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -141,7 +147,8 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         finished
     }
 
-    /// Tries the access token at the provider's free check.
+    /// Tries the access token at the provider's check, whether that is free or not: when one that costs money
+    /// is worth it, the policy says.
     pub async fn probe(&self, id: &AccountId) -> Checked {
         let Ok(Some(stored)) = self.store.get(id).await else {
             return Checked::Unknown;
@@ -150,10 +157,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let (Some(app), Some(token)) = (app_of(&apps, &stored), stored.token) else {
             return Checked::Unknown;
         };
-        match self.liveness(app, &token).await {
-            Some(Liveness::Alive) => Checked::Alive,
-            Some(Liveness::Refused(evidence)) => Checked::Refused(evidence),
-            Some(Liveness::Unknown(_)) | None => Checked::Unknown,
+        let billed = || app.provider.billed_probe_request(&app.endpoints, &token);
+        let Some(request) = app.provider.probe_request(&app.endpoints, &token).or_else(billed)
+        else {
+            return Checked::Unknown;
+        };
+        match self.ask_liveness(app, &token, request).await {
+            Liveness::Alive => Checked::Alive,
+            Liveness::Refused(evidence) => Checked::Refused(evidence),
+            Liveness::Unknown(_) => Checked::Unknown,
         }
     }
 
@@ -250,7 +262,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if known != expected {
             return Finished::Adopted(self.facts(&app, &old));
         }
-        let Ok(credentials) = app.credentials() else {
+        let Ok((credentials, secret)) = app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let Some(request) = app.provider.refresh_request(&app.endpoints, &credentials, &old) else {
@@ -283,6 +295,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft,
+            secret,
             spending,
             requested_at,
             over_at,
@@ -313,6 +326,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft: None,
+            secret: 0,
             spending,
             requested_at,
             over_at,
@@ -356,7 +370,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 return blocked_by_state(&error);
             }
         }
-        let Ok(credentials) = attempt.app.credentials() else {
+        let Ok((credentials, secret)) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let endpoints = &attempt.app.endpoints;
@@ -371,6 +385,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.secret = secret;
         attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
@@ -407,6 +422,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
+        if let Outcome::NotCommitted(evidence) = &outcome {
+            self.pass_on_secret(&attempt.app, attempt.secret, evidence);
+        }
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
             Outcome::NotCommitted(_) if was_sent => "not_committed",
@@ -622,11 +640,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     async fn liveness(&self, app: &App, token: &Token) -> Option<Liveness> {
         let request = app.provider.probe_request(&app.endpoints, token)?;
+        Some(self.ask_liveness(app, token, request).await)
+    }
+
+    async fn ask_liveness(&self, app: &App, token: &Token, request: Request) -> Liveness {
         let exchange = self.transport.send(&app.name, request).await;
         self.observe_date(app, &exchange);
         let subject = token.subject.as_deref();
         let known = Known { subject, client_id: Some(&app.client_id), ..Known::default() };
-        Some(app.provider.liveness_knowing(&exchange, &known, self.clock.now()))
+        app.provider.liveness_knowing(&exchange, &known, self.clock.now())
     }
 
     fn observe_date(&self, app: &App, exchange: &Exchange) {

@@ -8,7 +8,7 @@
 use crate::{
     clerk::Round,
     core::{
-        AccountId, Cause, Memory, Shares, Snapshot, Timestamp,
+        AccountId, Cause, History, Memory, Shares, Snapshot, Timestamp,
         fleet::{Input, Reopened},
         shares::SHARES,
     },
@@ -196,7 +196,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
             return Ok(());
         }
         let recalled = recall(&self.parts.refresher, gained).await;
-        let (memories, reopened) = recalled.inspect_err(|error| {
+        let (memories, histories, reopened) = recalled.inspect_err(|error| {
             tracing::warn!("what others left could not be read, so their accounts wait: {error}");
         })?;
         if !reopened.is_empty() {
@@ -206,6 +206,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
             );
         }
         self.tell(Input::Recalled(memories)).await;
+        self.tell(Input::Recounted(histories)).await;
         self.tell(Input::Reopened(reopened)).await;
         self.given
             .extend(gained.iter().filter_map(|share| Some((share, *held.shares.get(&share)?))));
@@ -277,18 +278,25 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
 pub async fn recall<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
     shares: Shares,
-) -> Result<(Vec<Memory>, Vec<Reopened>), state::Error> {
+) -> Result<Recalled, state::Error> {
     let mut memories = refresher.state.memories_of(shares).await?;
     let told = refresher.state.told().await?;
     remember_told(&mut memories, told.into_iter().filter(|(id, _)| shares.contain(id)).collect());
+    let histories = refresher.state.histories_of(shares).await.unwrap_or_else(|error| {
+        tracing::warn!("what happened to accounts before could not be read: {error}");
+        Vec::new()
+    });
     let mut reopened = Vec::new();
     for open in refresher.state.open_entries().await? {
         if shares.contain(&open.id) {
             reopened.push(reopen(refresher, open).await);
         }
     }
-    Ok((memories, reopened))
+    Ok((memories, histories, reopened))
 }
+
+/// Memories, histories and open attempts.
+pub type Recalled = (Vec<Memory>, Vec<(AccountId, History)>, Vec<Reopened>);
 
 /// A notice is owed before it is remembered, and whoever died or lost the account in between left a memory that
 /// does not know of it. Without this nobody would hear of the end of that incident, nor of the next one.
@@ -310,6 +318,7 @@ fn remember_told(memories: &mut Vec<Memory>, mut told: BTreeMap<AccountId, Cause
         told_since: None,
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: None,
     }));
 }
 
@@ -381,6 +390,7 @@ mod tests {
             told_since: told.map(|_| Timestamp::from_unix(1)),
             failed_in_a_row: 0,
             not_before: None,
+            first_seen_at: None,
         };
         let (lost, rejected) = (Some(Cause::RotationLost), Some(Cause::RefreshTokenRejected));
         let mut memories =

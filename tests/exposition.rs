@@ -82,7 +82,10 @@ fn snapshot() -> Snapshot {
         name: format!("{provider}-main").into(),
         provider: provider.into(),
         scopes: ["video.publish".into()].into(),
+        is_sandbox: false,
         frozen,
+        secret: (provider != "google").then_some(1),
+        ..AppView::default()
     };
     Snapshot {
         at: at(-2),

@@ -5,7 +5,7 @@ use arc_swap::ArcSwap;
 use flate2::read::GzDecoder;
 use oauth_keepalive::{
     clock::Clock,
-    core::{Account, AccountId, Secret, Snapshot, Table},
+    core::{Account, AccountId, Cause, Evidence, Secret, Snapshot, Table, Timestamp},
     metrics::Metrics,
     secrets::SecretError,
     server::{self, ConfigState, Context, Limits, ReloadRequest, reports, telemetry},
@@ -338,6 +338,11 @@ async fn serve_reports(
         metrics: telemetry.metrics.clone(),
         secret: Arc::new(move || secret.clone().map(|text| Secret::new(text.to_owned()))),
         comparison: reports::ComparisonKey::draw(),
+        understand: Arc::new(|app, answered| {
+            assert_eq!(app, "main");
+            (answered.body["code"] == "known")
+                .then(|| Evidence::of(Cause::ScopeMissing, Timestamp::MIN))
+        }),
         responses,
         body_deadline: A_MOMENT,
     };
@@ -383,7 +388,7 @@ async fn only_who_knows_the_secret_may_report() {
     assert!(received.try_recv().is_err(), "nothing of these was taken");
     let answer = report(&server, RIGHT, ONE_401).await;
     assert_eq!((answer.status, answer.text()), (202, r#"{"accepted":1,"unknown":[]}"#));
-    assert_eq!(received.try_recv().unwrap(), [(AccountId::new("tiktok", "a"), 401, 1)]);
+    assert_eq!(received.try_recv().unwrap(), [response("a", Some(401), 1, None)]);
     let mut text = Vec::new();
     metrics.write(&mut text, oauth_keepalive::metrics::Format::Classic);
     let line = format!(r#"reports_rejected_total{{reason="unauthorized"}} {}"#, wrong.len());
@@ -418,6 +423,10 @@ async fn a_report_is_checked_and_never_repeated() {
         (entry(r#""status":401,"token":"marker""#), 400),
         (entry(r#""status":"marker""#), 400),
         (entry(r#""status":99"#), 400),
+        (entry(r#""times":1"#), 400),
+        (entry(r#""status":401,"said":{"body":{},"marker":1}"#), 400),
+        (entry(r#""status":401,"said":{"from":"marker","body":{}}"#), 400),
+        (entry(r#""said":{"body":{"marker":1}}"#), 400),
         (entry(r#""status":600"#), 400),
         (entry(r#""status":70000"#), 400),
         (entry(r#""status":401,"times":0"#), 400),
@@ -456,7 +465,35 @@ async fn unknown_accounts_are_named_by_their_position() {
     ]}"#;
     let answer = report(&server, RIGHT, body).await;
     assert_eq!(answer.text(), r#"{"accepted":1,"unknown":[0,2]}"#);
-    assert_eq!(received.try_recv().unwrap(), [(AccountId::new("tiktok", "b"), 429, 2)]);
+    assert_eq!(received.try_recv().unwrap(), [response("b", Some(429), 2, None)]);
+}
+
+fn response(
+    account: &str,
+    status: Option<u16>,
+    times: u32,
+    said: Option<Cause>,
+) -> reports::Response {
+    let said = said.map(|cause| Evidence::of(cause, Timestamp::MIN));
+    reports::Response { id: AccountId::new("tiktok", account), status, times, said }
+}
+
+#[tokio::test]
+async fn what_the_provider_said_is_understood_or_dropped_and_never_passed_on() {
+    let (server, mut received, _) = serve_reports(Ok("invented-secret")).await;
+    let body = r#"{"responses":[
+        {"provider":"tiktok","account":"a","status":401,"said":{"body":{"code":"known"}}},
+        {"provider":"tiktok","account":"b","status":401,"said":{"from":"api","body":"marker"}},
+        {"provider":"tiktok","account":"b","said":{"from":"redirect","body":{"code":"known"}}}
+    ]}"#;
+    assert_eq!(report(&server, RIGHT, body).await.status, 202);
+    let scope = Some(Cause::ScopeMissing);
+    let expected = [
+        response("a", Some(401), 1, scope),
+        response("b", Some(401), 1, None),
+        response("b", None, 1, scope),
+    ];
+    assert_eq!(received.try_recv().unwrap(), expected);
 }
 
 #[tokio::test]

@@ -1,18 +1,16 @@
 //! `accounts`: what the store holds and what is remembered of it, worst first.
 
-use super::{Exit, Output, complain, load, output};
-use crate::{
-    app::{self, Parts},
-    core::{
-        Account, Cause, Snapshot, Timestamp,
-        cause::Actor,
-        fleet::{Input, Seen},
-    },
-    refresh::app_of,
-    state::Role,
-    stores::TokenStore,
+use super::{
+    Exit, Output, complain, load,
+    look::{Looked, look, worst_first},
+    output,
 };
-use std::{cmp::Reverse, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
+use crate::{
+    app,
+    core::{Account, Cause, Snapshot, Timestamp, cause::Actor},
+    state::Role,
+};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write, path::Path};
 
 pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let loaded = match load(config) {
@@ -27,8 +25,8 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
         }
     };
     let now = parts.refresher.clock.now();
-    match look(&parts, now).await {
-        Ok((snapshot, damaged)) => {
+    match look(&parts, now, |_| false).await {
+        Ok(Looked { snapshot, damaged, .. }) => {
             print(&snapshot, now, output);
             damaged.iter().for_each(complain);
             Exit::Done
@@ -40,34 +38,8 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     }
 }
 
-/// The fleet as `run` would see it at its start; nothing is performed.
-async fn look(parts: &Parts, now: Timestamp) -> Result<(Snapshot, Vec<String>), String> {
-    let refresher = &parts.refresher;
-    let mut fleet = app::fleet(&parts.settings, refresher, now).await?;
-    fleet.handle(now, Input::LoadBegan);
-    let apps = refresher.apps.load_full();
-    let mut damaged = Vec::new();
-    let mut seen = Vec::new();
-    let each = |stored: crate::stores::StoredAccount| {
-        let app = app_of(&apps, &stored).filter(|_| stored.enabled);
-        if let Some(app) = app {
-            let token = stored.token.as_ref().map(|token| refresher.facts(app, token));
-            seen.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
-        }
-    };
-    let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
-    loaded.map_err(|error| error.to_string())?;
-    fleet.handle(now, Input::Seen(seen));
-    fleet.handle(now, Input::LoadEnded { damaged: damaged.len() });
-    Ok((fleet.snapshot(now), damaged))
-}
-
 fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
-    let mut accounts: Vec<&Account> = snapshot.accounts.iter().collect();
-    accounts.sort_by_key(|account| {
-        let severity = account.cause.map_or(0, |cause| cause.severity() + 1);
-        (Reverse(severity), account.token.and_then(|token| token.expires_at))
-    });
+    let accounts = worst_first(snapshot.accounts.iter());
     match output {
         Output::Table => {
             let rows: Vec<_> = accounts.iter().map(|account| row(account, now)).collect();

@@ -3,7 +3,9 @@
 mod accounts;
 mod check;
 mod demo;
+mod diagnose;
 mod import;
+mod look;
 mod output;
 mod refresh;
 mod run;
@@ -36,6 +38,8 @@ enum Command {
     Check(OutputArguments),
     /// List the accounts, worst first.
     Accounts(OutputArguments),
+    /// Say what is wrong with an account, why, and what to do: a report for a ticket.
+    Diagnose(diagnose::Arguments),
     /// Refresh one account now, whether it is due or not.
     Refresh(refresh::Arguments),
     /// Add accounts from a YAML, JSON or CSV file to the configured store.
@@ -69,7 +73,8 @@ enum LogLevel {
 pub enum Exit {
     /// It worked.
     Done = 0,
-    /// It did not: a refresh failed, the demo found something wrong.
+    /// It did not: a refresh failed, the demo found something wrong, an account that was diagnosed needs a
+    /// person.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
@@ -103,6 +108,7 @@ pub fn main() -> Exit {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Check(arguments) => check::run(&config, arguments.output).await,
             Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
+            Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
             Command::Import(arguments) => import::run(&config, arguments).await,
         }
@@ -148,6 +154,7 @@ fn load(config: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  it did not work: a refresh failed, the demo found something wrong
+  1  it did not work: a refresh failed, the demo found something wrong, an
+     account that was diagnosed needs a person
   2  the command line or the configuration is wrong
   3  store, state, mail server or a port to listen on cannot be used";

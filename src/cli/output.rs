@@ -60,9 +60,65 @@ fn length(seconds: u64) -> String {
     parts.join(" ")
 }
 
+/// `2026-11-22 10:31:05 UTC (3h 2m ago)`.
+#[must_use]
+pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
+    let date = jiff::Timestamp::from_second(at.as_unix())
+        .expect("a timestamp of four bytes lies inside the calendar")
+        .strftime("%Y-%m-%d %H:%M:%S UTC");
+    // An instant is read as one word, and must not be broken in the middle.
+    format!("{date} ({})", from_now(now, at)).replace(' ', NO_BREAK)
+}
+
+/// Breaks `text` at blanks so that no line is wider than [`COLUMNS`], the first line after `first`, the others
+/// after as many blanks. A word that is wider than a line stays whole: it is a name or an id. Control
+/// characters are shown as `·`.
+#[must_use]
+pub(super) fn wrapped(first: &str, text: &str) -> String {
+    let shown: String =
+        text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect();
+    let indent = first.chars().count();
+    let mut lines = String::from(first);
+    let mut width = indent;
+    for word in shown.split(' ').filter(|word| !word.is_empty()) {
+        let letters = word.chars().count();
+        if width > indent && width + 1 + letters > COLUMNS {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', indent));
+            width = indent;
+        } else if width > indent {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(&word.replace(NO_BREAK, " "));
+        width += letters;
+    }
+    lines.push('\n');
+    lines
+}
+
+/// A blank at which [`wrapped`] breaks no line.
+const NO_BREAK: &str = "\u{a0}";
+
+/// As wide as a terminal is at least, and a ticket shows without scrolling.
+pub(super) const COLUMNS: usize = 80;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_goes_on_under_its_beginning_and_never_beyond_the_columns() {
+        let text = "word ".repeat(40);
+        let lines = wrapped("  - ", &text);
+        assert!(lines.lines().all(|line| line.chars().count() <= COLUMNS), "{lines}");
+        assert!(lines.lines().skip(1).all(|line| line.starts_with("    word")), "{lines}");
+        assert_eq!(lines.matches("word").count(), 40);
+        assert_eq!(wrapped("- ", "a\nb"), "- a·b\n");
+        let now = Timestamp::from_unix(1_795_343_460);
+        let dated = wrapped("", &format!("{}{}", "x".repeat(60) + " ", moment(now, now)));
+        assert!(dated.ends_with("x\n2026-11-22 10:31:00 UTC (now)\n"), "{dated}");
+    }
 
     #[test]
     fn lengths_show_their_two_largest_units() {

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-fn account_id(text: &str) -> Result<AccountId, String> {
+pub(super) fn account_id(text: &str) -> Result<AccountId, String> {
     AccountId::parse(text)
         .ok_or_else(|| "write it as provider/account, such as tiktok/brand-a".to_owned())
 }
@@ -98,6 +98,7 @@ fn healthy(id: &AccountId, token: TokenFacts, now: Timestamp) -> Memory {
         told_since: None,
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: None,
     }
 }
 

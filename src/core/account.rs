@@ -1,6 +1,6 @@
 //! What may be known about an account. Nothing in this file can hold a token.
 
-use super::{Cause, Timestamp};
+use super::{Cause, History, Timestamp};
 use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 /// One login at one provider. Written `provider/account` wherever a person types or reads it.
@@ -222,6 +222,8 @@ pub struct Memory {
     pub failed_in_a_row: u16,
     /// Not to be tried before this.
     pub not_before: Option<Timestamp>,
+    /// When the store was first seen to hold the account.
+    pub first_seen_at: Option<Timestamp>,
 }
 
 /// An account as the fleet holds it and as everybody else may see it. A million of these must fit, so
@@ -251,6 +253,10 @@ pub struct Account {
     pub changed_in: u32,
     /// What the last failure looked like. It stays after recovery: "what was it yesterday?".
     pub last_failure: Option<Arc<Evidence>>,
+    /// What happened to it, for whoever asks later; `None` where nothing ever did.
+    pub history: Option<Arc<History>>,
+    /// When the store was first seen to hold it, in this run or an earlier one.
+    pub first_seen_at: Option<Timestamp>,
     /// When a refresh last put a new token into the store.
     pub last_refresh_at: Option<Timestamp>,
     /// Not to be tried before this, after a failure or on the provider's request.
@@ -307,6 +313,8 @@ impl Account {
             seen_in: 0,
             changed_in: 0,
             last_failure: None,
+            history: None,
+            first_seen_at: None,
             last_refresh_at: None,
             not_before: None,
             due_at: None,
@@ -358,7 +366,14 @@ impl Account {
             told_since: self.told_since,
             failed_in_a_row: self.failed_in_a_row,
             not_before: self.not_before,
+            first_seen_at: self.first_seen_at,
         }
+    }
+
+    /// When the access token was last tried, by ourselves.
+    #[must_use]
+    pub fn checked_at(&self) -> Option<Timestamp> {
+        self.history.as_ref()?.check.map(|check| check.at)
     }
 
     /// The share of its declared life that the access token has left, from 1 down to 0; `None` when no

@@ -21,8 +21,23 @@ pub struct App {
     pub only_while_live: bool,
     /// The provider keeps the refresh token: a request with an unknown outcome may be repeated.
     pub retry_is_safe: bool,
-    /// The provider has a free check of an access token.
-    pub can_probe: bool,
+    /// Whether an access token can be tried.
+    pub probe: Probe,
+    /// Registered for the provider's sandbox.
+    pub is_sandbox: bool,
+    /// Whether the provider may be asked about the app without spending a token.
+    pub can_be_asked: bool,
+}
+
+/// Whether an access token can be tried, and at what price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// There is no such call.
+    None,
+    /// Free of charge.
+    Free,
+    /// Each costs money: at most one in [`BILLED_PROBE_EVERY`] for each account.
+    Billed,
 }
 
 /// What to do, why, and when to ask again.
@@ -82,6 +97,8 @@ pub enum Reason {
     Questioned,
     /// A 401 was reported that has been answered already.
     AlreadyAnswered,
+    /// A 401 was reported, and the check that costs money was made not long ago.
+    CheckedToday,
     /// The access token has ended.
     Ended,
     /// The access token's due instant has come.
@@ -108,6 +125,7 @@ impl Reason {
             Self::AccessRefused => "access_refused",
             Self::Questioned => "questioned",
             Self::AlreadyAnswered => "already_answered",
+            Self::CheckedToday => "checked_today",
             Self::Ended => "ended",
             Self::Due => "due",
             Self::Fresh => "fresh",
@@ -200,12 +218,17 @@ pub fn decide(
         let margin = schedule::confirmation_margin(token, policy);
         let settled_until = token.issued_at.plus(policy.backoff_first);
         let answered_until = account.confirmed_at.map_or(settled_until, |at| at.plus(margin));
-        return if answered_until.max(settled_until) > now {
-            wait(Reason::AlreadyAnswered, Some(next))
-        } else if app.can_probe {
-            act(Action::Probe, Reason::Questioned)
-        } else {
-            act(Action::Refresh, Reason::Questioned)
+        if answered_until.max(settled_until) > now {
+            return wait(Reason::AlreadyAnswered, Some(next));
+        }
+        let billed_from = account.checked_at().map(|at| at.plus(BILLED_PROBE_EVERY));
+        return match (app.probe, billed_from) {
+            (Probe::None, _) => act(Action::Refresh, Reason::Questioned),
+            // Nothing is spent on what nobody confirmed: the refresh that is due anyway will tell.
+            (Probe::Billed, Some(from)) if from > now => {
+                wait(Reason::CheckedToday, Some(next.min(from)))
+            }
+            (Probe::Free | Probe::Billed, _) => act(Action::Probe, Reason::Questioned),
         };
     }
     wait(Reason::Fresh, Some(next))
@@ -218,6 +241,9 @@ const fn ends_renewing(verdict: Cause) -> bool {
 
 /// A publisher that writes a spent token back whenever it can is not answered more often than this.
 pub const RESTORE_EVERY: Duration = Duration::from_secs(60);
+
+/// Between two checks of an access token that cost money (X charges for each user that is read).
+pub const BILLED_PROBE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 const fn wait(reason: Reason, recheck_at: Option<Timestamp>) -> Decision {
     Decision { action: Action::Wait, reason, recheck_at }
@@ -234,7 +260,7 @@ const fn ask(cause: Cause, reason: Reason, recheck_at: Option<Timestamp>) -> Dec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{AccountId, Fingerprint, TokenFacts};
+    use crate::core::{AccountId, Fingerprint, History, TokenFacts, history::Check};
 
     const LIFE: u64 = 7_200;
     const NOW: i64 = 1_800_000_000;
@@ -251,7 +277,9 @@ mod tests {
             min_age: Duration::ZERO,
             only_while_live: false,
             retry_is_safe: false,
-            can_probe: true,
+            probe: Probe::Free,
+            is_sandbox: false,
+            can_be_asked: false,
         }
     }
 
@@ -438,9 +466,35 @@ mod tests {
     #[test]
     fn without_a_free_check_a_401_costs_one_refresh() {
         let account = with(used(0.3), |a| a.questioned_at = Some(now()));
-        let app = App { can_probe: false, ..app() };
+        let app = App { probe: Probe::None, ..app() };
         let decision = decide(now(), &account, &app, None, &Policy::default());
         assert_eq!((decision.action, decision.reason), (Action::Refresh, Reason::Questioned));
+    }
+
+    #[test]
+    fn a_check_that_costs_money_is_made_once_a_day_and_nothing_is_spent_on_what_it_did_not_confirm()
+    {
+        let app = App { probe: Probe::Billed, ..app() };
+        let hour = Duration::from_secs(3_600);
+        let checked = |ago| {
+            with(used(0.2), |a| {
+                a.questioned_at = Some(now());
+                let check = Check { at: now().minus(ago), alive: Some(true) };
+                let history = History { check: Some(check), ..History::default() };
+                a.history = Some(Arc::new(history));
+            })
+        };
+        let first = with(used(0.2), |a| a.questioned_at = Some(now()));
+        let rows = [
+            ("nobody ever checked", first, Action::Probe, Reason::Questioned),
+            ("checked an hour ago", checked(hour), Action::Wait, Reason::CheckedToday),
+            ("checked a day ago", checked(hour * 24), Action::Probe, Reason::Questioned),
+        ];
+        for (sentence, account, action, reason) in rows {
+            let decision = decide(now(), &account, &app, None, &Policy::default());
+            assert_eq!((decision.action, decision.reason), (action, reason), "{sentence}");
+            assert!(decision.recheck_at.is_none_or(|at| at > now()), "{sentence}");
+        }
     }
 
     #[test]

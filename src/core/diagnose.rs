@@ -1,15 +1,98 @@
-//! From what is known about one account to what is wrong with it.
+//! From what is known about one account to what is wrong with it, why we think so, and what to do next.
+//!
+//! [`cause_of`] is asked at every look of the fleet and names the cause. [`diagnose`] is asked when a person
+//! wants to know: it starts from that cause, weighs what the account's history, its app and the clocks say
+//! beside it, and may sharpen it. Nothing here is decided by: refreshes, gates and notices follow the cause.
+
+mod case;
+mod checks;
+mod facts;
+mod reasons;
+mod steps;
+
+pub use case::{AppFacts, Case, JunkAnswer, Tally};
+pub use checks::{Check, Question};
+pub use facts::{Fact, Said, What, length};
+pub use steps::Step;
 
 use super::{
     Account, Cause, Timestamp,
     decide::{Action, Decision},
 };
 
+/// What is wrong with one account, with everything that speaks for it and against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// What is wrong; `None` is healthy. Usually what the account shows everywhere, sometimes finer.
+    pub cause: Option<Cause>,
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// What speaks for it, the most telling first.
+    pub reasons_for: Vec<Fact>,
+    /// What speaks against it, the most telling first.
+    pub reasons_against: Vec<Fact>,
+    /// What it may be instead, the likeliest first; empty when the confidence is certain.
+    pub suspects: Vec<Cause>,
+    /// What it is not, and why.
+    pub ruled_out: Vec<(Cause, Fact)>,
+    /// What a person asks first, answered.
+    pub checks: Vec<Check>,
+    /// The one thing to do next.
+    pub step: Step,
+}
+
+/// How sure a diagnosis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// A guess from the circumstances: what is suspected beside it is about as likely.
+    Possible,
+    /// It explains what was seen better than anything else that is known.
+    Likely,
+    /// The provider said it in so many words, or it follows from what was declared, and nothing speaks
+    /// against it.
+    Certain,
+}
+
+impl Confidence {
+    /// The word for it. It is an API.
+    #[must_use]
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Possible => "possible",
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// Everything that can be said about one account.
+#[must_use]
+pub fn diagnose(case: &Case<'_>) -> Diagnosis {
+    let cause = reasons::sharpened(case);
+    let weighed = reasons::weigh(case, cause);
+    let ruled_out = reasons::ruled_out(case, cause, &weighed.suspects);
+    let is_shown = cause == case.account.cause;
+    let kept = || Some(case.history()?.last_of(cause?)?.first_at);
+    Diagnosis {
+        cause,
+        confidence: weighed.confidence,
+        since: case.account.cause_since.filter(|_| is_shown && cause.is_some()).or_else(kept),
+        reasons_for: weighed.reasons_for,
+        reasons_against: weighed.reasons_against,
+        suspects: weighed.suspects,
+        ruled_out,
+        checks: checks::checks(case, cause),
+        step: weighed.step,
+    }
+}
+
 /// What is wrong with `account`, given what `decide` made of it; `None` is healthy. The first line that
 /// applies wins: what is most urgent to a person stands first. `app_frozen` is the cause for which its
 /// app is frozen.
 #[must_use]
-pub fn diagnose(
+pub fn cause_of(
     now: Timestamp,
     account: &Account,
     decision: &Decision,
@@ -50,7 +133,10 @@ fn refined(now: Timestamp, account: &Account, verdict: Cause) -> Cause {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod cause_tests {
     use super::*;
     use crate::core::{AccountId, Evidence, Fingerprint, TokenFacts, decide::Reason};
     use std::{sync::Arc, time::Duration};
@@ -158,7 +244,7 @@ mod tests {
         ];
         for (sentence, account, action, frozen, expected) in rows {
             let decision = Decision { action, reason: Reason::Fresh, recheck_at: None };
-            assert_eq!(diagnose(now(), &account, &decision, frozen), expected, "{sentence}");
+            assert_eq!(cause_of(now(), &account, &decision, frozen), expected, "{sentence}");
         }
     }
 }

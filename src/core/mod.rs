@@ -7,10 +7,12 @@
 
 pub mod account;
 pub mod cause;
+pub mod correlate;
 pub mod decide;
 pub mod diagnose;
 pub mod event;
 pub mod fleet;
+pub mod history;
 pub mod notices;
 pub mod schedule;
 pub mod secret;
@@ -21,7 +23,9 @@ pub mod timeline;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
 pub use cause::Cause;
+pub use correlate::Suspect;
 pub use event::Event;
+pub use history::History;
 pub use secret::Secret;
 pub use shares::Shares;
 pub use table::{AppMemory, AppView, Snapshot, Table};

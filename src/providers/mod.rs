@@ -19,7 +19,7 @@ pub use schema::{Environment, Where};
 
 use crate::{
     core::{Evidence, Timestamp},
-    oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Token},
+    oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Standing, Token},
 };
 use std::{sync::LazyLock, time::Duration};
 
@@ -69,6 +69,7 @@ pub struct Provider {
     probe_endpoint: Option<String>,
     refresh: Option<request::Refresh>,
     probe: Option<request::Probe>,
+    junk: Option<interpret::Junk>,
     answers: interpret::Answers,
     rules: rules::Rules,
 }
@@ -120,8 +121,18 @@ impl Provider {
     /// True when an access token can be checked free of charge.
     #[must_use]
     pub fn can_probe(&self, endpoints: &Endpoints) -> bool {
-        let is_free = self.probe.as_ref().is_some_and(|probe| probe.free);
-        is_free && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
+        self.has_probe(endpoints, true)
+    }
+
+    /// True when an access token can be checked and each check costs money.
+    #[must_use]
+    pub fn can_probe_for_money(&self, endpoints: &Endpoints) -> bool {
+        self.has_probe(endpoints, false)
+    }
+
+    fn has_probe(&self, endpoints: &Endpoints, is_free: bool) -> bool {
+        let fits = self.probe.as_ref().is_some_and(|probe| probe.free == is_free);
+        fits && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
     }
 
     /// True when the file names no endpoint to renew at, so that each app has to name one.
@@ -141,10 +152,39 @@ impl Provider {
         request::refresh_request(self, endpoints, credentials, token)
     }
 
+    /// True when it may be asked whether it accepts the app, with a refresh token that is nobody's.
+    #[must_use]
+    pub const fn can_be_asked_about_apps(&self) -> bool {
+        self.junk.is_some()
+    }
+
+    /// That question; `None` where it may not be asked.
+    #[must_use]
+    pub fn question_about_app(
+        &self,
+        endpoints: &Endpoints,
+        credentials: &Credentials,
+    ) -> Option<Request> {
+        let token = self.junk.as_ref()?.token();
+        request::refresh_request(self, endpoints, credentials, &token)
+    }
+
+    /// What the answer to it says about the app.
+    #[must_use]
+    pub fn standing(&self, exchange: &Exchange, at: Timestamp) -> Standing {
+        interpret::standing(self, exchange, at)
+    }
+
     /// The free check whether the access token works; `None` where there is none, or where it is billed.
     #[must_use]
     pub fn probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
-        request::probe_request(self, endpoints, token)
+        request::probe_request(self, endpoints, token, true)
+    }
+
+    /// The same check where it costs money; `None` where it is free. Who sends it counts how often.
+    #[must_use]
+    pub fn billed_probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
+        request::probe_request(self, endpoints, token, false)
     }
 
     /// What a refresh request amounts to. `at` is when the answer arrived.
@@ -207,6 +247,10 @@ impl Provider {
         interpret::message(self, place, body, at)
     }
 }
+
+/// Stands in every refresh token that is nobody's, so that a provider's support, or a test, knows it when
+/// it is seen.
+pub const JUNK_MARK: &str = "oauth-keepalive-asks-about-the-app";
 
 /// The provider with this name, as apps in production see it.
 #[must_use]

@@ -88,8 +88,9 @@ pub(super) fn probe_request(
     provider: &Provider,
     endpoints: &Endpoints,
     token: &Token,
+    is_free: bool,
 ) -> Option<Request> {
-    let form = provider.probe.as_ref().filter(|probe| probe.free)?;
+    let form = provider.probe.as_ref().filter(|probe| probe.free == is_free)?;
     let endpoint = endpoints.probe.as_ref().or(provider.probe_endpoint.as_ref())?;
     let values = Values { credentials: None, token };
     values.of(Placeholder::AccessToken)?;

@@ -2,11 +2,12 @@
 //!
 //! A report is untrusted: it is bounded in size and time, checked entry by entry against the accounts
 //! that exist, and it only ever counts and asks; whether a 401 leads to anything is the keeper's decision.
-//! Error texts never repeat what was sent, since a confused publisher may send a token.
+//! Error texts never repeat what was sent, since a confused publisher may send a token; and of what the
+//! provider said in it, nothing is passed on but what the provider's own table understands.
 
 use super::answer::{Answer, for_method, json, not_found, wrong_method};
 use crate::{
-    core::{AccountId, Secret, Snapshot},
+    core::{AccountId, Evidence, Secret, Snapshot},
     metrics::{Metrics, events::Rejection},
     secrets::SecretError,
 };
@@ -37,14 +38,53 @@ pub struct Context {
     pub secret: Arc<dyn Fn() -> Result<Secret, SecretError> + Send + Sync>,
     /// Compares secrets by their keyed hashes, whose comparison takes the same time for all.
     pub comparison: ComparisonKey,
+    /// Understands what a provider said.
+    pub understand: Arc<Understand>,
     /// To the keeper. Bounded; while it is full the publisher is asked to come again.
     pub responses: mpsc::Sender<Vec<Response>>,
     /// How long the body of a report may take; [`BODY_DEADLINE`] outside tests.
     pub body_deadline: Duration,
 }
 
-/// The publisher had `times` answers with `status` for this account.
-pub type Response = (AccountId, u16, u32);
+/// The publisher had such answers for an account.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// Which account.
+    pub id: AccountId,
+    /// Their HTTP status; `None` for what came back with a redirect.
+    pub status: Option<u16>,
+    /// How many.
+    pub times: u32,
+    /// What the provider said in them, as far as it is understood.
+    pub said: Option<Evidence>,
+}
+
+/// Reads what the provider of the app with this name said; `None` where that says nothing about token, app or
+/// provider.
+pub type Understand = dyn Fn(&str, &Answered) -> Option<Evidence> + Send + Sync;
+
+/// What a provider answered the publisher, for whoever understands the provider.
+pub struct Answered {
+    /// The HTTP status; `None` for what came back with a redirect.
+    pub status: Option<u16>,
+    /// Where the answer came from.
+    pub place: Place,
+    /// The answer itself, or the parameters of the redirect. It may hold anything.
+    pub body: serde_json::Value,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A call that publishes, or asks whether one may.
+    #[default]
+    Publish,
+    /// Another call with an access token.
+    Api,
+    /// The consent page, which sent a person back.
+    Redirect,
+}
 
 /// A key that lives as long as the process, for comparing secrets in constant time.
 #[derive(Clone)]
@@ -95,7 +135,16 @@ async fn take(context: &Context, request: Request<Incoming>) -> Result<Taken, Re
         let id = AccountId::new(entry.provider, entry.account);
         // The table's own id is passed on: it shares its text, where a million made-up names would not.
         match snapshot.accounts.find(&id) {
-            Some(account) => known.push((account.id.clone(), entry.status, entry.times)),
+            Some(account) => known.push(Response {
+                id: account.id.clone(),
+                status: entry.status,
+                times: entry.times,
+                said: entry.said.and_then(|said| {
+                    let Said { place, body } = said;
+                    let status = entry.status.filter(|_| place != Place::Redirect);
+                    (context.understand)(&account.app, &Answered { status, place, body })
+                }),
+            }),
             None => unknown.push(index),
         }
     }
@@ -145,7 +194,8 @@ fn read(bytes: &[u8]) -> Result<Vec<Entry>, Refusal> {
         return Err(Refusal::TOO_LARGE);
     }
     for (index, entry) in report.responses.iter().enumerate() {
-        if !(100..=599).contains(&entry.status) {
+        let is_redirect = entry.said.as_ref().is_some_and(|said| said.place == Place::Redirect);
+        if !entry.status.map_or(is_redirect, |status| (100..=599).contains(&status)) {
             let message = format!("responses[{index}].status: expected an HTTP status, 100 to 599");
             return Err(Refusal::malformed(message));
         }
@@ -168,9 +218,18 @@ struct Report {
 struct Entry {
     provider: String,
     account: String,
-    status: u16,
+    status: Option<u16>,
     #[serde(default = "once")]
     times: u32,
+    said: Option<Said>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    #[serde(default, rename = "from")]
+    place: Place,
+    body: serde_json::Value,
 }
 
 const fn once() -> u32 {

@@ -8,7 +8,12 @@ use super::{
     answer::{Answer, page, text},
 };
 use crate::{
-    core::{Account, Cause, Snapshot, Timestamp, cause::Actor, shares::SHARES},
+    core::{
+        Account, Cause, Snapshot, Timestamp,
+        cause::Actor,
+        diagnose::{self, Diagnosis, Fact, Tally},
+        shares::SHARES,
+    },
     metrics::{accounts::HEALTHY, fleet::Totals},
 };
 use hyper::StatusCode;
@@ -17,6 +22,7 @@ use serde::Serialize;
 use std::{
     borrow::Cow,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 mod filter;
@@ -56,10 +62,12 @@ fn render(
     let page = filter.page.min(last_page);
     let first = page * ROWS_PER_PAGE;
     let blocks = snapshot.accounts.blocks();
-    let rows: Vec<Row<'_>> = worst(&mut ranks, first)
-        .iter()
-        .map(|rank| Row::of(rank.account(&blocks), snapshot, now))
-        .collect();
+    let shown = worst(&mut ranks, first);
+    // One more pass over all accounts, and only for a page on which somebody is not well.
+    let troubled = |rank: &Rank| rank.account(&blocks).cause.is_some();
+    let tally = if shown.iter().any(troubled) { Tally::of(snapshot) } else { Tally::default() };
+    let rows: Vec<Row<'_>> =
+        shown.iter().map(|rank| Row::of(rank.account(&blocks), snapshot, &tally, now)).collect();
     let view = View {
         version: env!("CARGO_PKG_VERSION"),
         refresh_seconds: REFRESH_SECONDS,
@@ -102,6 +110,7 @@ fn render(
         providers: counts.providers(filter),
         causes: counts.causes(filter),
         found,
+        only_one: found == 1,
         first_shown: first + usize::from(found > 0),
         last_shown: first + rows.len(),
         rows,
@@ -250,6 +259,7 @@ struct View<'a> {
     providers: Vec<Choice>,
     causes: Vec<Choice>,
     found: usize,
+    only_one: bool,
     first_shown: usize,
     last_shown: usize,
     rows: Vec<Row<'a>>,
@@ -305,13 +315,15 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(account: &'a Account, snapshot: &'a Snapshot, now: Timestamp) -> Self {
+    fn of(account: &'a Account, snapshot: &'a Snapshot, tally: &Tally, now: Timestamp) -> Self {
         let token = account.token;
+        let diagnosis =
+            account.cause.map(|_| diagnose::diagnose(&tally.case(snapshot, account, now)));
         Self {
             provider: &account.id.provider,
             account: &account.id.account,
             app: &account.app,
-            trouble: account.cause.map(|cause| Trouble::of(cause, account.cause_since, now)),
+            trouble: diagnosis.and_then(|diagnosis| Trouble::of(&diagnosis, now)),
             doing: doing(account),
             missing_scopes: snapshot.missing_scopes(account).collect(),
             failure: account.last_failure.as_deref().map(|evidence| Failure {
@@ -343,11 +355,44 @@ struct Trouble {
     next_step: &'static str,
     who: &'static str,
     since: Option<Moment>,
+    /// `certain`, `likely` or `possible`.
+    confidence: &'static str,
+    /// What it may be instead.
+    suspects: Vec<String>,
+    reasons_for: Vec<Reason>,
+    reasons_against: Vec<Reason>,
+    ruled_out: Vec<RuledOut>,
+    checks: Vec<Check>,
+}
+
+/// A fact, for people.
+#[derive(Serialize)]
+struct Reason {
+    text: String,
+    at: Option<Moment>,
+}
+
+/// What it is not.
+#[derive(Serialize)]
+struct RuledOut {
+    cause: String,
+    because: Reason,
+}
+
+/// What a person asks first, with the answer.
+#[derive(Serialize)]
+struct Check {
+    question: &'static str,
+    answer: &'static str,
 }
 
 impl Trouble {
-    fn of(cause: Cause, since: Option<Timestamp>, now: Timestamp) -> Self {
-        Self {
+    fn of(diagnosis: &Diagnosis, now: Timestamp) -> Option<Self> {
+        let cause = diagnosis.cause?;
+        let reasons = |facts: &[Fact]| {
+            facts.iter().take(REASONS_SHOWN_MAX).map(|fact| Reason::of(fact, now)).collect()
+        };
+        Some(Self {
             words: words(cause),
             tone: match cause.severity() {
                 4.. => "severe",
@@ -355,14 +400,45 @@ impl Trouble {
                 _ => "passing",
             },
             sentence: cause.sentence(),
-            next_step: cause.next_step(),
-            who: match cause.actor() {
+            next_step: diagnosis.step.sentence(),
+            who: match diagnosis.step.actor() {
                 Actor::Nobody => "",
                 Actor::Owner => "Account owner: ",
                 Actor::Operator => "Operator: ",
             },
-            since: since.map(|at| Moment::of(at, now)),
-        }
+            since: diagnosis.since.map(|at| Moment::of(at, now)),
+            confidence: diagnosis.confidence.as_label(),
+            suspects: diagnosis.suspects.iter().map(|cause| words(*cause)).collect(),
+            reasons_for: reasons(&diagnosis.reasons_for),
+            reasons_against: reasons(&diagnosis.reasons_against),
+            ruled_out: diagnosis
+                .ruled_out
+                .iter()
+                .take(REASONS_SHOWN_MAX)
+                .map(|(cause, fact)| RuledOut {
+                    cause: words(*cause),
+                    because: Reason::of(fact, now),
+                })
+                .collect(),
+            checks: diagnosis
+                .checks
+                .iter()
+                .map(|check| Check {
+                    question: check.question.sentence(),
+                    answer: match check.answer {
+                        Some(true) => "yes",
+                        Some(false) => "no",
+                        None => "not known",
+                    },
+                })
+                .collect(),
+        })
+    }
+}
+
+impl Reason {
+    fn of(fact: &Fact, now: Timestamp) -> Self {
+        Self { text: fact.to_string(), at: fact.at.map(|at| Moment::of(at, now)) }
     }
 }
 
@@ -449,19 +525,8 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A duration in its two largest units: nobody reads the seconds of a month.
 fn span(seconds: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
-    let largest = UNITS.iter().position(|(_, size)| seconds >= *size).unwrap_or(UNITS.len() - 1);
-    let mut words = Vec::new();
-    let mut rest = seconds;
-    for (unit, size) in &UNITS[largest..UNITS.len().min(largest + 2)] {
-        if rest / size > 0 || words.is_empty() {
-            words.push(format!("{} {unit}", rest / size));
-        }
-        rest %= size;
-    }
-    words.join(" ")
+    diagnose::length(Duration::from_secs(seconds))
 }
 
 /// `2026-11-22 12:00:00 UTC`.
@@ -501,6 +566,9 @@ const TEMPLATE: &str = "status_page.html";
 
 /// Rows on a page.
 const ROWS_PER_PAGE: usize = 200;
+
+/// Reasons of each kind in a row: the most telling stand first, and `diagnose` tells all.
+const REASONS_SHOWN_MAX: usize = 8;
 
 /// The page loads itself again after so many seconds.
 const REFRESH_SECONDS: u32 = 30;

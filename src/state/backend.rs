@@ -1,7 +1,7 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, journal, leases, memory, newest,
+    Closing, EntryId, Error, Intent, Lease, apps, history, journal, leases, memory, newest,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},
@@ -281,6 +281,43 @@ impl Backend {
                     let page = writer.run(postgres::page_of_memories(after.as_ref())).await?;
                     let is_last = page.len() < memory::MEMORY_PAGE_ROWS;
                     after = page.last().map(|memory| memory.id.clone());
+                    all.extend(page.into_iter().filter(is_wanted));
+                    if is_last {
+                        return Ok(all);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn keep_histories(&self, records: Vec<history::Kept>) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| history::keep(desk, &records)).await
+            }
+            Postgres(writer) => {
+                let work = postgres::keep_histories(writer.fence(), &records);
+                tell_refused(writer.run(work).await?);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn histories(&self, of: Shares) -> Result<Vec<history::Kept>, Error> {
+        let is_wanted = move |(id, _): &history::Kept| of.contain(id);
+        match self {
+            Sqlite(writer) => {
+                let mut all = writer.run(Kind::Read, |desk| history::all(desk)).await?;
+                all.retain(is_wanted);
+                Ok(all)
+            }
+            Postgres(writer) => {
+                let mut all: Vec<history::Kept> = Vec::new();
+                let mut after = None;
+                loop {
+                    let page = writer.run(postgres::page_of_histories(after.as_ref())).await?;
+                    let is_last = page.len() < memory::MEMORY_PAGE_ROWS;
+                    after = page.last().map(|(id, _)| id.clone());
                     all.extend(page.into_iter().filter(is_wanted));
                     if is_last {
                         return Ok(all);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Adds or replaces.
 pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> {
     let mut put = desk.connection.prepare_cached(
-        "INSERT INTO memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+        "INSERT INTO memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
          ON CONFLICT DO UPDATE SET
              token = excluded.token, renewable_by = excluded.renewable_by,
              issued_at = excluded.issued_at, expires_at = excluded.expires_at,
@@ -19,7 +19,8 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
              missing_scopes = excluded.missing_scopes, told_since = excluded.told_since,
              last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
              cause_since = excluded.cause_since, told = excluded.told,
-             failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before",
+             failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before,
+             first_seen_at = coalesce(excluded.first_seen_at, first_seen_at)",
     )?;
     for memory in memories.iter().filter(|memory| !desk.is_anothers(&memory.id)) {
         let token = memory.token;
@@ -39,19 +40,22 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
             memory.told.map(Cause::as_label),
             memory.failed_in_a_row,
             memory.not_before.map(Timestamp::as_unix),
+            memory.first_seen_at.map(Timestamp::as_unix),
         ])?;
     }
     Ok(())
 }
 
-/// Forgets accounts and the newest token of each; what was not known is forgotten already.
+/// Forgets accounts, with the newest token and the history of each; what was not known is forgotten already.
 pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
     let delete = |sql| desk.connection.prepare_cached(sql);
     let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
     let mut newest = delete("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?;
+    let mut history = delete("DELETE FROM history WHERE provider = ?1 AND account = ?2")?;
     for id in ids.iter().filter(|id| !desk.is_anothers(id)) {
         memory.execute((&*id.provider, &*id.account))?;
         newest.execute((&*id.provider, &*id.account))?;
+        history.execute((&*id.provider, &*id.account))?;
     }
     Ok(())
 }
@@ -61,7 +65,7 @@ pub(super) fn memories(desk: &Desk) -> Result<Vec<Memory>, Refusal> {
     let mut all = desk.connection.prepare_cached(
         "SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
                 missing_scopes, told_since, last_refresh_at, cause, cause_since, told,
-                failed_in_a_row, not_before
+                failed_in_a_row, not_before, first_seen_at
          FROM memory ORDER BY provider, account",
     )?;
     let mut rows = all.query([])?;
@@ -89,6 +93,7 @@ fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
         told: cause(row, 12)?,
         failed_in_a_row: row.get(13)?,
         not_before: instant(row, 14)?,
+        first_seen_at: instant(row, 15)?,
     })
 }
 

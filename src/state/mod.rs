@@ -1,4 +1,4 @@
-//! What we must remember ourselves: journal, leases, account memory, incidents, outbox.
+//! What we must remember ourselves: journal, leases, account memory and history, incidents, outbox.
 //!
 //! SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL where replicas share the work. One thread owns
 //! the connection; whatever arrives while a commit is in flight goes into the next one, and everybody is
@@ -14,6 +14,7 @@
 mod apps;
 mod backend;
 mod directory;
+mod history;
 mod journal;
 mod leases;
 mod memory;
@@ -43,7 +44,7 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Cause, Fingerprint, Memory, Secret, Shares, Timestamp,
+        AccountId, AppMemory, Cause, Fingerprint, History, Memory, Secret, Shares, Timestamp,
         notices::Notice,
     },
     oauth::{Fingerprinter, Token},
@@ -482,7 +483,7 @@ impl State {
         self.0.backend.app_memories().await
     }
 
-    /// Forgets, the newest token too; what is not known is no error. Journal and incidents stay.
+    /// Forgets, the newest token and the history too; what is not known is no error. Journal and incidents stay.
     pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
         self.0.backend.forget(ids).await
     }
@@ -495,6 +496,24 @@ impl State {
     /// What is remembered of the accounts of these shares, sorted by account.
     pub async fn memories_of(&self, shares: Shares) -> Result<Vec<Memory>, Error> {
         self.0.backend.memories(shares).await
+    }
+
+    /// Keeps what happened to accounts, in place of what was kept of them before.
+    pub async fn keep_histories(
+        &self,
+        histories: &[(AccountId, Arc<History>)],
+    ) -> Result<(), Error> {
+        let record =
+            |(id, history): &(AccountId, Arc<History>)| (id.clone(), history::text(history));
+        self.0.backend.keep_histories(histories.iter().map(record).collect()).await
+    }
+
+    /// What happened to the accounts of these shares, sorted by account. What this version cannot read is
+    /// left out.
+    pub async fn histories_of(&self, shares: Shares) -> Result<Vec<(AccountId, History)>, Error> {
+        let records = self.0.backend.histories(shares).await?;
+        let read = |(id, text): history::Kept| Some((id, history::read(&text)?));
+        Ok(records.into_iter().filter_map(read).collect())
     }
 }
 

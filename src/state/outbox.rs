@@ -328,7 +328,7 @@ enum StoredSubject {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredEvidence {
+pub(super) struct StoredEvidence {
     cause: String,
     detail: Option<String>,
     code: Option<String>,
@@ -373,7 +373,7 @@ pub(super) fn notice_text(notice: &Notice) -> String {
     serde_json::to_string(&stored).expect("names and texts are always JSON")
 }
 
-fn stored_evidence(evidence: &Evidence) -> StoredEvidence {
+pub(super) fn stored_evidence(evidence: &Evidence) -> StoredEvidence {
     StoredEvidence {
         cause: evidence.cause.as_label().to_owned(),
         detail: evidence.detail.as_deref().map(str::to_owned),
@@ -412,7 +412,7 @@ pub(super) fn read_notice(text: &str) -> Result<Notice, Refusal> {
     })
 }
 
-fn read_evidence(stored: StoredEvidence) -> Result<Evidence, Refusal> {
+pub(super) fn read_evidence(stored: StoredEvidence) -> Result<Evidence, Refusal> {
     Ok(Evidence {
         cause: cause(&stored.cause)?,
         detail: stored.detail.map(Into::into),

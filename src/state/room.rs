@@ -224,6 +224,7 @@ mod tests {
                 told: None,
                 failed_in_a_row: 0,
                 not_before: None,
+                first_seen_at: None,
             };
             match state.remember(vec![memory]).await {
                 Ok(()) => {}

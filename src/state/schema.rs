@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -129,6 +129,15 @@ CREATE TABLE app (
     frozen_since INTEGER,
     changed_at   INTEGER
 ) STRICT, WITHOUT ROWID;
+",
+    "
+ALTER TABLE memory ADD COLUMN first_seen_at INTEGER;
+CREATE TABLE history (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    record   TEXT NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
 ",
 ];
 
@@ -189,8 +198,17 @@ CREATE TABLE memory (
     told               TEXT,
     failed_in_a_row    INTEGER NOT NULL,
     not_before         INTEGER,
+    first_seen_at      INTEGER,
     PRIMARY KEY (provider, account)
 ) STRICT, WITHOUT ROWID;
+
+-- What happened to an account, as JSON without secrets. No row for one on which nothing ever did.
+CREATE TABLE history (
+    provider TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    record   TEXT NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT;
 
 -- The newest token that the store was given, sealed, and which refresh tokens were spent for it: eight bytes
 -- each, newest first. One row per account.
@@ -280,7 +298,9 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history;
+                 ALTER TABLE memory DROP COLUMN first_seen_at;
+                 ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",
             )

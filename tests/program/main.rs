@@ -7,9 +7,11 @@
 //! else has happened that comes later.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod apps;
 mod commands;
 mod configuring;
 mod crashes;
+mod diagnosing;
 mod doubt;
 mod healthy;
 mod http;

@@ -66,3 +66,23 @@ fn nothing_is_asked_without_what_renews() {
     }
     assert!(tiktok.probe_request(&Endpoints::default(), &token(" ", None)).is_none());
 }
+
+#[test]
+fn a_check_that_costs_money_is_asked_for_by_that_name_only() {
+    let endpoints = Endpoints::default();
+    let mut billed = Vec::new();
+    for name in providers::names() {
+        let provider = providers::find(name).unwrap();
+        let (free, costly) =
+            (provider.can_probe(&endpoints), provider.can_probe_for_money(&endpoints));
+        assert!(!(free && costly), "{name}");
+        let token = token("at", None);
+        assert_eq!(provider.probe_request(&endpoints, &token).is_some(), free, "{name}");
+        assert_eq!(provider.billed_probe_request(&endpoints, &token).is_some(), costly, "{name}");
+        billed.extend(costly.then_some(name));
+    }
+    assert_eq!(billed, ["x"]);
+    let x = providers::find("x").unwrap();
+    let probe = x.billed_probe_request(&endpoints, &token("at", None)).unwrap();
+    assert_eq!(shown(&probe), "GET https://api.x.com/2/users/me [Authorization: Bearer at]");
+}

@@ -1,7 +1,10 @@
 //! Who takes part, and what is really so: accounts, their grants at the provider, their rows in the
 //! store, and what the sidecar was told about each.
 
-use oauth_keepalive::core::{AccountId, Cause, Fingerprint, Timestamp, TokenFacts, decide::App};
+use oauth_keepalive::core::{
+    AccountId, Cause, Fingerprint, Timestamp, TokenFacts,
+    decide::{App, Probe},
+};
 use std::time::Duration;
 
 pub(crate) const HOUR: i64 = 3_600;
@@ -25,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) renewal: Renewal,
     pub(crate) grant_life: Option<i64>,
     pub(crate) can_probe: bool,
+    /// Whether it may be asked about its app.
+    pub(crate) can_be_asked: bool,
     pub(crate) min_age: i64,
 }
 
@@ -35,6 +40,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
     Kind {
@@ -43,6 +49,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: false,
+        can_be_asked: false,
         min_age: 0,
     },
     Kind {
@@ -51,6 +58,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Extends,
         grant_life: None,
         can_probe: true,
+        can_be_asked: false,
         min_age: DAY,
     },
     Kind {
@@ -59,6 +67,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Keeps,
         grant_life: Some(40 * DAY),
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
 ];
@@ -72,7 +81,9 @@ impl Kind {
             min_age: Duration::from_secs(self.min_age as u64),
             only_while_live: self.renewal == Renewal::Extends,
             retry_is_safe: self.renewal == Renewal::Keeps,
-            can_probe: self.can_probe,
+            probe: if self.can_probe { Probe::Free } else { Probe::None },
+            is_sandbox: false,
+            can_be_asked: self.can_be_asked,
         }
     }
 }

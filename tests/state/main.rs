@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod crash;
+mod history;
 mod journal;
 mod kinds;
 mod leases;
@@ -104,6 +105,9 @@ macro_rules! contract {
                 crash::a_closing_and_an_incident_that_returned_are_there_after_kill_9,
                 crash::two_processes_never_hold_the_same_account,
                 crash::a_process_that_was_stopped_beyond_its_lease_can_do_nothing_but_hand_in_its_result,
+                history::what_happened_comes_back_sorted_and_unchanged,
+                history::the_last_history_of_an_account_replaces_the_one_before,
+                history::a_forgotten_account_leaves_no_history,
                 journal::an_account_with_an_open_entry_gets_no_second_one,
                 journal::the_one_probe_is_spent_once_over_all_processes,
                 journal::an_entry_with_a_result_needs_no_probe_and_gets_none,

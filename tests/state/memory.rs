@@ -20,6 +20,7 @@ fn full(name: &str) -> Memory {
         told: Some(Cause::ScopeMissing),
         failed_in_a_row: u16::MAX,
         not_before: Some(at(5)),
+        first_seen_at: Some(at(6)),
     }
 }
 
@@ -34,6 +35,7 @@ fn bare(name: &str) -> Memory {
         told: None,
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: Some(at(7)),
     }
 }
 

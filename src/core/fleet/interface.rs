@@ -1,8 +1,8 @@
 //! What goes into the fleet and what comes out of it.
 
 use crate::core::{
-    AccountId, AppMemory, Event, Evidence, Fingerprint, Memory, Shares, Timestamp, TokenFacts,
-    decide::App, notices::Notice, schedule::Policy,
+    AccountId, AppMemory, Event, Evidence, Fingerprint, History, Memory, Shares, Timestamp,
+    TokenFacts, decide::App, notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ pub enum Input {
     /// What is remembered of accounts that are about to become ours. Before [`Input::Holding`] names their
     /// shares.
     Recalled(Vec<Memory>),
+    /// What happened to such accounts. Before [`Input::Holding`] as well; nothing but what people are told
+    /// hangs on it.
+    Recounted(Vec<(AccountId, History)>),
     /// Attempts at such accounts that were not brought to their end. Before [`Input::Holding`] as well.
     Reopened(Vec<Reopened>),
     /// What is remembered of the apps, by the last run or by another replica.
@@ -64,6 +67,13 @@ pub enum Input {
     },
     /// Requests to token endpoints ended, whatever they came to: one entry for each that was on the wire.
     Requested(Vec<AccountId>),
+    /// The question about an app came back.
+    AppAsked {
+        /// Which app.
+        app: Arc<str>,
+        /// What was said.
+        asked: Asked,
+    },
     /// The free check of an access token came back.
     Probed {
         /// Whose.
@@ -79,6 +89,14 @@ pub enum Input {
         status: u16,
         /// How often.
         times: u32,
+    },
+    /// The publisher passed on what the provider said about an account, and it was understood. Before the
+    /// [`Input::Responded`] of the same answer.
+    Said {
+        /// Of which account.
+        id: AccountId,
+        /// What it amounts to.
+        evidence: Evidence,
     },
     /// Somebody asked for a refresh now.
     Asked {
@@ -178,6 +196,19 @@ pub enum Blocked {
     ProviderSilent,
 }
 
+/// What the provider said about an app.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// It accepts the app.
+    Accepted,
+    /// It refuses the app.
+    Refused(Evidence),
+    /// It said neither, or nothing.
+    Unclear(Evidence),
+    /// Nothing was asked: somebody else is at it, or our state does not answer.
+    Elsewhere,
+}
+
 /// What the free check said.
 #[derive(Clone, Debug)]
 pub enum Checked {
@@ -218,6 +249,11 @@ pub enum Effect {
     Probe {
         /// Which account.
         id: AccountId,
+    },
+    /// Ask the provider about an app, with a token that is nobody's. Answered by [`Input::AppAsked`].
+    AskAboutApp {
+        /// Which app.
+        app: Arc<str>,
     },
     /// Put a notice into the outbox.
     Notify(Notice),

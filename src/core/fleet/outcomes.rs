@@ -1,8 +1,10 @@
 //! What follows from the end of a refresh, a save or a check.
 
-use super::{Blocked, Checked, Finished, Fleet, apps::REFUSED_MAX};
+use super::{Blocked, Checked, Finished, Fleet};
 use crate::core::{
-    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Suspect, Timestamp, TokenFacts,
+    decide,
+    history::Source,
     schedule::{self, RETRY_AFTER_MAX},
 };
 use std::{sync::Arc, time::Duration};
@@ -15,6 +17,7 @@ impl Fleet {
         if busy == Busy::Refreshing && speaks_for_the_app(&result) {
             self.accept_app_of(now, id);
         }
+        self.correlate(now, id, busy, &result);
         self.conclude_beside(now, id, result, theirs);
         self.let_go(id);
     }
@@ -107,7 +110,10 @@ impl Fleet {
                 self.give_up_saving(id);
                 self.bid_farewell(now, id);
             }
-            Finished::NoToken => self.adopt(now, id, None),
+            Finished::NoToken => {
+                self.note_writing(now, id, None);
+                self.adopt(now, id, None);
+            }
         }
     }
 
@@ -136,6 +142,7 @@ impl Fleet {
         self.unsaved -= usize::from(was_unsaved == Some(true));
         self.saves.worked();
         self.changed.insert(id.clone());
+        self.note_scopes(now, id);
         self.report(Event::Refreshed { id: id.clone(), expires_at: token.expires_at });
         self.look_at(now, id);
     }
@@ -169,6 +176,8 @@ impl Fleet {
             self.report(Event::WrittenBack { id: id.clone(), times });
         }
         self.changed.insert(id.clone());
+        self.note_stale_copy(now, id);
+        self.note_scopes(now, id);
         self.look_at(now, id);
     }
 
@@ -224,29 +233,6 @@ impl Fleet {
         });
     }
 
-    fn refuse_app(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
-        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
-            return;
-        };
-        let cause = evidence.cause;
-        let policy = self.policy;
-        let of_app = AccountId::new(Arc::clone(&id.provider), Arc::clone(&app));
-        let pause = |refusals| match refusals {
-            REFUSED_MAX.. => policy.backoff_max,
-            _ => schedule::backoff(&of_app, refusals, &policy),
-        };
-        let freezes = self.apps.refused_once(&app, cause, now, pause, policy.app_refusals_max);
-        let evidence = Arc::new(evidence);
-        let shown = Arc::clone(&evidence);
-        // The account is not to blame: neither its count nor its pause grows.
-        self.fail(now, id, Evidence::clone(&evidence), |_| {});
-        if freezes {
-            self.report(Event::AppFrozen { app: Arc::clone(&app), cause });
-            self.tell_of_app(now, &app, cause, now, Some(shown));
-            self.look_at_app(now, &app);
-        }
-    }
-
     /// The provider wants nothing more from the whole app for a while: to ask it account after account is
     /// what it asked us not to do.
     fn pause_app_of(&mut self, now: Timestamp, id: &AccountId, evidence: &Evidence) {
@@ -257,6 +243,29 @@ impl Fleet {
             if self.apps.pause(&app, until) {
                 self.report(Event::AppPaused { app, until });
             }
+        }
+    }
+
+    /// What the end of an attempt says about whose trouble it is.
+    fn correlate(&mut self, now: Timestamp, id: &AccountId, busy: Busy, result: &Finished) {
+        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
+            return;
+        };
+        match result {
+            Finished::Renewed(_) | Finished::Unsaved(_) if busy == Busy::Refreshing => {
+                self.correlation.succeeded(now, &app, &id.provider);
+            }
+            Finished::Dead(evidence)
+            | Finished::WrongAccount(evidence)
+            | Finished::NotCommitted(evidence)
+                if is_about_the_token(evidence) =>
+            {
+                self.correlation.failed(now, &app, id);
+                if self.correlation.suspect(now, &app) > Some(Suspect::Accounts) {
+                    self.apps.want_question(&app, now);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -326,7 +335,7 @@ impl Fleet {
     }
 
     /// Keeps the evidence, counts the failure, lets `change` draw the consequence.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         now: Timestamp,
         id: &AccountId,
@@ -334,6 +343,7 @@ impl Fleet {
         change: impl FnOnce(&mut Account),
     ) {
         let evidence = Arc::new(evidence);
+        self.note_failure(now, id, &evidence, Source::Refresh);
         let kept = Arc::clone(&evidence);
         let retry_at = self.table.change(id, |account| {
             count_failure(account, kept.cause);
@@ -362,10 +372,23 @@ impl Fleet {
             self.let_go(id);
             return;
         }
+        let alive = match &checked {
+            Checked::Alive => Some(true),
+            Checked::Refused(_) => Some(false),
+            Checked::Unknown => None,
+        };
+        self.note_checked(now, id, alive);
+        let refused = match checked {
+            Checked::Refused(evidence) => Some(Arc::new(evidence)),
+            Checked::Alive | Checked::Unknown => None,
+        };
+        if let Some(evidence) = &refused {
+            self.note_failure(now, id, evidence, Source::Check);
+        }
         self.table.change(id, |account| {
             account.questioned_at = None;
             account.confirmed_at = Some(now);
-            let Checked::Refused(evidence) = checked else {
+            let Some(evidence) = refused else {
                 return;
             };
             match evidence.cause {
@@ -375,7 +398,7 @@ impl Fleet {
                 }
                 _ => account.access_refused = true,
             }
-            account.last_failure = Some(Arc::new(evidence));
+            account.last_failure = Some(evidence);
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
@@ -407,6 +430,34 @@ impl Fleet {
         }
     }
 
+    /// The publisher passed on what the provider said. It is a claim: what would end an account is asked of
+    /// the provider first, and a missing scope, which no check of ours can see, keeps the token alive.
+    pub(super) fn note_said(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
+        if self.table.find(id).is_none() {
+            return;
+        }
+        let evidence = Arc::new(evidence);
+        self.note_failure(now, id, &evidence, Source::Publisher);
+        self.table.change(id, |account| {
+            if account.verdict.is_some() {
+                return;
+            }
+            match evidence.cause {
+                Cause::ScopeMissing => {
+                    account.verdict = Some(Cause::ScopeMissing);
+                    account.questioned_at = None;
+                    account.last_failure = Some(Arc::clone(&evidence));
+                }
+                cause if cause.needs_reconnect() => account.questioned_at = Some(now),
+                Cause::AccessTokenExpired | Cause::WrongEnvironment => {
+                    account.questioned_at = Some(now);
+                }
+                _ => {}
+            }
+        });
+        self.look_at(now, id);
+    }
+
     /// Somebody asked for a refresh now: what the provider has not refused for good is tried.
     pub(super) fn note_question(&mut self, now: Timestamp, id: &AccountId) {
         self.table.change(id, |account| {
@@ -423,6 +474,11 @@ const fn speaks_for_the_app(result: &Finished) -> bool {
         result,
         Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
     )
+}
+
+/// False for silence, limits and refusals of the app, which have causes of their own.
+const fn is_about_the_token(evidence: &Evidence) -> bool {
+    !evidence.app_wide && !matches!(evidence.cause, Cause::RateLimited | Cause::ProviderOutage)
 }
 
 fn count_failure(account: &mut Account, cause: Cause) {

@@ -22,6 +22,10 @@ impl Fleet {
         let moved = account.app != seen.app;
         let is_unsaved = account.unsaved;
         let pass = self.load;
+        if moved {
+            let from = Arc::clone(&account.app);
+            self.note_move(now, &seen.id, from);
+        }
         self.table.change(&seen.id, |account| {
             account.seen_in = pass;
             account.app = Arc::clone(&seen.app);
@@ -35,6 +39,7 @@ impl Fleet {
             self.take_theirs(now, &seen.id, seen.token);
             return;
         } else if self.note_as_written(&seen) {
+            self.note_scopes(now, &seen.id);
             self.look_at(now, &seen.id);
             return;
         }
@@ -103,6 +108,8 @@ impl Fleet {
         let mut account = Account::new(seen.id.clone(), seen.app);
         account.seen_in = self.load;
         account.token = seen.token;
+        account.history = self.notes.take(&seen.id);
+        account.first_seen_at = Some(now);
         let remembered = self.recalled.remove(&seen.id);
         if let Some(memory) = remembered.clone() {
             recall(&mut account, memory);
@@ -116,6 +123,8 @@ impl Fleet {
             self.changed.insert(seen.id.clone());
         }
         self.table.put(account);
+        self.note_absence(now, &seen.id, remembered.and_then(|memory| memory.token));
+        self.note_scopes(now, &seen.id);
         self.look_at(now, &seen.id);
     }
 
@@ -163,7 +172,10 @@ impl Fleet {
             |id: &AccountId, one: &mut Reopened| one.unsaved.is_some() && has_left(id);
         let homeless: Vec<_> = self.reopened.extract_if(.., is_homeless).collect();
         homeless.iter().for_each(|(id, _)| self.save_once_more(id));
-        absent.into_iter().for_each(|(_, memory)| self.forget(now, memory));
+        absent.into_iter().for_each(|(_, memory)| {
+            drop(self.notes.take(&memory.id));
+            self.forget(now, memory);
+        });
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
@@ -180,6 +192,7 @@ impl Fleet {
                 self.save_once_more(id);
             }
             self.changed.remove(id);
+            self.notes.forget(id);
             self.forget(now, account.memory());
         }
     }
@@ -217,7 +230,9 @@ impl Fleet {
 
     /// Somebody else's token is in the store, and that is told.
     pub(super) fn take_over(&mut self, now: Timestamp, id: &AccountId, theirs: Option<TokenFacts>) {
+        self.note_writing(now, id, theirs.as_ref());
         self.adopt(now, id, theirs);
+        self.note_scopes(now, id);
         self.report(Event::Adopted { id: id.clone() });
     }
 }
@@ -225,6 +240,7 @@ impl Fleet {
 /// Takes up where the last run left off, if the store still holds the token it left.
 fn recall(account: &mut Account, memory: Memory) {
     account.last_refresh_at = memory.last_refresh_at;
+    account.first_seen_at = memory.first_seen_at.or(account.first_seen_at);
     account.told = memory.told;
     account.told_since = memory.told_since;
     // Also when its owner reconnected it meanwhile: what is over must be seen to end, or the publisher's
@@ -248,10 +264,12 @@ fn recall(account: &mut Account, memory: Memory) {
     account.verdict = memory.cause.filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
-    if memory.failed_in_a_row > 0
+    if (memory.failed_in_a_row > 0 || account.verdict.is_some())
         && let (Some(cause), Some(since)) = (memory.cause, memory.cause_since)
     {
-        account.last_failure = Some(Arc::new(Evidence::of(cause, since)));
+        let kept = account.history.as_ref().and_then(|history| history.last_of(cause));
+        let kept = kept.map(|failure| Arc::clone(&failure.evidence));
+        account.last_failure = Some(kept.unwrap_or_else(|| Arc::new(Evidence::of(cause, since))));
     }
 }
 

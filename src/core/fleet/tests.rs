@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::{
     Evidence, Fingerprint, Shares,
+    decide::Probe,
     notices::{Audience, Change, Subject},
 };
 
@@ -27,7 +28,9 @@ pub(super) fn app(name: &str) -> App {
         min_age: Duration::ZERO,
         only_while_live: false,
         retry_is_safe: false,
-        can_probe: true,
+        probe: Probe::Free,
+        is_sandbox: false,
+        can_be_asked: false,
     }
 }
 
@@ -96,6 +99,7 @@ impl Bench {
                 Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
+                Effect::AskAboutApp { app } => Some(format!("ask {app}")),
                 _ => None,
             })
             .collect()
@@ -116,7 +120,7 @@ impl Bench {
     }
 
     /// The events of the last step of this kind.
-    fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
+    pub(super) fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {

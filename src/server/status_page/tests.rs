@@ -1,5 +1,8 @@
 use super::*;
-use crate::core::{AccountId, AppView, Evidence, Fingerprint, Table, TokenFacts};
+use crate::core::{
+    AccountId, AppView, Evidence, Fingerprint, History, Table, TokenFacts,
+    history::{Failure, Moved, Source, Writer, Writing},
+};
 
 const NOON: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -92,7 +95,9 @@ fn nothing_that_an_account_is_called_becomes_markup() {
         name: "<b>main</b>".into(),
         provider: "tiktok".into(),
         scopes: ["<u>scope</u>".into()].into(),
+        is_sandbox: false,
         frozen: Some((Cause::AppCredentialsRejected, NOON)),
+        ..AppView::default()
     });
     let html = html(&snapshot, "q=%22%3E%3Cscript%3E");
     for markup in ["<script", "<img", "<b>", "<i>", "<u>", "&\"", "log id <code></td>"] {
@@ -103,6 +108,74 @@ fn nothing_that_an_account_is_called_becomes_markup() {
         html.contains(r#"value="&quot;&gt;&lt;script&gt;""#),
         "the search field shows the search"
     );
+}
+
+/// An account that was refused, with as much in its history as it can hold.
+fn diagnosed(name: &str) -> Account {
+    let mut account = account(name, 100, Some(Cause::RefreshTokenRejected));
+    account.last_refresh_at = Some(after(-9_000));
+    account.first_seen_at = Some(after(-900_000));
+    let mut history = History::default();
+    for nth in 0..20 {
+        let mut evidence = Evidence::of(Cause::RefreshTokenRejected, after(-300));
+        evidence.code = Some(format!("<i>code</i>{nth}").into());
+        evidence.log_id = Some("</li>".repeat(10).into());
+        history.note_failure(
+            Failure {
+                evidence: Arc::new(evidence),
+                first_at: after(-400),
+                times: 3,
+                source: Source::Refresh,
+                token_age: Some(Duration::from_secs(60)),
+                clock_ahead: Some(4),
+            },
+            None,
+        );
+        history.note_scopes(after(nth), vec![format!("<u>scope</u>{nth}").into()]);
+        history.note_writing(Writing { at: after(-200), by: Writer::Publisher });
+    }
+    history.moved = Some(Moved { at: after(-1), from: "<b>other</b>".into() });
+    account.history = Some(Arc::new(history));
+    account
+}
+
+#[test]
+fn an_account_that_is_not_well_says_why_what_it_is_not_and_who_acts() {
+    let mut well = account("b", 7_000, None);
+    well.last_refresh_at = Some(after(-1));
+    let html = html(&snapshot([diagnosed("a"), well]), "");
+    let row = html.split("role=\"rowheader\"").nth(1).unwrap();
+    for expected in [
+        "Why: likely; or consent revoked",
+        "the provider answered, code",
+        "The token was 1 min old when it failed.",
+        "Somebody else wrote the token last",
+        "Ruled out",
+        "app credentials rejected: Another account of the same app was refreshed.",
+        "<dt>Is it still connected?</dt><dd>no</dd>",
+        "<strong>Operator: </strong>Switch off the publishing tool",
+    ] {
+        assert!(row.contains(expected), "{expected}: {row}");
+    }
+    let healthy = html.split("role=\"rowheader\"").nth(2).unwrap();
+    assert!(!healthy.contains("<details"), "{healthy}");
+    for markup in ["<i>", "<u>", "<b>", "</li></li></li>"] {
+        assert!(!html.contains(markup), "{markup}");
+    }
+}
+
+#[test]
+fn who_looks_for_one_account_sees_its_reasons_at_once() {
+    let snapshot = snapshot([diagnosed("a"), diagnosed("b")]);
+    assert!(html(&snapshot, "q=a").contains("<details open>"));
+    assert!(!html(&snapshot, "").contains("<details open>"));
+}
+
+#[test]
+fn a_page_of_accounts_that_are_as_unwell_as_can_be_stays_bounded() {
+    let snapshot = snapshot((0..400).map(|number| diagnosed(&format!("acc-{number:03}"))));
+    let bytes = html(&snapshot, "").len();
+    assert!(bytes < 200 * 8 * 1_024, "{bytes} bytes");
 }
 
 #[test]

@@ -49,12 +49,13 @@ pub(in super::super) fn remember(fence: Option<[u8; 16]>, memories: &[Memory]) -
         column!(|memory| instant(memory.not_before)),
         fence.map(|holder| holder.to_vec()),
         column!(|memory| share_of(&memory.id)),
+        column!(|memory| instant(memory.first_seen_at)),
     );
     let shares = last.keys().map(|id| share_of(id)).collect();
     fenced(fence, shares, step, last.len())
 }
 
-/// Forgets accounts and the newest token of each; what was not known is forgotten already. Answers like
+/// Forgets accounts, with the newest token and the history of each; what was not known is forgotten already. Answers like
 /// [`remember`].
 pub(in super::super) fn forget(fence: Option<[u8; 16]>, ids: &[AccountId]) -> Work<usize> {
     let sorted: BTreeSet<&AccountId> = ids.iter().collect();
@@ -66,7 +67,12 @@ pub(in super::super) fn forget(fence: Option<[u8; 16]>, ids: &[AccountId]) -> Wo
 }
 
 /// Locks the shares, writes, and answers how many of `all` were not ours to write.
-fn fenced(fence: Option<[u8; 16]>, shares: Vec<i16>, write: Step, all: usize) -> Work<usize> {
+pub(super) fn fenced(
+    fence: Option<[u8; 16]>,
+    shares: Vec<i16>,
+    write: Step,
+    all: usize,
+) -> Work<usize> {
     let steps = vec![super::shares::lock(fence, shares), write];
     Work::new(Kind::Write, None, steps, move |answers| {
         let ours: i64 = get(&answers[1][0], 0)?;
@@ -108,6 +114,7 @@ fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
         told: read_cause(row, 12)?,
         failed_in_a_row: u16::try_from(failed).map_err(|_| never_written())?,
         not_before: read_instant(row, 14)?,
+        first_seen_at: read_instant(row, 15)?,
     })
 }
 
@@ -144,20 +151,21 @@ fn never_written() -> Refusal {
     Refusal::Damaged("a column holds something that was never written there".to_owned())
 }
 
-/// The columns of `memory`, in order, come before the share.
+/// The columns of `memory`, in order, come before the share; the first sight after it.
 const REMEMBER: &str = "
 WITH told AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[],
-        $13::text[], $14::integer[], $15::bigint[], $17::smallint[]) AS told (
+        $13::text[], $14::integer[], $15::bigint[], $17::smallint[],
+        $18::bigint[]) AS told (
         provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
         missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-        not_before, share)
+        not_before, share, first_seen_at)
 ), ours AS (
     SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
            missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-           not_before
+           not_before, first_seen_at
     FROM told
     WHERE $16::bytea IS NULL OR share = ANY (ARRAY (SELECT share FROM share WHERE holder = $16))
 ), put AS (
@@ -169,7 +177,8 @@ ON CONFLICT (provider, account) DO UPDATE SET
     missing_scopes = excluded.missing_scopes, told_since = excluded.told_since,
     last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
     cause_since = excluded.cause_since, told = excluded.told,
-    failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before)
+    failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before,
+    first_seen_at = coalesce(excluded.first_seen_at, memory.first_seen_at))
 SELECT count(*) FROM ours";
 
 const FORGET: &str = "
@@ -183,17 +192,20 @@ WITH ours AS (
 ), dropped AS (
     DELETE FROM newest USING ours
     WHERE newest.provider = ours.provider AND newest.account = ours.account
+), erased AS (
+    DELETE FROM history USING ours
+    WHERE history.provider = ours.provider AND history.account = ours.account
 )
 SELECT count(*) FROM ours";
 
 const FIRST_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
        missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-       not_before
+       not_before, first_seen_at
 FROM memory ORDER BY provider, account LIMIT $1";
 
 const NEXT_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
        missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-       not_before
+       not_before, first_seen_at
 FROM memory WHERE (provider, account) > ($2, $3) ORDER BY provider, account LIMIT $1";

@@ -6,6 +6,7 @@
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
 mod apps;
+mod history;
 mod journal;
 mod memory;
 mod newest;
@@ -20,6 +21,7 @@ mod writer;
 
 pub(super) use self::{
     apps::{app_memories, remember_apps},
+    history::{keep_histories, page_of_histories},
     journal::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,

@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 4] = [FIRST_TABLES, NEWEST, SHARES, APPS];
+const TABLES: [&str; 5] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -277,3 +277,15 @@ CREATE TABLE app (
     changed_at   bigint
 ) WITH (fillfactor = 50);
 ";
+
+const HISTORY: &str = r#"
+ALTER TABLE memory ADD COLUMN first_seen_at bigint;
+
+-- What happened to an account, as JSON without secrets. No row for one on which nothing ever did.
+CREATE TABLE history (
+    provider text COLLATE "C" NOT NULL,
+    account  text COLLATE "C" NOT NULL,
+    record   text NOT NULL,
+    PRIMARY KEY (provider, account)
+) WITH (fillfactor = 70);
+"#;

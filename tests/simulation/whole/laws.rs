@@ -30,6 +30,9 @@ const FAILURES_A_MINUTE_MAX: usize = 2;
 const APP_REFUSALS_MAX: u64 = 5;
 const APP_TRIED_EVERY: Millis = 45 * SECOND;
 
+/// Nobody asks about an app more often than this.
+const APP_ASKED_EVERY: Millis = 5 * SECOND;
+
 /// Longest time between a read of the store and the request that follows from it, while nothing stands still.
 const READ_TO_SEND: Millis = 20 * SECOND;
 
@@ -71,7 +74,7 @@ pub(crate) fn sends(
         let next = truth.players[who].tokens[number + 1].clone();
         match next.maker {
             Maker::Us => {
-                let excused = next.destroyed || !next.reached;
+                let excused = next.destroyed || !next.reached || is_unread(truth, who, number + 1);
                 truth.law(excused, "no retired token whose successor reached us", at, |_| {
                     format!("{name} presents {number}, and its successor is ours")
                 });
@@ -103,6 +106,12 @@ pub(crate) fn sends(
     });
 }
 
+/// The answer with it lies before a process that is stopped: nobody knows of it yet.
+fn is_unread(truth: &Truth, who: usize, number: usize) -> bool {
+    let stalled = truth.processes.iter().flatten().filter(|process| process.is_stalled(truth.now));
+    stalled.into_iter().any(|process| truth.hands.contains(&(process.life, who, number)))
+}
+
 /// An answer, or the lack of one, is in the hands of `process`.
 pub(crate) fn heard(
     truth: &mut Truth,
@@ -116,7 +125,7 @@ pub(crate) fn heard(
     let token = &mut truth.players[who].tokens[number];
     let Exchange::Answered(answer) = exchange else {
         token.unknown += 1;
-        return failed(truth, who);
+        return failed(truth, process, who);
     };
     match (answer.status, answer.body.expose().contains("invalid_grant")) {
         (_, true) => token.dead_heard_by = Some(life),
@@ -129,13 +138,13 @@ pub(crate) fn heard(
                 heard_at: now,
                 skew: process.skew(),
             });
-            failed(truth, who);
+            failed(truth, process, who);
         }
         (401, _) => token.presented -= 1,
         (200, _) if answer.body.expose().contains("access_token") => {}
         _ => {
             token.unknown += 1;
-            failed(truth, who);
+            failed(truth, process, who);
         }
     }
 }
@@ -171,6 +180,12 @@ pub(crate) fn app_mended(truth: &mut Truth, app: usize, lasted: Millis, starts: 
     truth.law(refused <= allowed, "a refused app is left alone", None, |_| {
         format!("{refused} requests for a refused app in {} s", lasted / SECOND)
     });
+    let questions = u64::from(truth.app_questions[app]);
+    // A process that starts does not know when the one before it asked.
+    let allowed = (replicas + starts) + replicas * (lasted / APP_ASKED_EVERY) as u64;
+    truth.law(questions <= allowed, "an app is asked about at its pace", None, |_| {
+        format!("{questions} questions about a refused app in {} s", lasted / SECOND)
+    });
 }
 
 /// A process has ended in good order.
@@ -184,14 +199,12 @@ pub(crate) fn ended(truth: &mut Truth, process: &Process) {
 }
 
 /// A refresh brought no token, for a reason that is the account's.
-pub(crate) fn failed(truth: &mut Truth, who: usize) {
-    let now = truth.now;
+pub(crate) fn failed(truth: &mut Truth, process: &Process, who: usize) {
+    let now = truth.now + process.skew() * SECOND;
     truth.trouble(who);
     let failures = &mut truth.players[who].failures;
     failures.push_back(now);
-    while failures.front().is_some_and(|at| now - at > MINUTE) {
-        failures.pop_front();
-    }
+    failures.retain(|at| now - at <= MINUTE);
     let count = failures.len();
     truth.law(
         count <= FAILURES_A_MINUTE_MAX,
@@ -401,7 +414,7 @@ fn shows_the_truth(
         let there = world.maker.of_token(&player.token(row.number, 0));
         let number = row.number;
         // Over a dead token nothing is put back; what is shown is then the newest that we know of.
-        let dead = row.stale && !player.alive;
+        let dead = row.stale && (!player.alive || player.current() != row.number + 1);
         truth.law(shown.token == there || dead, "the newest token is shown", Some(who), |_| {
             format!("{name} shows another token than {number}, which the store holds")
         });
@@ -435,7 +448,9 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let player = truth.players.iter().find(|player| player.id == open.id);
         player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
     });
-    truth.law(open.is_empty(), "the journal is empty in the end", None, |_| format!("{open:?}"));
+    let whose = open.first().map(|open| &open.id);
+    let whose = truth.players.iter().position(|player| Some(&player.id) == whose);
+    truth.law(open.is_empty(), "the journal is empty in the end", whose, |_| format!("{open:?}"));
     for who in 0..truth.players.len() {
         let whole = truth.players[who].is_whole();
         let id = truth.players[who].id.clone();

@@ -37,6 +37,7 @@ fn memory(name: &str, token: TokenFacts, cause: Option<Cause>) -> Memory {
         told_since: cause.map(|_| token.issued_at),
         failed_in_a_row: 0,
         not_before: None,
+        first_seen_at: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn notices(bench: &Bench) -> usize {
 /// What `handle` leaves to be written, emptied.
 fn written(bench: &mut Bench) -> (Vec<String>, usize) {
     let (memories, forgotten) = bench.fleet.take_changed();
+    drop(bench.fleet.take_histories());
     (memories.iter().map(|memory| memory.id.account.to_string()).collect(), forgotten.len())
 }
 
@@ -204,6 +206,23 @@ fn what_is_recalled_of_an_account_that_never_left_is_not_taken_for_gone() {
     bench.load(&[("a", token)]);
     assert_eq!(shown(&bench), ["a"]);
     assert_eq!(written(&mut bench), (vec![], 0));
+}
+
+#[test]
+fn what_somebody_else_failed_at_meanwhile_is_not_tried_again_at_once() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.9);
+    bench.load(&[("a", token)]);
+    hold(&mut bench, all_but(&["a"]));
+    let not_before = bench.now.plus(Duration::from_secs(300));
+    let known =
+        Memory { failed_in_a_row: 4, not_before: Some(not_before), ..memory("a", token, None) };
+    bench.tell(Input::Recalled(vec![known]));
+    hold(&mut bench, Shares::ALL);
+    let evidence = bench.evidence(Cause::ProviderOutage);
+    bench.finish("a", Finished::NotCommitted(evidence));
+    bench.pass(30);
+    assert_eq!(bench.started(), [""; 0], "it is the fifth failure, and not the first");
 }
 
 #[test]

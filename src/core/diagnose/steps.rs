@@ -1,0 +1,157 @@
+//! What to do next, in plain words, and who has to do it. One step only: a list is what nobody begins.
+
+use crate::core::cause::Actor;
+
+/// The one next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All is well.
+    Nothing,
+    /// It is tried again by itself.
+    Wait,
+    /// The owner connects the account again.
+    Reconnect,
+    /// The owner connects it again and grants everything.
+    ReconnectGranting,
+    /// The owner connects it again, and the publishing tool asks for a refresh token.
+    ReconnectOffline,
+    /// Nothing ever worked: look at the registration before anybody is asked to reconnect.
+    CheckSetUp,
+    /// Two refresh the same account: one must stop.
+    StopPublisher,
+    /// Wrong client id or secret.
+    MendCredentials,
+    /// The secret is not there.
+    MendSecretFile,
+    /// Wrong redirect URI.
+    MendRedirectUri,
+    /// The wrong account came back.
+    CompareAccount,
+    /// The token is another app's.
+    CompareClient,
+    /// Sandbox or production.
+    CompareEnvironment,
+    /// The app itself may not ask for the scopes.
+    ApproveScopes,
+    /// The clock is off.
+    MendClock,
+    /// The store cannot be used.
+    MendStore,
+    /// The state cannot be used.
+    MendState,
+    /// A token waits to be saved.
+    SaveAtOnce,
+    /// Nobody knows; the provider does.
+    AskSupport,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Self; 19] = [
+        Self::Nothing,
+        Self::Wait,
+        Self::Reconnect,
+        Self::ReconnectGranting,
+        Self::ReconnectOffline,
+        Self::CheckSetUp,
+        Self::StopPublisher,
+        Self::MendCredentials,
+        Self::MendSecretFile,
+        Self::MendRedirectUri,
+        Self::CompareAccount,
+        Self::CompareClient,
+        Self::CompareEnvironment,
+        Self::ApproveScopes,
+        Self::MendClock,
+        Self::MendStore,
+        Self::MendState,
+        Self::SaveAtOnce,
+        Self::AskSupport,
+    ];
+
+    /// The word for it. It is an API.
+    #[must_use]
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Wait => "wait",
+            Self::Reconnect => "reconnect",
+            Self::ReconnectGranting => "reconnect_granting_all",
+            Self::ReconnectOffline => "reconnect_with_offline_access",
+            Self::CheckSetUp => "check_set_up",
+            Self::StopPublisher => "stop_second_refresher",
+            Self::MendCredentials => "mend_credentials",
+            Self::MendSecretFile => "mend_secret_file",
+            Self::MendRedirectUri => "mend_redirect_uri",
+            Self::CompareAccount => "compare_account",
+            Self::CompareClient => "compare_client_id",
+            Self::CompareEnvironment => "compare_environment",
+            Self::ApproveScopes => "get_scopes_approved",
+            Self::MendClock => "mend_clock",
+            Self::MendStore => "mend_store",
+            Self::MendState => "mend_state",
+            Self::SaveAtOnce => "make_store_writable_at_once",
+            Self::AskSupport => "ask_support",
+        }
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub const fn actor(self) -> Actor {
+        match self {
+            Self::Nothing | Self::Wait => Actor::Nobody,
+            Self::Reconnect | Self::ReconnectGranting => Actor::Owner,
+            _ => Actor::Operator,
+        }
+    }
+
+    /// What to do, to whoever acts.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Nothing => "Nothing is to be done.",
+            Self::Wait => "Nothing: it is tried again by itself.",
+            Self::Reconnect => "Reconnect the account in your publishing tool.",
+            Self::ReconnectGranting => {
+                "Reconnect the account in your publishing tool and grant every permission it asks for."
+            }
+            Self::ReconnectOffline => {
+                "Let the publishing tool ask for offline access when it connects, then have the owner reconnect the account: it has no refresh token."
+            }
+            Self::CheckSetUp => {
+                "Nothing has worked yet: compare client id, client secret, redirect URI, environment and scopes of the app with the provider's developer portal, then have the owner connect the account again."
+            }
+            Self::StopPublisher => {
+                "Switch off the publishing tool's own refreshing of this account, then have the owner reconnect it: two that refresh it spend each other's tokens."
+            }
+            Self::MendCredentials => {
+                "Compare client id and client secret with the provider's developer portal and mend them."
+            }
+            Self::MendSecretFile => "Make the app's client secret readable for the sidecar again.",
+            Self::MendRedirectUri => {
+                "Make the redirect URI in the publishing tool equal to the registered one, character for character."
+            }
+            Self::CompareAccount => {
+                "Compare the account id in the token store with the account that was connected, and have the right one connected."
+            }
+            Self::CompareClient => {
+                "Compare the app's client id with the one that the publishing tool connects accounts with."
+            }
+            Self::CompareEnvironment => {
+                "Compare the app's environment, sandbox or production, with the one that the account was connected in."
+            }
+            Self::ApproveScopes => {
+                "Get the app approved for these permissions in the provider's developer portal: no account of it has them."
+            }
+            Self::MendClock => "Correct the machine's clock (chrony or systemd-timesyncd).",
+            Self::MendStore => "Make the token store readable and writable for the sidecar again.",
+            Self::MendState => "Make the sidecar's state directory or database writable again.",
+            Self::SaveAtOnce => {
+                "Make the token store writable again at once, and do not stop the sidecar before it saved."
+            }
+            Self::AskSupport => {
+                "Look up the provider's code below; if it says nothing, send the log id to the provider's support."
+            }
+        }
+    }
+}
