@@ -92,7 +92,7 @@ impl Options {
         let mut options = Self {
             every: 1,
             rounds: all_rounds(),
-            jobs: 6,
+            jobs: 8,
             binary: PathBuf::from(crate::process::BINARY),
         };
         for (name, value) in harness::pairs(arguments, &["--grace"])? {

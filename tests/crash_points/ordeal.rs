@@ -183,7 +183,7 @@ fn zone_within(calls: &[Call]) -> Zone {
 }
 
 /// A point that is not met is tried again: threads take turns as they like.
-pub(crate) const ATTEMPTS_MAX: usize = 6;
+const ATTEMPTS_MAX: usize = 6;
 /// Calls of the same name on something else that a thread makes before the one that is meant.
 const OTHERS_MAX: usize = 3;
 /// Seconds until the account is due: enough to start and to attach.

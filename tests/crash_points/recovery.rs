@@ -42,25 +42,54 @@ impl Recovery {
         let other = other.points(Harm::Kill);
         let mut points = reference.points(Harm::Kill);
         points.retain(|point| point.is_exact() && other.contains(point));
-        let every = points.len().div_ceil(POINTS_MAX).max(1);
-        let points = points.into_iter().step_by(every).collect();
+        // A start is hundreds of reads; what follows is what the recovery is about.
+        let (start, rest): (Vec<_>, Vec<_>) =
+            points.into_iter().partition(|point| reference.zone(point) == Some(Zone::Before));
+        let points = some(start, START_POINTS_MAX).chain(some(rest, POINTS_MAX)).collect();
         Self { rotation: Rc::clone(rotations), first, before, reference, points }
     }
 
     /// Kills twice, and looks what becomes of the account.
     pub(crate) async fn strike(&self, options: &Options, round: Round, point: &Point) -> Ending {
+        let attempts = if point.target == Target::Peer { OTHERS_MAX } else { 1 };
+        let mut last = self.strike_beyond(options, round, point, 0).await;
+        for beyond in 1..attempts {
+            if last.met || matches!(last.verdict, Verdict::Silent(_)) {
+                break;
+            }
+            last = self.strike_beyond(options, round, point, beyond).await;
+        }
+        last
+    }
+
+    /// A connection cannot be named to strace, so that calls of the same name on something else count too.
+    async fn strike_beyond(
+        &self,
+        options: &Options,
+        round: Round,
+        point: &Point,
+        beyond: usize,
+    ) -> Ending {
         let mut scene =
             killed(options, round, self.before, &self.rotation.first, &self.first).await;
-        let arguments = ordeal::arguments(Harm::Kill, point, point.number, &scene);
+        let arguments = ordeal::arguments(Harm::Kill, point, point.number + beyond, &scene);
         let mut strace = scene.start_under_strace(&arguments);
         until_recovered(&mut scene, &mut strace).await;
         let calls = scene.calls(&strace);
         let (met, struck) = ordeal::struck(Harm::Kill, &calls, &self.reference, point);
+        // There is more than one exchange with the provider: only the whole trace says which one it was.
+        let struck = if met { self.reference.zone(point) } else { struck };
         scene.start().await;
         let verdict = scene.settle().await;
         let told = if verdict == Verdict::Alive { String::new() } else { scene.tell() };
         Ending { met, struck, verdict, requests: scene.requests(), told }
     }
+}
+
+/// Every nth, so that there are not more than `most`.
+fn some(points: Vec<Point>, most: usize) -> impl Iterator<Item = Point> {
+    let every = points.len().div_ceil(most).max(1);
+    points.into_iter().step_by(every)
 }
 
 /// Where the first kill strikes.
@@ -94,7 +123,7 @@ async fn killed(
     first: &Point,
 ) -> Scene {
     let mut lead = ordeal::LEAD;
-    for _ in 0..ordeal::ATTEMPTS_MAX {
+    for _ in 0..FIRST_ATTEMPTS_MAX {
         let mut scene = Scene::prepare(options, round, lead).await;
         scene.start().await;
         let arguments = ordeal::arguments(Harm::Kill, first, first.number, &scene);
@@ -147,8 +176,14 @@ async fn until_recovered(scene: &mut Scene, strace: &mut Strace) {
     strace.until_quiet(WRITTEN_AFTER).await;
 }
 
-/// A recovery has hundreds of calls, most of them reads of a start.
+/// How often the first kill is tried: it must leave behind just what it is meant to.
+const FIRST_ATTEMPTS_MAX: usize = 12;
+/// How many points of the program's start are taken, at most.
+const START_POINTS_MAX: usize = 12;
+/// And of what comes after.
 const POINTS_MAX: usize = 40;
+/// Calls of the same name on something else that a thread makes before the one that is meant.
+const OTHERS_MAX: usize = 4;
 /// Everything is slower under strace.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// Questions over HTTP keep it from being quiet for longer.
