@@ -69,7 +69,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
         return Exit::Failed;
     }
     let mut finished = refresher.refresh(&id, facts.token, "asked").await;
-    while !refresher.held.is_empty() {
+    while refresher.held.holds(&id) {
         // The only copy there is would end with this process.
         complain(format!(
             "{id}: neither state nor store takes the new token; make one of them writable and do not end this command"

@@ -68,6 +68,12 @@ impl Held {
         self.lock().len()
     }
 
+    /// True when there is one of this account.
+    #[must_use]
+    pub fn holds(&self, id: &AccountId) -> bool {
+        self.lock().contains_key(id)
+    }
+
     /// True when there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -36,14 +36,21 @@ mod world;
 
 pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};
 
-use harness::Report;
-use options::{Course, Harm, Options, Round};
+use options::{Course, Harm, Options, Round, Store};
 use ordeal::Ending;
 use points::{Point, Reference};
 use recovery::Recovery;
 use scene::Scene;
-use std::{cell::RefCell, collections::BTreeMap, process::ExitCode, rc::Rc, time::Instant};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    process::ExitCode,
+    rc::Rc,
+};
+use tokio::{
+    sync::mpsc,
+    task::{LocalSet, spawn_local},
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -58,88 +65,129 @@ async fn run() -> ExitCode {
         Ok(options) => options,
         Err(code) => return code,
     };
-    let mut rotations = BTreeMap::new();
+    let plans = plans(&options).await;
     let mut is_well = true;
-    for round in options.rounds.clone() {
-        if !rotations.contains_key(&round.store) {
-            rotations.insert(round.store, Rc::new(Rotations::of(&options, round).await));
-        }
-        let rotations = Rc::clone(&rotations[&round.store]);
-        let (plan, points) = match round.course {
-            Course::Rotation => {
-                let points = rotations.points(round.harm);
-                (Plan::Rotation(rotations), points)
-            }
-            Course::Recovery(before) => {
-                let recovery = Recovery::of(&options, round, before, &rotations).await;
-                let points = recovery.points.clone();
-                (Plan::Recovery(Box::new(recovery)), points)
-            }
-        };
-        let points = points.into_iter().step_by(options.every).collect();
-        let report = walk(&options, round, &Rc::new(plan), points).await;
+    walk(&options, &plans, |plan, endings| {
+        let report = report::of(plan.round, plan.reference(), plan.points.len(), endings);
         report.print();
         is_well &= report.violations.is_empty();
-    }
+    })
+    .await;
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is struck in a round.
-enum Plan {
+/// What is struck in one round.
+struct Plan {
+    round: Round,
+    way: Way,
+    points: Vec<Point>,
+}
+
+enum Way {
     Rotation(Rc<Rotations>),
     Recovery(Box<Recovery>),
 }
 
-impl Plan {
-    fn reference(&self) -> &Reference {
-        match self {
-            Self::Rotation(rotations) => &rotations.first,
-            Self::Recovery(recovery) => &recovery.reference,
-        }
-    }
+/// What became of the points of a round.
+type Endings = Vec<(Point, Result<Ending, String>)>;
 
-    async fn strike(&self, options: &Options, round: Round, point: &Point) -> Ending {
-        match self {
-            Self::Rotation(rotations) => {
-                ordeal::strike(options, round, &rotations.first, point).await
-            }
-            Self::Recovery(recovery) => recovery.strike(options, round, point).await,
-        }
-    }
-}
-
-/// All points of one round, several at a time.
-async fn walk(options: &Options, round: Round, plan: &Rc<Plan>, points: Vec<Point>) -> Report {
-    let began = Instant::now();
-    let expected = points.len();
-    let waiting = Rc::new(RefCell::new(points.into_iter()));
-    let mut workers = JoinSet::new();
-    for _ in 0..options.jobs {
-        let (waiting, plan) = (Rc::clone(&waiting), Rc::clone(plan));
+/// Of all rounds; the runs that go well are made side by side.
+async fn plans(options: &Options) -> Vec<Rc<Plan>> {
+    let stores: BTreeSet<Store> = options.rounds.iter().map(|round| round.store).collect();
+    let rotations = stores.into_iter().map(|store| {
         let options = options.clone();
-        workers.spawn_local(async move { work(&options, round, &plan, &waiting).await });
+        spawn_local(async move { (store, Rc::new(Rotations::of(&options, store).await)) })
+    });
+    let mut known = BTreeMap::new();
+    for rotation in rotations.collect::<Vec<_>>() {
+        known.extend([rotation.await.expect("a rotation that nothing disturbs goes well")]);
     }
-    let mut endings = Vec::new();
-    while let Some(done) = workers.join_next().await {
-        endings.extend(done.expect("a worker catches what happens at a point"));
+    let plans = options.rounds.iter().map(|round| {
+        let (options, round) = (options.clone(), *round);
+        let rotations = Rc::clone(&known[&round.store]);
+        spawn_local(async move { Rc::new(Plan::of(&options, round, rotations).await) })
+    });
+    let mut made = Vec::new();
+    for plan in plans.collect::<Vec<_>>() {
+        made.push(plan.await.expect("a recovery that nothing disturbs goes well"));
     }
-    report::of(round, plan.reference(), expected, endings, began.elapsed())
+    made
 }
 
-async fn work(
-    options: &Options,
-    round: Round,
-    plan: &Rc<Plan>,
-    waiting: &RefCell<std::vec::IntoIter<Point>>,
-) -> Vec<(Point, Result<Ending, String>)> {
-    let mut endings = Vec::new();
-    loop {
-        let Some(point) = waiting.borrow_mut().next() else { return endings };
-        let (options, plan) = (options.clone(), Rc::clone(plan));
-        let struck = point.clone();
-        let ending = spawn_local(async move { plan.strike(&options, round, &struck).await });
-        endings.push((point, ending.await.map_err(|panic| panic.to_string())));
+impl Plan {
+    async fn of(options: &Options, round: Round, rotations: Rc<Rotations>) -> Self {
+        let (way, points) = match round.course {
+            Course::Rotation => {
+                let points = rotations.points(round.harm);
+                (Way::Rotation(rotations), points)
+            }
+            Course::Recovery(before) => {
+                let recovery = Recovery::of(options, round, before, &rotations).await;
+                let points = recovery.points.clone();
+                (Way::Recovery(Box::new(recovery)), points)
+            }
+        };
+        let points = points.into_iter().step_by(options.every).collect();
+        Self { round, way, points }
     }
+
+    fn reference(&self) -> &Reference {
+        match &self.way {
+            Way::Rotation(rotations) => &rotations.first,
+            Way::Recovery(recovery) => &recovery.reference,
+        }
+    }
+
+    async fn strike(&self, options: &Options, point: &Point) -> Ending {
+        match &self.way {
+            Way::Rotation(rotations) => {
+                ordeal::strike(options, self.round, &rotations.first, point).await
+            }
+            Way::Recovery(recovery) => recovery.strike(options, self.round, point).await,
+        }
+    }
+}
+
+/// All points of all rounds, several at a time; each round is reported when its last point is done, in order.
+async fn walk(options: &Options, plans: &[Rc<Plan>], mut report: impl FnMut(&Plan, Endings)) {
+    let points = plans.iter().enumerate().flat_map(|(index, plan)| {
+        plan.points.iter().map(move |point| (index, point.clone())).collect::<Vec<_>>()
+    });
+    let waiting = Rc::new(RefCell::new(points.collect::<VecDeque<_>>()));
+    let (done, mut came) = mpsc::unbounded_channel();
+    for _ in 0..options.jobs {
+        let (options, plans) = (options.clone(), plans.to_vec());
+        let (waiting, done) = (Rc::clone(&waiting), done.clone());
+        spawn_local(async move {
+            loop {
+                let Some((index, point)) = waiting.borrow_mut().pop_front() else { return };
+                let ending = strike(&options, &plans[index], &point).await;
+                if done.send((index, point, ending)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(done);
+    let mut endings: Vec<Endings> = plans.iter().map(|_| Vec::new()).collect();
+    let mut reported = 0;
+    loop {
+        let is_whole = |at: usize| endings[at].len() == plans[at].points.len();
+        if reported < plans.len() && is_whole(reported) {
+            report(&plans[reported], std::mem::take(&mut endings[reported]));
+            reported += 1;
+            continue;
+        }
+        let Some((index, point, ending)) = came.recv().await else { return };
+        endings[index].push((point, ending));
+    }
+}
+
+/// A point at which the harness itself fails is told like any other.
+async fn strike(options: &Options, plan: &Rc<Plan>, point: &Point) -> Result<Ending, String> {
+    let (options, plan, point) = (options.clone(), Rc::clone(plan), point.clone());
+    let ending = spawn_local(async move { plan.strike(&options, &point).await });
+    ending.await.map_err(|panic| panic.to_string())
 }
 
 /// Rotations that go well, with every call that was made. What comes after one is written in one commit or in two, as
@@ -150,7 +198,9 @@ pub(crate) struct Rotations {
 }
 
 impl Rotations {
-    async fn of(options: &Options, round: Round) -> Self {
+    async fn of(options: &Options, store: Store) -> Self {
+        // Whatever is done to it later, and however the provider forgives, it is the same.
+        let round = Round { store, course: Course::Rotation, harm: Harm::Kill, grace: 0 };
         let (first, second, third) = tokio::join!(
             rotation(options, round),
             rotation(options, round),
@@ -167,8 +217,6 @@ impl Rotations {
 }
 
 async fn rotation(options: &Options, round: Round) -> Reference {
-    // With a provider that forgives it is the same.
-    let round = Round { grace: 0, ..round };
     for lead in 2..LEAD_MAX {
         let mut scene = Scene::prepare(options, round, lead).await;
         scene.start().await;

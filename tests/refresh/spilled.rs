@@ -142,6 +142,42 @@ async fn a_file_that_could_not_be_removed_brings_nothing_old_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_has_died_since_is_not_brought_back() {
+    let bench = crashed().await;
+    let show = hide(&bench);
+    // Another process asks once more, a provider that forgives hands out the same again, and that dies.
+    let mut bench = bench;
+    bench.answers(200, crate::bench::ALIVE);
+    bench.answers(200, &good("1"));
+    bench.settle().await;
+    bench.answers(400, DEAD);
+    let finished = bench.refresh_of("1").await;
+    bench.store.put(&id(), Some(token("0")));
+    show();
+    bench.refresher.take_in_spilled().await;
+    let expected = "dead refresh_token_rejected; sent [0 check 0 1]; store 0; journal empty";
+    assert_eq!(bench.after(&finished).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_another_successor_has_replaced_is_not_brought_back() {
+    let bench = crashed().await;
+    let show = hide(&bench);
+    let mut bench = bench;
+    bench.answers(200, crate::bench::ALIVE);
+    bench.answers(200, &good("2"));
+    let finished = bench.settle().await;
+    bench.store.put(&id(), Some(token("0")));
+    show();
+    bench.refresher.take_in_spilled().await;
+    let expected = "renewed; sent [0 check 0]; store 0; journal empty";
+    assert_eq!(bench.after(&finished).await, expected);
+    let finished = bench.refresh_of("0").await;
+    let expected = "restored; sent [0 check 0]; store 2; journal empty";
+    assert_eq!(bench.after(&finished).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_another_attempt_with_the_same_number_it_is_not_the_result() {
     let bench = crashed().await;
     bench.store.put(&id(), Some(token("7")));

@@ -81,11 +81,26 @@ impl Fleet {
             // What came up while nothing could be done.
             self.look_at_all(now, |_| true);
         }
+        self.learn_pauses();
         // Of an account that is still here, more is known than was written down.
         let is_awaited = |id: &AccountId| shares.contain(id) && self.table.find(id).is_none();
         self.recalled.retain(|id, _| is_awaited(id));
         self.reopened.retain(|id, _| is_awaited(id));
         self.notes.retain(is_awaited);
+    }
+
+    /// An account that stayed here for what it owed may have been somebody else's meanwhile: what he failed at
+    /// is not tried again at once.
+    fn learn_pauses(&mut self) {
+        for (id, memory) in &self.recalled {
+            self.table.change(id, |account| {
+                if account.unsaved || account.token != memory.token {
+                    return;
+                }
+                account.failed_in_a_row = account.failed_in_a_row.max(memory.failed_in_a_row);
+                account.not_before = account.not_before.max(memory.not_before);
+            });
+        }
     }
 
     /// True when the account is ours to look after at this moment.

@@ -71,7 +71,7 @@ pub(crate) fn sends(
         let next = truth.players[who].tokens[number + 1].clone();
         match next.maker {
             Maker::Us => {
-                let excused = next.destroyed || !next.reached;
+                let excused = next.destroyed || !next.reached || is_unread(truth, who, number + 1);
                 truth.law(excused, "no retired token whose successor reached us", at, |_| {
                     format!("{name} presents {number}, and its successor is ours")
                 });
@@ -103,6 +103,12 @@ pub(crate) fn sends(
     });
 }
 
+/// The answer with it lies before a process that is stopped: nobody knows of it yet.
+fn is_unread(truth: &Truth, who: usize, number: usize) -> bool {
+    let stalled = truth.processes.iter().flatten().filter(|process| process.is_stalled(truth.now));
+    stalled.into_iter().any(|process| truth.hands.contains(&(process.life, who, number)))
+}
+
 /// An answer, or the lack of one, is in the hands of `process`.
 pub(crate) fn heard(
     truth: &mut Truth,
@@ -116,7 +122,7 @@ pub(crate) fn heard(
     let token = &mut truth.players[who].tokens[number];
     let Exchange::Answered(answer) = exchange else {
         token.unknown += 1;
-        return failed(truth, who);
+        return failed(truth, process, who);
     };
     match (answer.status, answer.body.expose().contains("invalid_grant")) {
         (_, true) => token.dead_heard_by = Some(life),
@@ -129,13 +135,13 @@ pub(crate) fn heard(
                 heard_at: now,
                 skew: process.skew(),
             });
-            failed(truth, who);
+            failed(truth, process, who);
         }
         (401, _) => token.presented -= 1,
         (200, _) if answer.body.expose().contains("access_token") => {}
         _ => {
             token.unknown += 1;
-            failed(truth, who);
+            failed(truth, process, who);
         }
     }
 }
@@ -184,14 +190,12 @@ pub(crate) fn ended(truth: &mut Truth, process: &Process) {
 }
 
 /// A refresh brought no token, for a reason that is the account's.
-pub(crate) fn failed(truth: &mut Truth, who: usize) {
-    let now = truth.now;
+pub(crate) fn failed(truth: &mut Truth, process: &Process, who: usize) {
+    let now = truth.now + process.skew() * SECOND;
     truth.trouble(who);
     let failures = &mut truth.players[who].failures;
     failures.push_back(now);
-    while failures.front().is_some_and(|at| now - at > MINUTE) {
-        failures.pop_front();
-    }
+    failures.retain(|at| now - at <= MINUTE);
     let count = failures.len();
     truth.law(
         count <= FAILURES_A_MINUTE_MAX,
@@ -401,7 +405,7 @@ fn shows_the_truth(
         let there = world.maker.of_token(&player.token(row.number, 0));
         let number = row.number;
         // Over a dead token nothing is put back; what is shown is then the newest that we know of.
-        let dead = row.stale && !player.alive;
+        let dead = row.stale && (!player.alive || player.current() != row.number + 1);
         truth.law(shown.token == there || dead, "the newest token is shown", Some(who), |_| {
             format!("{name} shows another token than {number}, which the store holds")
         });
@@ -435,7 +439,9 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let player = truth.players.iter().find(|player| player.id == open.id);
         player.is_some_and(|player| player.row.as_ref().is_some_and(|row| row.enabled))
     });
-    truth.law(open.is_empty(), "the journal is empty in the end", None, |_| format!("{open:?}"));
+    let whose = open.first().map(|open| &open.id);
+    let whose = truth.players.iter().position(|player| Some(&player.id) == whose);
+    truth.law(open.is_empty(), "the journal is empty in the end", whose, |_| format!("{open:?}"));
     for who in 0..truth.players.len() {
         let whole = truth.players[who].is_whole();
         let id = truth.players[who].id.clone();

@@ -114,7 +114,7 @@ impl Wire {
         self.0.world.sleep(delay).await;
         self.0.pass().await;
         let mut truth = self.0.world.truth();
-        laws::failed(&mut truth, who);
+        laws::failed(&mut truth, &self.0, who);
         Exchange::NotSent(Trouble::Connect)
     }
 

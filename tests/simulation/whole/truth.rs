@@ -89,7 +89,8 @@ pub(crate) struct Player {
     pub(crate) row: Option<Row>,
     /// Requests of ours that are at the provider or on their way, by the life that sent them.
     pub(crate) in_flight: Vec<u64>,
-    /// When refreshes of ours ended without a token.
+    /// When refreshes of ours ended without a token, each by the clock of whoever made it: what he writes down
+    /// for others is by that clock too.
     pub(crate) failures: VecDeque<Millis>,
     /// Until when the provider asked us to stay away, and who heard that.
     pub(crate) stay_away: Option<StayAway>,

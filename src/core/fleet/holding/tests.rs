@@ -209,6 +209,23 @@ fn what_is_recalled_of_an_account_that_never_left_is_not_taken_for_gone() {
 }
 
 #[test]
+fn what_somebody_else_failed_at_meanwhile_is_not_tried_again_at_once() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.9);
+    bench.load(&[("a", token)]);
+    hold(&mut bench, all_but(&["a"]));
+    let not_before = bench.now.plus(std::time::Duration::from_secs(300));
+    let known =
+        Memory { failed_in_a_row: 4, not_before: Some(not_before), ..memory("a", token, None) };
+    bench.tell(Input::Recalled(vec![known]));
+    hold(&mut bench, Shares::ALL);
+    let evidence = bench.evidence(Cause::ProviderOutage);
+    bench.finish("a", Finished::NotCommitted(evidence));
+    bench.pass(30);
+    assert_eq!(bench.started(), [""; 0], "it is the fifth failure, and not the first");
+}
+
+#[test]
 fn when_the_time_is_over_nothing_begins_and_nothing_is_shown_until_it_is_renewed() {
     let mut bench = Bench::new();
     hold_for(&mut bench, 600);
