@@ -168,7 +168,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
             provider,
             endpoints: app.endpoints.clone(),
             client_id: app.client_id.clone(),
-            client_secret: app.client_secret.clone(),
+            client_secrets: Arc::new(app.client_secrets.clone().into()),
             scopes,
             is_default: app.default_for_provider,
         };
@@ -193,6 +193,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
             () => decide::Probe::None,
         },
         is_sandbox: app.provider.environment == Environment::Sandbox,
+        can_be_asked: app.provider.can_be_asked_about_apps(),
     };
     apps.values().map(app).collect()
 }
@@ -620,6 +621,7 @@ impl Reloader {
 
     async fn put_in_force(&mut self, settings: Settings, client: HttpClient) {
         let apps = apps_of(&settings);
+        go_on_with_secrets(&self.refresher.apps.load(), &apps);
         apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
         let policy = policy_of(&settings);
         let for_policy = policy_apps(&apps);
@@ -631,6 +633,15 @@ impl Reloader {
         let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
         // Which app an account belongs to, and which scopes it lacks, may be answered differently now.
         self.load_again.notify_one();
+    }
+}
+
+/// What was found out about a list of secrets stays true while the list stays.
+fn go_on_with_secrets(before: &Apps, after: &Apps) {
+    for (name, app) in after {
+        if let Some(old) = before.get(name).filter(|old| old.client_id == app.client_id) {
+            app.client_secrets.go_on_from(&old.client_secrets);
+        }
     }
 }
 

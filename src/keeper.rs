@@ -9,10 +9,9 @@ use crate::{
     clock::Clock,
     core::{
         AccountId, Snapshot, Timestamp,
-        fleet::{Checked, Effect, Finished, Fleet, Input},
+        fleet::{Asked, Checked, Effect, Finished, Fleet, Input},
     },
-    oauth::Credentials,
-    refresh::{Refresher, Transport},
+    refresh::{Refresher, Transport, position_shown},
     report::Reporter,
     stores::TokenStore,
 };
@@ -50,7 +49,7 @@ pub struct Keeper<S, T> {
     /// Everything under way. Never aborted.
     calls: JoinSet<Input>,
     /// Which call belongs to whom, so that a panic in one can be told from success.
-    callers: HashMap<Id, AccountId>,
+    callers: HashMap<Id, Caller>,
     /// How each refused app's secret read when it was last looked at.
     secrets_seen: BTreeMap<Arc<str>, Option<u64>>,
     /// The wall clock's difference that the fleet was last told of.
@@ -61,6 +60,12 @@ pub struct Keeper<S, T> {
     clerk_is_behind: bool,
     /// When trouble was last looked at.
     looked_at: Option<Instant>,
+}
+
+/// On whose behalf a call is under way.
+enum Caller {
+    Account(AccountId),
+    App(Arc<str>),
 }
 
 /// Inputs that are taken before effects are performed again.
@@ -142,9 +147,19 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
             self.look_at_trouble(now).await;
             self.perform_effects();
             self.hand_over();
-            self.snapshot.store(Arc::new(self.fleet.snapshot(now)));
+            self.snapshot.store(Arc::new(self.snapshot_now(now)));
         }
         self.hand_over_the_rest().await;
+    }
+
+    fn snapshot_now(&self, now: Timestamp) -> Snapshot {
+        let mut snapshot = self.fleet.snapshot(now);
+        let apps = self.refresher.apps.load();
+        for view in &mut snapshot.apps {
+            let in_use = apps.get(&view.name).and_then(|app| app.client_secrets.in_use());
+            view.secret = in_use.map(position_shown);
+        }
+        snapshot
     }
 
     /// Nothing is on the wire, and no token exists in memory only. A token that is journalled but not
@@ -214,11 +229,20 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                 Some(input)
             }
             Err(error) => {
-                let id = self.callers.remove(&error.id())?;
-                tracing::error!(account = %id, "a call failed inside; its outcome counts as unknown");
+                let caller = self.callers.remove(&error.id())?;
                 let now = self.clock.now();
                 let evidence = crate::core::Evidence::of(crate::core::Cause::Unknown, now);
-                Some(Input::Finished { id, result: Finished::Ambiguous { evidence, over_at: now } })
+                Some(match caller {
+                    Caller::Account(id) => {
+                        tracing::error!(account = %id, "a call failed inside; its outcome counts as unknown");
+                        let result = Finished::Ambiguous { evidence, over_at: now };
+                        Input::Finished { id, result }
+                    }
+                    Caller::App(app) => {
+                        tracing::error!(app = %app, "a question about the app failed inside");
+                        Input::AppAsked { app, asked: Asked::Unclear(evidence) }
+                    }
+                })
             }
         }
     }
@@ -267,9 +291,12 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
     /// A fingerprint of the app's credentials; `None` while they cannot be read.
     fn how_the_secret_reads(&self, app: &Arc<str>) -> Option<u64> {
         let apps = self.refresher.apps.load();
-        let Credentials { client_secret, .. } = apps.get(app)?.credentials().ok()?;
+        let secrets = &apps.get(app)?.client_secrets;
         let maker = self.refresher.state.fingerprinter();
-        client_secret.map(|secret| maker.of_secret(&secret).as_hash())
+        let each =
+            (0..secrets.ways()).filter_map(|position| secrets.read_at(position).ok()?.secret);
+        // Positions do not matter: who turns the list around has changed the configuration.
+        each.map(|secret| maker.of_secret(&secret).as_hash()).reduce(u64::wrapping_add)
     }
 
     fn perform_effects(&mut self) {
@@ -303,6 +330,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                         Input::Probed { id, checked }
                     });
                 }
+                Effect::AskAboutApp { app } => self.ask_about_app(app),
                 Effect::Notify(notice) => self.owed.notices.push(notice),
                 Effect::Mark { id, connected } => self.owed.marks.push((id, connected)),
                 Effect::Report(event) => self.reporter.report(event),
@@ -345,7 +373,17 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         F: Future<Output = Input> + Send + 'static,
     {
         let handle = self.calls.spawn(work(id.clone()));
-        self.callers.insert(handle.id(), id);
+        self.callers.insert(handle.id(), Caller::Account(id));
+    }
+
+    fn ask_about_app(&mut self, app: Arc<str>) {
+        let refresher = Arc::clone(&self.refresher);
+        let name = Arc::clone(&app);
+        let handle = self.calls.spawn(async move {
+            let asked = refresher.ask_about_app(&name).await;
+            Input::AppAsked { app: name, asked }
+        });
+        self.callers.insert(handle.id(), Caller::App(app));
     }
 }
 

@@ -5,19 +5,23 @@
 //! carries out one attempt and says truthfully how it ended.
 
 mod apps;
+mod asked;
 mod doubt;
 mod ends;
 mod heard;
 mod held;
 mod homeless;
+mod secrets;
 mod spilled;
 mod stale;
 mod together;
 mod unspent;
 
 pub use apps::{App, Apps, app_of};
+pub use asked::position_shown;
 pub use heard::Heard;
 pub use held::Held;
+pub use secrets::Secrets;
 pub use unspent::Unspent;
 
 use crate::{
@@ -107,6 +111,8 @@ struct Attempt<'a> {
     entry: EntryId,
     /// The save of what may come, where our state can carry it out.
     draft: Option<Draft>,
+    /// The position of the client secret that goes along.
+    secret: usize,
     /// The refresh token that is spent, or may have been.
     spending: Fingerprint,
     /// When the request being made started, or the one whose outcome is unknown.
@@ -256,7 +262,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if known != expected {
             return Finished::Adopted(self.facts(&app, &old));
         }
-        let Ok(credentials) = app.credentials() else {
+        let Ok((credentials, secret)) = app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let Some(request) = app.provider.refresh_request(&app.endpoints, &credentials, &old) else {
@@ -289,6 +295,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft,
+            secret,
             spending,
             requested_at,
             over_at,
@@ -319,6 +326,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             old,
             entry,
             draft: None,
+            secret: 0,
             spending,
             requested_at,
             over_at,
@@ -362,7 +370,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 return blocked_by_state(&error);
             }
         }
-        let Ok(credentials) = attempt.app.credentials() else {
+        let Ok((credentials, secret)) = attempt.app.credentials() else {
             return Finished::Blocked(Blocked::NoCredentials);
         };
         let endpoints = &attempt.app.endpoints;
@@ -377,6 +385,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         if self.is_silent(&attempt, may_wait).await {
             return Finished::Blocked(Blocked::ProviderSilent);
         }
+        attempt.secret = secret;
         attempt.draft = self.store.draft(id, intent.old).await;
         attempt.requested_at = self.clock.now();
         attempt.over_at = attempt.requested_at.plus(self.call_deadline);
@@ -413,6 +422,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let was_sent = !matches!(exchange, Exchange::NotSent(_));
         drop(exchange);
+        if let Outcome::NotCommitted(evidence) = &outcome {
+            self.pass_on_secret(&attempt.app, attempt.secret, evidence);
+        }
         let label = match &outcome {
             Outcome::Committed(_) => "committed",
             Outcome::NotCommitted(_) if was_sent => "not_committed",

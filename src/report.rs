@@ -124,6 +124,12 @@ fn log(event: &Event) {
         Event::AppThawed { app } => {
             tracing::info!(app = %app, "the provider accepts the app again")
         }
+        Event::AppAsked { app, answer, secret, .. } => {
+            tracing::info!(app = %app, answer, secret, "asked the provider about the app, with a token that is nobody's");
+        }
+        Event::SecretInUse { app, secret } => {
+            tracing::warn!(app = %app, secret, "another client secret of the app is used from now on; remove those that are refused");
+        }
         Event::AppPaused { app, until } => {
             let until = until.as_unix();
             tracing::warn!(app = %app, until, "the provider asked the app to wait; all its accounts do");

@@ -84,7 +84,7 @@ fn a_minimal_file_gets_every_default_and_no_warning() {
     assert_eq!(warnings, []);
     let app = &settings.apps[0];
     assert_eq!((&*app.name, &*app.provider, &*app.client_id), ("main", "tiktok", "invented-id"));
-    assert_eq!(app.client_secret, Some(SecretRef::File(directory.path().join("secret"))));
+    assert_eq!(app.client_secrets, [SecretRef::File(directory.path().join("secret"))]);
     assert_eq!(app.endpoints, Endpoints::default());
     assert!(app.default_for_provider, "the only app of its provider");
     let path = directory.path().join("tokens.yaml");
@@ -280,7 +280,7 @@ state: {directory: /var/lib/keepalive, key_file: key}
     assert_eq!(store.columns.status.as_ref().unwrap().needs_reconnect, "0");
     assert_eq!(settings.apps[0].client_id, "7123456789012345678", "digit for digit");
     assert_eq!(settings.apps[1].client_id, "007");
-    assert_eq!(settings.apps[0].client_secret, Some(SecretRef::Env("PATH".to_owned())));
+    assert_eq!(settings.apps[0].client_secrets, [SecretRef::Env("PATH".to_owned())]);
     assert_eq!(settings.refresh.backoff_first, Duration::from_millis(500));
     assert_eq!(settings.refresh.assumed_life, Duration::from_secs(24 * 60 * 60));
     let mail = &settings.delivery;
@@ -292,6 +292,21 @@ state: {directory: /var/lib/keepalive, key_file: key}
     assert!(!settings.metrics.per_account);
     assert_eq!(settings.state.key_file, Some(directory.path().join("key")));
     assert!(!format!("{settings:?}").contains("@example.com"), "Debug shows no address");
+}
+
+#[test]
+fn the_secrets_of_a_rotation_keep_their_order() {
+    let directory = folder(&[("new", "invented-new\n"), ("old", "invented-old\n")]);
+    let text = "\
+store: {kind: file, path: tokens.yaml}
+apps:
+  - {name: a, provider: tiktok, client_id: a, client_secret_file: [new, old]}
+  - {name: b, provider: x, client_id: b, client_secret_env: [PATH]}
+";
+    let apps = load(&directory, text).unwrap().settings.apps;
+    let file = |name: &str| SecretRef::File(directory.path().join(name));
+    assert_eq!(apps[0].client_secrets, [file("new"), file("old")]);
+    assert_eq!(apps[1].client_secrets, [SecretRef::Env("PATH".to_owned())]);
 }
 
 #[test]

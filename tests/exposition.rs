@@ -84,6 +84,8 @@ fn snapshot() -> Snapshot {
         scopes: ["video.publish".into()].into(),
         is_sandbox: false,
         frozen,
+        secret: (provider != "google").then_some(1),
+        ..AppView::default()
     };
     Snapshot {
         at: at(-2),

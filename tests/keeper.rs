@@ -158,7 +158,7 @@ impl Bench {
             provider,
             endpoints: Endpoints::default(),
             client_id: "invented-client".to_owned(),
-            client_secret: None,
+            client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
         };
@@ -187,6 +187,7 @@ impl Bench {
             retry_is_safe: false,
             probe: decide::Probe::Free,
             is_sandbox: false,
+            can_be_asked: false,
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
         fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });

@@ -25,7 +25,7 @@ RUNBOOK_URL = "https://github.com/oauth-keepalive/oauth-keepalive/blob/main/docs
 HEALTHY = "none"
 
 # Labels whose values are words of ours, so that a query may not ask for another one.
-FIXED_LABELS = ("token", "code", "outcome", "result", "audience", "change", "reason")
+FIXED_LABELS = ("token", "code", "outcome", "result", "answer", "audience", "change", "reason")
 METRIC = re.compile(r"\b(?:oauth_keepalive|process)_[a-z0-9_]*[a-z0-9]\b")
 RUNBOOK_SECTIONS = ["## What it means", "## What users notice", "## Confirm", "## Mend", "## Silence"]
 

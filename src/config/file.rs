@@ -4,7 +4,10 @@
 //! tagged enums: a `kind` and optional keys let every mistake be named with its key and line.
 
 use super::explain::OWN_MESSAGE;
-use crate::{core::Secret, providers::Environment};
+use crate::{
+    core::Secret,
+    providers::{Environment, schema::OneOrMany},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, value::MapAccessDeserializer},
@@ -166,8 +169,9 @@ pub(super) struct App {
     pub(super) name: Option<String>,
     pub(super) provider: Option<String>,
     pub(super) client_id: Option<String>,
-    pub(super) client_secret_file: Option<PathBuf>,
-    pub(super) client_secret_env: Option<String>,
+    /// One, or in the order in which they are tried.
+    pub(super) client_secret_file: Option<OneOrMany<String>>,
+    pub(super) client_secret_env: Option<OneOrMany<String>>,
     pub(super) scopes: Vec<String>,
     pub(super) environment: Environment,
     pub(super) endpoints: Endpoints,

@@ -71,8 +71,8 @@ pub struct App {
     pub environment: Environment,
     /// Public id (`client_key` at TikTok).
     pub client_id: String,
-    /// Its secret; absent for public clients.
-    pub client_secret: Option<SecretRef>,
+    /// Its secret; none for public clients. Several during a rotation, in the order in which they are tried.
+    pub client_secrets: Vec<SecretRef>,
     /// Scopes that publishing needs; at most 32.
     pub scopes: Vec<String>,
     /// Endpoints that replace the provider's: sandboxes, tests, and the generic provider's own.

@@ -25,6 +25,8 @@ pub struct App {
     pub probe: Probe,
     /// Registered for the provider's sandbox.
     pub is_sandbox: bool,
+    /// Whether the provider may be asked about the app without spending a token.
+    pub can_be_asked: bool,
 }
 
 /// Whether an access token can be tried, and at what price.
@@ -277,6 +279,7 @@ mod tests {
             retry_is_safe: false,
             probe: Probe::Free,
             is_sandbox: false,
+            can_be_asked: false,
         }
     }
 

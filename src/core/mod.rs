@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod cause;
+pub mod correlate;
 pub mod decide;
 pub mod diagnose;
 pub mod event;
@@ -22,6 +23,7 @@ pub mod timeline;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
 pub use cause::Cause;
+pub use correlate::Suspect;
 pub use event::Event;
 pub use history::History;
 pub use secret::Secret;

@@ -4,7 +4,7 @@
 //! still holds it, so a snapshot of a million accounts costs a few thousand reference counts, and
 //! the keeper never waits for a slow scrape.
 
-use super::{Account, AccountId, Cause, Shares, Timestamp};
+use super::{Account, AccountId, Cause, Shares, Suspect, Timestamp};
 use std::sync::Arc;
 
 /// Accounts per block. Small enough that copying one is microseconds, large enough that the list of
@@ -188,7 +188,7 @@ pub struct Snapshot {
 }
 
 /// An app as others may see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AppView {
     /// Its name in the configuration.
     pub name: Arc<str>,
@@ -200,6 +200,15 @@ pub struct AppView {
     pub is_sandbox: bool,
     /// Why no account of this app is refreshed now, and since when.
     pub frozen: Option<(Cause, Timestamp)>,
+    /// Requests in a row that the provider refused because of the app, questions about it among them.
+    pub refusals: u32,
+    /// What the provider said when it was last asked about the app, with a token that is nobody's:
+    /// `accepted`, `refused` or `unclear`, and when.
+    pub asked: Option<(&'static str, Timestamp)>,
+    /// Whose trouble the failures of its accounts look like; `None` while none fails.
+    pub suspect: Option<Suspect>,
+    /// The position of the client secret in use, from one; `None` for an app without.
+    pub secret: Option<u16>,
 }
 
 /// What is remembered of an app from one start to the next, and what other replicas learn of it.

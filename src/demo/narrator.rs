@@ -74,6 +74,13 @@ impl Narrator {
             Event::AppThawed { app } => {
                 (format!("app {app}"), "thawed: the provider takes it again".to_owned())
             }
+            Event::AppAsked { app, answer, .. } => (
+                format!("app {app}"),
+                format!("asked about with a token that is nobody's: {answer}"),
+            ),
+            Event::SecretInUse { app, secret } => {
+                (format!("app {app}"), format!("its client secret {secret} is used from now on"))
+            }
             Event::AppPaused { app, .. } => {
                 (format!("app {app}"), "the provider asked all its accounts to wait".to_owned())
             }

@@ -31,6 +31,7 @@ pub struct Metrics {
     accounts_adopted: Counter,
     tokens_restored: Counter,
     probes: Family<Probe, Counter>,
+    app_questions: Family<Question, Counter>,
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
     mails_sent: Family<Told, Counter>,
@@ -78,6 +79,12 @@ impl Metrics {
                 &mut list,
                 "probes",
                 "Access tokens tried at the provider's free check by result",
+                Family::default(),
+            ),
+            app_questions: listed(
+                &mut list,
+                "app_questions",
+                "Refresh tokens that are nobody's, sent to learn whether the provider accepts the app, by its answer",
                 Family::default(),
             ),
             responses_reported: listed(
@@ -168,6 +175,9 @@ impl Metrics {
         for result in PROBE_RESULTS {
             drop(self.probes.get_or_create(&Probe { provider: name.into(), result }));
         }
+        for answer in ANSWERS {
+            drop(self.app_questions.get_or_create(&Question { provider: name.into(), answer }));
+        }
         for code in crate::core::Responses::CODES {
             drop(self.responses_reported.get_or_create(&Response { provider: name.into(), code }));
         }
@@ -190,6 +200,10 @@ impl Metrics {
             Event::Probed { id, result } => {
                 let labels = Probe { provider: id.provider.to_string(), result };
                 self.probes.get_or_create(&labels).inc();
+            }
+            Event::AppAsked { provider, answer, .. } => {
+                let labels = Question { provider: provider.to_string(), answer };
+                self.app_questions.get_or_create(&labels).inc();
             }
             Event::ResponsesReported { id, status, times } => {
                 let code = crate::core::Responses::code(*status);
@@ -222,6 +236,7 @@ impl Metrics {
             | Event::AppFrozen { .. }
             | Event::AppThawed { .. }
             | Event::AppPaused { .. }
+            | Event::SecretInUse { .. }
             | Event::ClockStepped { .. } => {}
         }
     }
@@ -319,6 +334,12 @@ struct Outcome {
 struct Probe {
     provider: String,
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Question {
+    provider: String,
+    answer: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -433,6 +454,9 @@ const OUTCOMES: [&str; 5] = ["committed", "not_committed", "dead", "ambiguous", 
 
 /// What the free check of an access token says.
 const PROBE_RESULTS: [&str; 3] = ["alive", "refused", "unknown"];
+
+/// What comes of the question about an app.
+const ANSWERS: [&str; 4] = ["accepted", "refused", "unclear", NOT_SENT];
 
 /// Seconds. A good answer takes a tenth; a request is given up after half a minute.
 const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];

@@ -64,6 +64,13 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
         let labels = [("app", &*app.name), ("provider", &*app.provider)];
         APP_FROZEN.write_sample(out, &labels, i64::from(app.frozen.is_some()));
     }
+    APP_SECRET.write_header(out, format);
+    for app in &snapshot.apps {
+        if let Some(position) = app.secret {
+            let labels = [("app", &*app.name), ("provider", &*app.provider)];
+            APP_SECRET.write_sample(out, &labels, i64::from(position));
+        }
+    }
 }
 
 impl Totals {
@@ -247,6 +254,10 @@ const APP_FROZEN: Family = Family::gauge(
     "app_frozen",
     "Whether the accounts of the app are not refreshed because the provider refuses the app.",
 );
+const APP_SECRET: Family = Family::gauge(
+    "app_secret_position",
+    "Which of the app's client secrets is in use, in the order of the configuration, from 1.",
+);
 const ACCOUNTS: Family = Family::gauge(
     "accounts",
     "Accounts by what is wrong with them; cause none counts the healthy ones.",
@@ -294,6 +305,7 @@ mod tests {
             scopes: [].into(),
             is_sandbox: false,
             frozen: None,
+            ..AppView::default()
         });
         let mut out = Vec::new();
         census.write(&mut out, Format::Classic, &snapshot);

@@ -131,6 +131,17 @@ impl fmt::Debug for Outcome {
     }
 }
 
+/// What the answer to a refresh token that is nobody's says about the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Only the token was refused.
+    Accepted,
+    /// The app was.
+    Refused(Evidence),
+    /// No answer, or one that tells neither.
+    Unclear(Evidence),
+}
+
 /// What a check with the access token says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Liveness {

@@ -1,14 +1,14 @@
 //! From the written form of a provider to the one that works, or to a sentence about what is wrong.
 
 use super::{
-    Provider, Renewal, SchemaError, builtin_source,
-    interpret::Answers,
+    JUNK_MARK, Provider, Renewal, SchemaError, builtin_source,
+    interpret::{Answers, Junk},
     request::{Probe, Refresh, Template},
     rules::{Matcher, Path, Row, Rules, Subject, Test},
     schema::{
-        ClientAuth, Condition, Environment, ErrorForm, ErrorRow, MatchForm, MethodWord, OneOrMany,
-        Ordered, OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar, SendAs,
-        Where,
+        ClientAuth, Condition, Environment, ErrorForm, ErrorRow, JunkForm, MatchForm, MethodWord,
+        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar,
+        SendAs, Where,
     },
 };
 use crate::core::Cause;
@@ -57,7 +57,9 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         RenewalWord::ReconnectOnly => Renewal::ReconnectOnly,
     };
     let answers = answers(&file)?;
+    let names_app = file.refresh.as_ref().is_some_and(|form| form.client_auth != ClientAuth::None);
     let rules = rules(file.errors, file.errors_like.as_deref(), &file.error, environment)?;
+    let junk = file.junk.map(|form| junk(form, renewal, names_app, &rules)).transpose()?;
     Ok(Provider {
         environment,
         renewal,
@@ -69,6 +71,7 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         probe_endpoint: file.endpoints.probe,
         refresh: refresh(renewal, file.refresh)?,
         probe: file.probe.map(probe).transpose()?,
+        junk,
         answers,
         rules,
         name: file.name,
@@ -144,6 +147,41 @@ fn probe(form: ProbeForm) -> Checked<Probe> {
         return wrong("probe", "nothing sends `{access_token}`");
     }
     Ok(probe)
+}
+
+fn junk(form: JunkForm, renewal: Renewal, names_app: bool, rules: &Rules) -> Checked<Junk> {
+    if !matches!(renewal, Renewal::Rotating | Renewal::Stable) {
+        return wrong("junk", "nothing is renewed with a refresh token here; remove it");
+    }
+    if !names_app {
+        return wrong(
+            "junk",
+            "the app is not named in a refresh, so no answer is about it; remove it",
+        );
+    }
+    let at = "junk.refresh_token";
+    if !form.refresh_token.contains(JUNK_MARK) {
+        return wrong(
+            at,
+            format!("expected a text with `{JUNK_MARK}` in it, so that it is nobody's"),
+        );
+    }
+    let is_token = form.refresh_token.bytes().all(|b| b.is_ascii_graphic());
+    if !is_token || form.refresh_token.len() > JUNK_BYTES_MAX {
+        let expected =
+            format!("expected at most {JUNK_BYTES_MAX} visible characters without blanks");
+        return wrong(at, expected);
+    }
+    let refuses_app = |row: &Row| {
+        matches!(row.place, Where::Any | Where::Token)
+            && row.cause == Cause::AppCredentialsRejected
+            && row.app_wide != Some(false)
+    };
+    if !rules.rows.iter().any(refuses_app) {
+        return wrong("junk", "no row of `errors` says how a refused app is told; add one");
+    }
+    let app_is_fine = matcher("junk.app_is_fine", form.app_is_fine, 0)?;
+    Ok(Junk { refresh_token: form.refresh_token, app_is_fine })
 }
 
 fn answers(file: &ProviderFile) -> Checked<Answers> {
@@ -404,6 +442,7 @@ const OURS: [&str; 5] = ["content-type", "content-length", "host", "user-agent",
 /// Longest provider file.
 pub const FILE_BYTES_MAX: usize = 64 * 1024;
 const ROWS_MAX: usize = 256;
+const JUNK_BYTES_MAX: usize = 256;
 const PARAMS_MAX: usize = 32;
 const MATCH_DEPTH_MAX: usize = 4;
 const PATTERN_BYTES_MAX: usize = 200;

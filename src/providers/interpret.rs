@@ -2,12 +2,12 @@
 
 use super::{
     Provider, Renewal,
-    rules::{Known, Path, Reading, as_text},
+    rules::{Known, Matcher, Path, Reading, as_text},
     schema::{OutcomeWord, Where},
 };
 use crate::{
     core::{Cause, Evidence, Secret, Timestamp},
-    oauth::{Answer, Exchange, Grant, Liveness, Outcome, Trouble},
+    oauth::{Answer, Exchange, Grant, Liveness, Outcome, Standing, Token, Trouble},
 };
 use serde_json::Value;
 use std::time::Duration;
@@ -22,6 +22,29 @@ pub(super) struct Answers {
     pub(super) refresh_expires_in: Path,
     pub(super) scope: Path,
     pub(super) subject: Option<Path>,
+}
+
+/// How it is asked whether the provider accepts the app.
+#[derive(Debug)]
+pub(super) struct Junk {
+    /// Of the provider's shape, and nobody's.
+    pub(super) refresh_token: String,
+    /// What stands in the answer when only that was refused.
+    pub(super) app_is_fine: Matcher,
+}
+
+impl Junk {
+    pub(super) fn token(&self) -> Token {
+        Token {
+            access: Secret::new(String::new()),
+            refresh: Some(Secret::new(self.refresh_token.clone())),
+            issued_at: None,
+            expires_at: None,
+            refresh_expires_at: None,
+            scopes: None,
+            subject: None,
+        }
+    }
 }
 
 /// Read it top to bottom: the first line that applies wins.
@@ -75,6 +98,51 @@ pub(super) fn outcome(
         500..=599 => Outcome::Ambiguous(because(Cause::ProviderOutage)),
         _ => Outcome::Ambiguous(detailed(because(Cause::Unknown), UNREADABLE)),
     }
+}
+
+/// What the answer to a refresh token that is nobody's says about the app. What was not foreseen says
+/// nothing: a frozen app must not thaw by a misunderstanding, nor a working one freeze.
+pub(super) fn standing(provider: &Provider, exchange: &Exchange, at: Timestamp) -> Standing {
+    let answer = match exchange {
+        Exchange::NotSent(trouble) | Exchange::Lost(trouble) => {
+            return Standing::Unclear(silence(*trouble, at));
+        }
+        Exchange::Answered(answer) => answer,
+    };
+    let body = parsed(&answer.body);
+    let because = |cause| evidence(provider, answer, &body, cause, at);
+    let unclear = |cause, detail| Standing::Unclear(detailed(because(cause), detail));
+    if answer.is_redirect() {
+        return unclear(Cause::ProviderOutage, REDIRECT_REFUSED);
+    }
+    if answer.status >= 500 {
+        return Standing::Unclear(because(Cause::ProviderOutage));
+    }
+    let known = Known::default();
+    let said = Said { answer: Some(answer), body: &body };
+    let row = by_row(provider, Where::Token, said, &known, at).map(|(_, evidence)| evidence);
+    if let Some(refused) = row.clone().filter(concerns_its_credentials) {
+        return Standing::Refused(refused);
+    }
+    let bearer_error = answer.bearer_error.as_deref();
+    let status = Some(answer.status);
+    let reading = Reading { status, known: &known, at, bearer_error, body: &body };
+    if provider.answers.hints_at_token(&body) {
+        // Nobody's token was taken for somebody's: whatever this is, it is no answer to the question.
+        return unclear(Cause::Unknown, JUNK_WAS_TAKEN);
+    }
+    if provider.junk.as_ref().is_some_and(|junk| junk.app_is_fine.fits(&reading)) {
+        return Standing::Accepted;
+    }
+    match (row, answer.status) {
+        (Some(evidence), _) => Standing::Unclear(evidence),
+        (None, 429) => Standing::Unclear(because(Cause::RateLimited)),
+        (None, _) => unclear(Cause::Unknown, UNRECOGNIZED),
+    }
+}
+
+fn concerns_its_credentials(evidence: &Evidence) -> bool {
+    evidence.app_wide && evidence.cause == Cause::AppCredentialsRejected
 }
 
 pub(super) fn liveness(
@@ -351,6 +419,7 @@ const REDIRECT_REFUSED: &str = "redirect_refused";
 const UNREADABLE: &str = "unreadable_answer";
 const UNRECOGNIZED: &str = "unrecognized_answer";
 const OTHER_ACCOUNT: &str = "other_account";
+const JUNK_WAS_TAKEN: &str = "junk_was_taken";
 
 /// Longest access token that is believed to be one.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;

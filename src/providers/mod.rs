@@ -19,7 +19,7 @@ pub use schema::{Environment, Where};
 
 use crate::{
     core::{Evidence, Timestamp},
-    oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Token},
+    oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Standing, Token},
 };
 use std::{sync::LazyLock, time::Duration};
 
@@ -69,6 +69,7 @@ pub struct Provider {
     probe_endpoint: Option<String>,
     refresh: Option<request::Refresh>,
     probe: Option<request::Probe>,
+    junk: Option<interpret::Junk>,
     answers: interpret::Answers,
     rules: rules::Rules,
 }
@@ -151,6 +152,29 @@ impl Provider {
         request::refresh_request(self, endpoints, credentials, token)
     }
 
+    /// True when it may be asked whether it accepts the app, with a refresh token that is nobody's.
+    #[must_use]
+    pub const fn can_be_asked_about_apps(&self) -> bool {
+        self.junk.is_some()
+    }
+
+    /// That question; `None` where it may not be asked.
+    #[must_use]
+    pub fn question_about_app(
+        &self,
+        endpoints: &Endpoints,
+        credentials: &Credentials,
+    ) -> Option<Request> {
+        let token = self.junk.as_ref()?.token();
+        request::refresh_request(self, endpoints, credentials, &token)
+    }
+
+    /// What the answer to it says about the app.
+    #[must_use]
+    pub fn standing(&self, exchange: &Exchange, at: Timestamp) -> Standing {
+        interpret::standing(self, exchange, at)
+    }
+
     /// The free check whether the access token works; `None` where there is none, or where it is billed.
     #[must_use]
     pub fn probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
@@ -223,6 +247,10 @@ impl Provider {
         interpret::message(self, place, body, at)
     }
 }
+
+/// Stands in every refresh token that is nobody's, so that a provider's support, or a test, knows it when
+/// it is seen.
+pub const JUNK_MARK: &str = "oauth-keepalive-asks-about-the-app";
 
 /// The provider with this name, as apps in production see it.
 #[must_use]

@@ -160,7 +160,7 @@ impl Row {
 }
 
 impl Matcher {
-    fn fits(&self, reading: &Reading<'_>) -> bool {
+    pub(super) fn fits(&self, reading: &Reading<'_>) -> bool {
         let fits = match &self.subject {
             Subject::BearerError => self.test.passes_text(reading.bearer_error, reading),
             Subject::Path(path) => match self.test {

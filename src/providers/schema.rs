@@ -44,6 +44,8 @@ pub struct ProviderFile {
     pub error: ErrorForm,
     /// The check whether an access token works.
     pub probe: Option<ProbeForm>,
+    /// The question whether the app itself is accepted; absent where it may not be asked.
+    pub junk: Option<JunkForm>,
     /// What refusals mean; the first row that fits counts.
     #[serde(default)]
     pub errors: Vec<ErrorRow>,
@@ -134,6 +136,17 @@ pub struct ProbeForm {
     /// False where the provider bills the call (X): it is then not used on its own account.
     #[serde(default = "yes")]
     pub free: bool,
+}
+
+/// The question whether the provider accepts the app, asked with a refresh token that is nobody's, so that
+/// no real one is spent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JunkForm {
+    /// Of the provider's shape, and with [`super::JUNK_MARK`] in it.
+    pub refresh_token: String,
+    /// What stands in the answer when only the token was refused. That the app was refused, the rows say.
+    pub app_is_fine: MatchForm,
 }
 
 /// HTTP methods.

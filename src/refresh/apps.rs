@@ -1,9 +1,10 @@
 //! Apps with what is needed to speak for them, and which account belongs to which.
 
+use super::secrets::{Read, Secrets};
 use crate::{
     oauth::Credentials,
     providers::{Endpoints, Provider, Renewal},
-    secrets::SecretRef,
+    secrets::SecretError,
     stores::StoredAccount,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -19,8 +20,8 @@ pub struct App {
     pub endpoints: Endpoints,
     /// Public id.
     pub client_id: String,
-    /// Its secret, read when it is used.
-    pub client_secret: Option<SecretRef>,
+    /// Its secrets, read when they are used. What is found out about them outlives a reload.
+    pub client_secrets: Arc<Secrets>,
     /// Scopes that publishing needs.
     pub scopes: Arc<[Arc<str>]>,
     /// True when accounts of its provider belong to it unless the store says otherwise.
@@ -34,13 +35,26 @@ impl App {
         self.provider.renewal == Renewal::ExtendInPlace
     }
 
-    /// Its credentials as they read now.
+    /// Its credentials as they read now, with the secret that is in use.
     ///
     /// # Errors
-    /// When the secret cannot be read.
-    pub fn credentials(&self) -> Result<Credentials, crate::secrets::SecretError> {
-        let client_secret = self.client_secret.as_ref().map(SecretRef::read).transpose()?;
-        Ok(Credentials { client_id: self.client_id.clone(), client_secret })
+    /// When no secret can be read.
+    pub fn credentials(&self) -> Result<(Credentials, usize), SecretError> {
+        let read = self.client_secrets.read()?;
+        let position = read.position;
+        Ok((self.with(read), position))
+    }
+
+    /// The same with the secret at `position`.
+    ///
+    /// # Errors
+    /// When that one cannot be read.
+    pub fn credentials_at(&self, position: usize) -> Result<Credentials, SecretError> {
+        Ok(self.with(self.client_secrets.read_at(position)?))
+    }
+
+    fn with(&self, read: Read) -> Credentials {
+        Credentials { client_id: self.client_id.clone(), client_secret: read.secret }
     }
 }
 

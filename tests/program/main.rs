@@ -7,6 +7,7 @@
 //! else has happened that comes later.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod apps;
 mod commands;
 mod configuring;
 mod crashes;

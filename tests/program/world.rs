@@ -331,7 +331,7 @@ impl World {
         assert_eq!(self.provider.log_cut(), 0, "an incomplete log proves nothing");
         let refresh = |entry: LogEntry| match entry.what {
             What::Refresh(refreshed) => Some((entry, refreshed)),
-            What::Api { .. } => None,
+            What::Question(_) | What::Api { .. } => None,
         };
         self.provider.log().into_iter().filter_map(refresh).collect()
     }

@@ -1,6 +1,6 @@
 //! What is wrong with a provider file is said by its key.
 
-use oauth_keepalive::providers::Provider;
+use oauth_keepalive::providers::{JUNK_MARK, Provider};
 
 const MINIMAL: &str = "\
 name: mine
@@ -15,6 +15,12 @@ refresh:
 fn a_wrong_file_is_refused_by_key_with_what_was_expected() {
     assert_eq!(Provider::from_yaml(MINIMAL).unwrap().title, "Mine");
     let row = |row: &str| format!("{MINIMAL}errors:\n  - {row}\n");
+    let junk = |token: &str, test: &str| {
+        format!(
+            "{MINIMAL}errors_like: oauth2\njunk: {{refresh_token: {token}, app_is_fine: {{path: error, {test}}}}}\n"
+        )
+    };
+    assert!(Provider::from_yaml(&junk(JUNK_MARK, "eq: a")).unwrap().can_be_asked_about_apps());
     let instead = |from: &str, to: &str| {
         assert!(MINIMAL.contains(from));
         MINIMAL.replace(from, to)
@@ -164,6 +170,30 @@ fn a_wrong_file_is_refused_by_key_with_what_was_expected() {
         (
             row("{where: token, match: {path: a, equals: b}, cause: unknown}"),
             "errors[0].match.equals: unknown field `equals`",
+        ),
+        (junk("nobody", "eq: a"), "junk.refresh_token: expected a text with `oauth-keepalive-asks"),
+        (
+            junk(&format!("'{JUNK_MARK} a'"), "eq: a"),
+            "junk.refresh_token: expected at most 256 visible characters",
+        ),
+        (
+            junk(&format!("{JUNK_MARK}{}", "a".repeat(256)), "eq: a"),
+            "junk.refresh_token: expected at most 256 visible characters",
+        ),
+        (junk(JUNK_MARK, ""), "junk.app_is_fine: expected exactly one of `eq`"),
+        (
+            junk(JUNK_MARK, "eq: a").replace("errors_like: oauth2\n", ""),
+            "junk: no row of `errors` says how a refused app is told",
+        ),
+        (
+            junk(JUNK_MARK, "eq: a")
+                .replace("rotating", "extend_in_place")
+                .replace("'{refresh_token}'", "'{access_token}'"),
+            "junk: nothing is renewed with a refresh token here",
+        ),
+        (
+            junk(JUNK_MARK, "eq: a").replace("  params", "  client_auth: none\n  params"),
+            "junk: the app is not named in a refresh",
         ),
     ] {
         let error = Provider::from_yaml(&yaml).expect_err(expected).to_string();

@@ -389,7 +389,7 @@ fn refresher(
         provider,
         endpoints: Endpoints::default(),
         client_id: "invented-client".to_owned(),
-        client_secret: Some(SecretRef::File(folder.path().join("secret"))),
+        client_secrets: Arc::new(vec![SecretRef::File(folder.path().join("secret"))].into()),
         scopes: [Arc::from("video.publish")].into(),
         is_default: true,
     };

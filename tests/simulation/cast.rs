@@ -28,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) renewal: Renewal,
     pub(crate) grant_life: Option<i64>,
     pub(crate) can_probe: bool,
+    /// Whether it may be asked about its app.
+    pub(crate) can_be_asked: bool,
     pub(crate) min_age: i64,
 }
 
@@ -38,6 +40,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
     Kind {
@@ -46,6 +49,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Rotates,
         grant_life: None,
         can_probe: false,
+        can_be_asked: false,
         min_age: 0,
     },
     Kind {
@@ -54,6 +58,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Extends,
         grant_life: None,
         can_probe: true,
+        can_be_asked: false,
         min_age: DAY,
     },
     Kind {
@@ -62,6 +67,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         renewal: Renewal::Keeps,
         grant_life: Some(40 * DAY),
         can_probe: true,
+        can_be_asked: true,
         min_age: 0,
     },
 ];
@@ -77,6 +83,7 @@ impl Kind {
             retry_is_safe: self.renewal == Renewal::Keeps,
             probe: if self.can_probe { Probe::Free } else { Probe::None },
             is_sandbox: false,
+            can_be_asked: self.can_be_asked,
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use super::{Answer, DEADLINE, Fate, Job, What, World};
 use crate::{
-    cast::{Entry, Renewal, Token, at},
+    cast::{Entry, KINDS, Renewal, Token, at},
     laws::Laws,
 };
 use oauth_keepalive::core::{
     Cause,
-    fleet::{Blocked, Checked, Finished, Input},
+    fleet::{Asked, Blocked, Checked, Finished, Input},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 impl World {
     pub(super) fn read_fails(&mut self) -> bool {
@@ -214,6 +214,23 @@ impl World {
         }
         Laws::end(self, who);
         self.tell(Input::Probed { id: self.people[who].id.clone(), checked });
+    }
+
+    /// What the provider says when it is asked about an app.
+    pub(super) fn answer_about(&mut self, name: Arc<str>) {
+        let app = KINDS.iter().position(|kind| *kind.name == *name).expect("one of the four");
+        let asked = match () {
+            () if self.t < self.provider_down_until => {
+                Asked::Unclear(self.evidence(Cause::ProviderOutage))
+            }
+            () if self.t < self.app_refused_until[app] => {
+                let mut evidence = self.evidence(Cause::AppCredentialsRejected);
+                evidence.app_wide = true;
+                Asked::Refused(evidence)
+            }
+            () => Asked::Accepted,
+        };
+        self.tell(Input::AppAsked { app: name, asked });
     }
 
     pub(super) fn finish(&mut self, who: usize, result: Finished) {

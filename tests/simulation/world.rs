@@ -24,6 +24,7 @@ use oauth_keepalive::core::{
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
 };
 
 /// What to play.
@@ -53,6 +54,7 @@ pub(crate) enum What {
     Answers { who: usize, answer: Answer, probe: bool },
     Saves { who: usize },
     CheckAnswers { who: usize },
+    AppAnswers { app: Arc<str> },
     Hazard(Hazard),
     AppMended(usize),
     ClockReturns,
@@ -260,6 +262,7 @@ impl World {
             What::Answers { who, answer, probe } => self.answer(who, answer, probe),
             What::Saves { who } => self.save(who),
             What::CheckAnswers { who } => self.answer_check(who),
+            What::AppAnswers { app } => self.answer_about(app),
             What::Hazard(hazard) => self.hazard(hazard),
             What::AppMended(app) => self.mend_app(app),
             What::ClockReturns => self.step_clock(0),
@@ -343,6 +346,10 @@ impl World {
                     Laws::begin_check(self, who);
                     let delay = self.dice.between(1, 6);
                     self.soon(delay, What::CheckAnswers { who });
+                }
+                Effect::AskAboutApp { app } => {
+                    let delay = self.dice.between(1, 6);
+                    self.soon(delay, What::AppAnswers { app });
                 }
                 Effect::Notify(notice) => notices.push(notice),
                 Effect::Mark { id, connected } => {

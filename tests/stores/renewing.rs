@@ -56,7 +56,7 @@ async fn refreshed(beside: &Beside<'_>, open_id: &'static str, meanwhile: Meanwh
         provider: providers::find("tiktok").unwrap(),
         endpoints: Endpoints::default(),
         client_id: "invented-client".to_owned(),
-        client_secret: Some(SecretRef::File(secret)),
+        client_secrets: Arc::new(vec![SecretRef::File(secret)].into()),
         scopes: [Arc::from("video.publish")].into(),
         is_default: true,
     };

@@ -71,7 +71,7 @@ pub(super) fn app(found: &FoundApp, now: Timestamp) -> String {
     text += &wrapped("  Refreshed   ", &renewed);
     let secret = match &found.secret_trouble {
         Some(trouble) => format!("cannot be read: {trouble}"),
-        None if app.client_secret.is_none() => "none is configured".to_owned(),
+        None if app.client_secrets.in_use().is_none() => "none is configured".to_owned(),
         None => "can be read".to_owned(),
     };
     text += &wrapped("  Secret      ", &secret);

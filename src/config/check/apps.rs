@@ -3,10 +3,11 @@
 use super::{Check, is_loopback, store};
 use crate::{
     config::{self, App, explain, file, problem::KeyPath},
-    providers::{Described, Endpoints, Environment, Provider},
+    providers::{Described, Endpoints, Environment, Provider, schema::OneOrMany},
+    secrets::SecretRef,
     stores,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 pub(super) fn check(
     check: &mut Check<'_>,
@@ -51,24 +52,51 @@ fn check_one(
     }
     let meaning = "the public id from the provider's developer pages";
     let client_id = check.text(at.key("client_id"), app.client_id.as_deref(), meaning);
-    let client_secret = check.secret(
-        &at,
-        "client_secret",
-        app.client_secret_file.as_deref(),
-        app.client_secret_env.as_deref(),
-        true,
-    );
+    let client_secrets = client_secrets(check, &at, app);
     scopes(check, &at, &app.scopes);
     App {
         name,
         client_id,
-        client_secret,
+        client_secrets,
         scopes: app.scopes.clone(),
         endpoints: endpoints(check, &at, &provider, &app.endpoints, described),
         environment: app.environment,
         provider,
         default_for_provider: app.is_default.unwrap_or(false),
     }
+}
+
+/// One secret, or a list of them, from files or from variables.
+fn client_secrets(check: &mut Check<'_>, at: &KeyPath, app: &file::App) -> Vec<SecretRef> {
+    let (files, variables) = (app.client_secret_file.as_ref(), app.client_secret_env.as_ref());
+    let (name, texts) = match (files, variables) {
+        (None, None) => return Vec::new(),
+        (Some(_), Some(_)) => {
+            check.both_given(at, "client_secret");
+            return Vec::new();
+        }
+        (Some(OneOrMany(texts)), None) => ("client_secret_file", texts),
+        (None, Some(OneOrMany(texts))) => ("client_secret_env", texts),
+    };
+    let at = at.key(name);
+    if texts.is_empty() || texts.len() > SECRETS_MAX {
+        let what = format!("{} secrets, expected 1 to {SECRETS_MAX}", texts.len());
+        check.problem(at, what, "list the new one and the old one, or leave the key out");
+        return Vec::new();
+    }
+    let mut secrets = Vec::new();
+    for (nth, text) in texts.iter().enumerate() {
+        let key = if texts.len() == 1 { at.clone() } else { at.index(nth) };
+        if let Some(first) = texts[..nth].iter().position(|other| other == text) {
+            let what = format!("the same as element {first}, expected each secret once");
+            check.problem(key, what, "remove one of the two");
+        } else if files.is_some() {
+            secrets.push(check.secret_file(key, Path::new(text), true));
+        } else {
+            secrets.extend(check.secret_variable(key, text, true));
+        }
+    }
+    secrets
 }
 
 fn scopes(check: &mut Check<'_>, at: &KeyPath, scopes: &[String]) {
@@ -196,6 +224,9 @@ fn at(nth: usize) -> KeyPath {
 
 /// Most apps in a file.
 const APPS_MAX: usize = 256;
+
+/// Most client secrets that an app may have at a time: each refusal is followed by a question with the next.
+const SECRETS_MAX: usize = 4;
 
 /// Most scopes that an app may require.
 const SCOPES_MAX: usize = 32;

@@ -18,7 +18,7 @@ use super::{
     problem::{Excerpt, KeyPath, Place, Step},
     yaml::{self, Aim, Document, Fault},
 };
-use crate::secrets::SecretRef;
+use crate::secrets::{SecretError, SecretRef};
 use reqwest::Url;
 use std::{
     fmt::Display,
@@ -211,47 +211,57 @@ impl<'a> Check<'a> {
         wanted: bool,
     ) -> Option<SecretRef> {
         let (file_key, env_key) = (at.key(&format!("{name}_file")), at.key(&format!("{name}_env")));
-        let (reference, key) = match (file, env) {
-            (None, None) => return None,
+        match (file, env) {
+            (None, None) => None,
             (Some(_), Some(_)) => {
-                let what =
-                    format!("both {name}_file and {name}_env are given, expected one of them");
-                self.problem(env_key, what, "remove one of the two");
-                return None;
+                self.both_given(at, name);
+                None
             }
-            (Some(path), None) => (SecretRef::File(self.resolved(path)), file_key),
-            (None, Some(variable)) if is_variable_name(variable) => {
-                (SecretRef::Env(variable.to_owned()), env_key)
-            }
-            (None, Some(_)) => {
-                self.problem(
-                    env_key,
-                    "not the name of an environment variable, expected capitals, digits and _",
-                    "write a name such as CLIENT_SECRET here, and put the secret in that variable",
-                );
-                return None;
-            }
-        };
-        if !wanted {
-            return Some(reference);
+            (Some(path), None) => Some(self.secret_file(file_key, path, wanted)),
+            (None, Some(variable)) => self.secret_variable(env_key, variable, wanted),
         }
-        match reference.read() {
-            Err(error) => {
-                let what = match file {
-                    Some(path) => format!("cannot read \"{}\"", path.display()),
-                    None => error.place.clone(),
-                };
-                let (reason, remedy) =
-                    error.reason.split_once("; ").unwrap_or((&error.reason, "mend it"));
-                self.problem(key, format!("{what}: {reason}"), remedy);
-            }
-            Ok(_) => {
-                if let SecretRef::File(path) = &reference {
-                    self.warn_if_open(key, path);
+    }
+
+    fn both_given(&mut self, at: &KeyPath, name: &str) {
+        let what = format!("both {name}_file and {name}_env are given, expected one of them");
+        self.problem(at.key(&format!("{name}_env")), what, "remove one of the two");
+    }
+
+    /// The file at `key`; `wanted` says whether it must be readable.
+    fn secret_file(&mut self, key: KeyPath, path: &Path, wanted: bool) -> SecretRef {
+        let resolved = self.resolved(path);
+        let reference = SecretRef::File(resolved.clone());
+        if wanted {
+            match reference.read() {
+                Err(error) => {
+                    self.unreadable(key, &format!("cannot read \"{}\"", path.display()), &error);
                 }
+                Ok(_) => self.warn_if_open(key, &resolved),
             }
+        }
+        reference
+    }
+
+    /// The variable at `key`, the same.
+    fn secret_variable(&mut self, key: KeyPath, name: &str, wanted: bool) -> Option<SecretRef> {
+        if !is_variable_name(name) {
+            self.problem(
+                key,
+                "not the name of an environment variable, expected capitals, digits and _",
+                "write a name such as CLIENT_SECRET here, and put the secret in that variable",
+            );
+            return None;
+        }
+        let reference = SecretRef::Env(name.to_owned());
+        if let Some(error) = reference.read().err().filter(|_| wanted) {
+            self.unreadable(key, &error.place, &error);
         }
         Some(reference)
+    }
+
+    fn unreadable(&mut self, key: KeyPath, what: &str, error: &SecretError) {
+        let (reason, remedy) = error.reason.split_once("; ").unwrap_or((&error.reason, "mend it"));
+        self.problem(key, format!("{what}: {reason}"), remedy);
     }
 
     /// Warns of a secret that every user of the machine can read.

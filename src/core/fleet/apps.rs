@@ -8,11 +8,11 @@
 //! What the provider said of an app is written down, so that the next start and other replicas need not ask
 //! again. That nobody waits for it is not: it says nothing about the app.
 
+use super::{Asked, questions::Question};
 use crate::core::{AccountId, AppMemory, AppView, Cause, Timestamp, decide::App};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 #[derive(Debug)]
@@ -36,6 +36,8 @@ struct State {
     paused_until: Option<Timestamp>,
     /// When the provider last refused or accepted it, as far as is known here.
     changed_at: Option<Timestamp>,
+    /// What asking about it has told.
+    question: Question,
 }
 
 /// Every app that the configuration names.
@@ -61,7 +63,10 @@ impl Apps {
                 other_scopes.insert(Arc::clone(&app.name));
             }
             let state = match before {
-                Some(before) => State { app, next_try_at: None, unclaimed_until: None, ..before },
+                Some(mut before) => {
+                    before.question.begin_anew();
+                    State { app, next_try_at: None, unclaimed_until: None, ..before }
+                }
                 None => State {
                     app,
                     in_flight: 0,
@@ -73,6 +78,7 @@ impl Apps {
                     frozen: None,
                     paused_until: None,
                     changed_at: None,
+                    question: Question::default(),
                 },
             };
             self.by_name.insert(Arc::clone(&state.app.name), state);
@@ -120,12 +126,17 @@ impl Apps {
             if state.paused_until.is_some_and(|until| until > now) {
                 return false;
             }
+            if state.refusals == 0 && state.question.limits_to_one() {
+                return state.in_flight == 0;
+            }
             if state.refusals == 0 {
                 // Any of them may be refused before the first answer is there.
                 let unproven_max = in_flight_max.min(REFUSED_MAX as usize);
                 return state.in_flight < if state.proven { in_flight_max } else { unproven_max };
             }
-            state.in_flight == 0 && state.next_try_at.is_none_or(|at| at.has_come(now))
+            !state.asks()
+                && state.in_flight == 0
+                && state.next_try_at.is_none_or(|at| at.has_come(now))
         })
     }
 
@@ -157,7 +168,7 @@ impl Apps {
         name: &str,
         cause: Cause,
         now: Timestamp,
-        pause: impl Fn(u16) -> Duration,
+        next_try_at: Timestamp,
         refusals_max: u32,
     ) -> bool {
         let Some(state) = self.by_name.get_mut(name) else {
@@ -165,8 +176,7 @@ impl Apps {
         };
         state.refusals = state.refusals.saturating_add(1);
         state.trial = None;
-        let rounds = u16::try_from(state.refusals).unwrap_or(u16::MAX);
-        state.next_try_at = Some(now.plus(pause(rounds)));
+        state.next_try_at = Some(next_try_at);
         state.unclaimed_until = None;
         state.changed_at = Some(now);
         self.changed.insert(Arc::clone(&state.app.name));
@@ -225,13 +235,70 @@ impl Apps {
 
     /// Notes that the provider accepts the app; true the first time since the start.
     pub(super) fn prove(&mut self, name: &str) -> bool {
-        self.by_name.get_mut(name).is_some_and(|state| !std::mem::replace(&mut state.proven, true))
+        self.by_name.get_mut(name).is_some_and(|state| {
+            state.question.begin_anew();
+            !std::mem::replace(&mut state.proven, true)
+        })
+    }
+
+    pub(super) fn refusals(&self, name: &str) -> u32 {
+        self.by_name.get(name).map_or(0, |state| state.refusals)
+    }
+
+    /// Answers in a row that were not good.
+    pub(super) fn in_vain(&self, name: &str) -> u16 {
+        self.by_name.get(name).map_or(0, |state| state.question.in_vain())
+    }
+
+    /// Somebody's token was presented and the app refused. Answers when to ask about it, if that can be
+    /// hoped to tell more than another token would.
+    pub(super) fn note_real_refusal(&mut self, name: &str, now: Timestamp) -> Option<Timestamp> {
+        let state = self.by_name.get_mut(name)?;
+        let asked = state.asks();
+        state.question.note_refusal();
+        // At once for the first; those that were sent beside it change nothing.
+        let due = if state.refusals == 0 { None } else { state.next_try_at };
+        (asked && state.asks()).then(|| due.unwrap_or(now))
+    }
+
+    /// Somebody wants to know whether the provider accepts the app.
+    pub(super) fn want_question(&mut self, name: &str, now: Timestamp) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.question.want(now);
+        }
+    }
+
+    /// The apps to be asked about now.
+    pub(super) fn begin_questions(&mut self, now: Timestamp) -> Vec<Arc<str>> {
+        let due = self.by_name.values_mut().filter(|state| state.is_to_be_asked(now));
+        due.map(|state| {
+            state.question.begin(now);
+            Arc::clone(&state.app.name)
+        })
+        .collect()
+    }
+
+    /// False when nobody asked, as of an app that was taken out of the configuration meanwhile.
+    pub(super) fn end_question(&mut self, name: &str, now: Timestamp, asked: &Asked) -> bool {
+        self.by_name.get_mut(name).is_some_and(|state| {
+            let was_refused = state.refusals > 0;
+            state.question.end(now, asked, was_refused);
+            true
+        })
+    }
+
+    /// Not to be asked about, nor tried, before `at`.
+    pub(super) fn ask_at(&mut self, name: &str, at: Timestamp) {
+        if let Some(state) = self.by_name.get_mut(name).filter(|state| state.refusals > 0) {
+            state.next_try_at = Some(at);
+        }
     }
 
     pub(super) fn try_at_once(&mut self, name: &str, now: Timestamp) {
         if let Some(state) = self.by_name.get_mut(name).filter(|state| state.refusals > 0) {
             state.next_try_at = Some(now);
             state.unclaimed_until = None;
+            state.question.begin_anew();
         }
     }
 
@@ -246,14 +313,21 @@ impl Apps {
     pub(super) fn next_try(&self) -> Option<Timestamp> {
         let idle = self.by_name.values().filter(|state| state.refusals > 0 && state.in_flight == 0);
         let paused = self.by_name.values().filter_map(|state| state.paused_until);
-        idle.filter_map(|state| state.next_try_at.max(state.unclaimed_until)).chain(paused).min()
+        let next = |state: &State| match state.asks() {
+            true if state.question.under_way => None,
+            true => state.question.at(state.next_try_at),
+            false => state.next_try_at.max(state.unclaimed_until),
+        };
+        let wanted = self.by_name.values().filter(|state| state.is_wanted());
+        let wanted = wanted.filter_map(|state| state.question.at(None));
+        idle.filter_map(next).chain(wanted).chain(paused).min()
     }
 
     /// The refused apps that may be tried now.
     pub(super) fn to_be_tried(&self, now: Timestamp) -> Vec<Arc<str>> {
         self.by_name
             .values()
-            .filter(|state| state.refusals > 0 && state.in_flight == 0)
+            .filter(|state| state.refusals > 0 && state.in_flight == 0 && !state.asks())
             .filter(|state| {
                 let at = state.next_try_at.max(state.unclaimed_until);
                 at.is_none_or(|at| at.has_come(now))
@@ -276,12 +350,36 @@ impl Apps {
             scopes: Arc::clone(&state.app.scopes),
             is_sandbox: state.app.is_sandbox,
             frozen: state.frozen,
+            refusals: state.refusals,
+            asked: state.question.answer,
+            ..AppView::default()
         };
         self.by_name.values().map(view).collect()
     }
 }
 
 impl State {
+    /// True when it is asked about, while it is refused, instead of tried with somebody's token.
+    const fn asks(&self) -> bool {
+        self.app.can_be_asked && self.question.is_worth_asking()
+    }
+
+    /// True when it is to be asked about although it is not refused.
+    const fn is_wanted(&self) -> bool {
+        self.app.can_be_asked && self.refusals == 0 && self.question.is_wanted()
+    }
+
+    fn is_to_be_asked(&self, now: Timestamp) -> bool {
+        let has_come = |at: Option<Timestamp>| at.is_none_or(|at| at.has_come(now));
+        if !has_come(self.paused_until) || self.question.under_way {
+            return false;
+        }
+        // What was sent before must have been answered, or a late refusal would be taken for a new one.
+        let is_due = self.refusals > 0 && self.asks() && self.in_flight == 0;
+        let due = self.question.at(self.next_try_at);
+        (is_due && has_come(due)) || (self.is_wanted() && has_come(self.question.at(None)))
+    }
+
     /// True when that is news.
     fn recall(&mut self, now: Timestamp, memory: &AppMemory, is_start: bool) -> bool {
         let paused_until = self.paused_until.max(memory.paused_until.filter(|until| *until > now));

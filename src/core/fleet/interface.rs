@@ -67,6 +67,13 @@ pub enum Input {
     },
     /// Requests to token endpoints ended, whatever they came to: one entry for each that was on the wire.
     Requested(Vec<AccountId>),
+    /// The question about an app came back.
+    AppAsked {
+        /// Which app.
+        app: Arc<str>,
+        /// What was said.
+        asked: Asked,
+    },
     /// The free check of an access token came back.
     Probed {
         /// Whose.
@@ -189,6 +196,19 @@ pub enum Blocked {
     ProviderSilent,
 }
 
+/// What the provider said about an app.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// It accepts the app.
+    Accepted,
+    /// It refuses the app.
+    Refused(Evidence),
+    /// It said neither, or nothing.
+    Unclear(Evidence),
+    /// Nothing was asked: somebody else is at it, or our state does not answer.
+    Elsewhere,
+}
+
 /// What the free check said.
 #[derive(Clone, Debug)]
 pub enum Checked {
@@ -229,6 +249,11 @@ pub enum Effect {
     Probe {
         /// Which account.
         id: AccountId,
+    },
+    /// Ask the provider about an app, with a token that is nobody's. Answered by [`Input::AppAsked`].
+    AskAboutApp {
+        /// Which app.
+        app: Arc<str>,
     },
     /// Put a notice into the outbox.
     Notify(Notice),

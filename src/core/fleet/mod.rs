@@ -11,15 +11,17 @@ mod interface;
 mod notes;
 mod outcomes;
 mod passes;
+mod questions;
 mod ready;
 mod saving;
 mod telling;
 
-pub use interface::{Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
+pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, AppMemory, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
+    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
     TokenFacts,
+    correlate::Correlation,
     decide::{self, Action, App, Decision},
     diagnose::cause_of,
     schedule::{self, Policy},
@@ -49,6 +51,8 @@ pub struct Fleet {
     apps: Apps,
     /// Accounts for which there is something to do as soon as there is room.
     ready: Ready,
+    /// Whose trouble the failures of each app look like.
+    correlation: Correlation,
     /// What is under way, with the app it counts against. Ends with `Finished` or `Probed`.
     flying: BTreeMap<AccountId, Arc<str>>,
     /// What was remembered of accounts that have not been seen since they became ours.
@@ -99,6 +103,7 @@ impl Fleet {
             holding: Holding::default(),
             table: Table::default(),
             apps: Apps::default(),
+            correlation: Correlation::default(),
             ready: Ready::default(),
             flying: BTreeMap::new(),
             recalled: BTreeMap::new(),
@@ -149,6 +154,7 @@ impl Fleet {
             Input::State { up } => self.note_state(now, up),
             Input::Finished { id, result } => self.finish(now, &id, result),
             Input::Requested(ids) => self.count_requests(&ids),
+            Input::AppAsked { app, asked } => self.note_answer(now, &app, asked),
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Said { id, evidence } => self.note_said(now, &id, evidence),
@@ -170,6 +176,7 @@ impl Fleet {
         }
         self.apps.end_pauses(now);
         self.look_at_due(now);
+        self.ask_about_apps(now);
         self.release_unwaited(now);
         self.dispatch(now);
         self.tell_standing(now);
@@ -219,7 +226,7 @@ impl Fleet {
             holding_until: self.holding.ends_at(),
             busy: self.busy_shares(),
             accounts: self.held_accounts(),
-            apps: self.apps.views(),
+            apps: self.app_views(now),
             store_up: self.store.is_well(),
             state_up: self.state.is_well(),
             store_read_at: self.store_read_at,
@@ -231,6 +238,14 @@ impl Fleet {
                 .map(|(name, by)| (Arc::clone(name), *by))
                 .collect(),
         }
+    }
+
+    fn app_views(&self, now: Timestamp) -> Vec<AppView> {
+        let mut views = self.apps.views();
+        for view in &mut views {
+            view.suspect = self.correlation.suspect(now, &view.name);
+        }
+        views
     }
 
     /// True while something is under way or a token waits to be saved: the program must not end.
@@ -247,6 +262,7 @@ impl Fleet {
     fn configure(&mut self, now: Timestamp, policy: Policy, apps: Vec<App>) {
         self.policy = policy;
         let other_scopes = self.apps.replace(apps);
+        self.correlation.retain(|app| self.apps.find(app).is_some());
         if !other_scopes.is_empty() {
             self.forget_missing_scopes(&other_scopes);
         }

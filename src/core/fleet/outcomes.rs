@@ -1,8 +1,9 @@
 //! What follows from the end of a refresh, a save or a check.
 
-use super::{Blocked, Checked, Finished, Fleet, apps::REFUSED_MAX};
+use super::{Blocked, Checked, Finished, Fleet};
 use crate::core::{
-    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Suspect, Timestamp, TokenFacts,
+    decide,
     history::Source,
     schedule::{self, RETRY_AFTER_MAX},
 };
@@ -16,6 +17,7 @@ impl Fleet {
         if busy == Busy::Refreshing && speaks_for_the_app(&result) {
             self.accept_app_of(now, id);
         }
+        self.correlate(now, id, busy, &result);
         self.conclude_beside(now, id, result, theirs);
         self.let_go(id);
     }
@@ -231,29 +233,6 @@ impl Fleet {
         });
     }
 
-    fn refuse_app(&mut self, now: Timestamp, id: &AccountId, evidence: Evidence) {
-        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
-            return;
-        };
-        let cause = evidence.cause;
-        let policy = self.policy;
-        let of_app = AccountId::new(Arc::clone(&id.provider), Arc::clone(&app));
-        let pause = |refusals| match refusals {
-            REFUSED_MAX.. => policy.backoff_max,
-            _ => schedule::backoff(&of_app, refusals, &policy),
-        };
-        let freezes = self.apps.refused_once(&app, cause, now, pause, policy.app_refusals_max);
-        let evidence = Arc::new(evidence);
-        let shown = Arc::clone(&evidence);
-        // The account is not to blame: neither its count nor its pause grows.
-        self.fail(now, id, Evidence::clone(&evidence), |_| {});
-        if freezes {
-            self.report(Event::AppFrozen { app: Arc::clone(&app), cause });
-            self.tell_of_app(now, &app, cause, now, Some(shown));
-            self.look_at_app(now, &app);
-        }
-    }
-
     /// The provider wants nothing more from the whole app for a while: to ask it account after account is
     /// what it asked us not to do.
     fn pause_app_of(&mut self, now: Timestamp, id: &AccountId, evidence: &Evidence) {
@@ -264,6 +243,29 @@ impl Fleet {
             if self.apps.pause(&app, until) {
                 self.report(Event::AppPaused { app, until });
             }
+        }
+    }
+
+    /// What the end of an attempt says about whose trouble it is.
+    fn correlate(&mut self, now: Timestamp, id: &AccountId, busy: Busy, result: &Finished) {
+        let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
+            return;
+        };
+        match result {
+            Finished::Renewed(_) | Finished::Unsaved(_) if busy == Busy::Refreshing => {
+                self.correlation.succeeded(now, &app, &id.provider);
+            }
+            Finished::Dead(evidence)
+            | Finished::WrongAccount(evidence)
+            | Finished::NotCommitted(evidence)
+                if is_about_the_token(evidence) =>
+            {
+                self.correlation.failed(now, &app, id);
+                if self.correlation.suspect(now, &app) > Some(Suspect::Accounts) {
+                    self.apps.want_question(&app, now);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -333,7 +335,7 @@ impl Fleet {
     }
 
     /// Keeps the evidence, counts the failure, lets `change` draw the consequence.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         now: Timestamp,
         id: &AccountId,
@@ -472,6 +474,11 @@ const fn speaks_for_the_app(result: &Finished) -> bool {
         result,
         Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
     )
+}
+
+/// False for silence, limits and refusals of the app, which have causes of their own.
+const fn is_about_the_token(evidence: &Evidence) -> bool {
+    !evidence.app_wide && !matches!(evidence.cause, Cause::RateLimited | Cause::ProviderOutage)
 }
 
 fn count_failure(account: &mut Account, cause: Cause) {

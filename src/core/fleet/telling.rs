@@ -68,7 +68,10 @@ impl Fleet {
         let too_early = cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
         // What the last run left in the journal is saved before it is worth a word.
         let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
-        let audience = notices::audience(account, in_danger).filter(|_| !too_early && !untried);
+        // Its app's own notice speaks for it, whatever the app is frozen for.
+        let is_shared = cause.is_some() && self.apps.frozen(&account.app) == cause;
+        let audience =
+            notices::audience(account, in_danger).filter(|_| !too_early && !untried && !is_shared);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;

@@ -30,6 +30,7 @@ pub(super) fn app(name: &str) -> App {
         retry_is_safe: false,
         probe: Probe::Free,
         is_sandbox: false,
+        can_be_asked: false,
     }
 }
 
@@ -98,6 +99,7 @@ impl Bench {
                 Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
+                Effect::AskAboutApp { app } => Some(format!("ask {app}")),
                 _ => None,
             })
             .collect()
@@ -118,7 +120,7 @@ impl Bench {
     }
 
     /// The events of the last step of this kind.
-    fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
+    pub(super) fn reports(&self, which: impl Fn(&Event) -> bool) -> Vec<&Event> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {

@@ -7,9 +7,12 @@ use super::{
     Call, Fault, LogEntry, Refreshed, Shared, Surface, What,
     ledger::{Pair, Standing},
 };
-use crate::demo::{
-    http::{Closed, Reply, pairs_of, text_of},
-    random_hex,
+use crate::{
+    demo::{
+        http::{Closed, Reply, pairs_of, text_of},
+        random_hex,
+    },
+    providers::JUNK_MARK,
 };
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -44,6 +47,7 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
     let is_form = request.method() == Method::POST
         && content_type(&request).starts_with("application/x-www-form-urlencoded");
     let form = Form(pairs_of(&text_of(request.into_body()).await.unwrap_or_default()));
+    let is_question = form.field("refresh_token").is_some_and(|token| token.contains(JUNK_MARK));
     let (account, fault, under_way) = {
         let mut state = provider.state();
         let account = form.field("refresh_token").and_then(|token| state.ledger.whose(token));
@@ -64,7 +68,7 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
     let log = |refreshed| LogEntry {
         at,
         account: account.clone(),
-        what: What::Refresh(refreshed),
+        what: if is_question { What::Question(refreshed) } else { What::Refresh(refreshed) },
         fault: fault.as_ref().map(Fault::as_label),
         overlapped: under_way > 0,
     };

@@ -22,6 +22,8 @@ pub struct LogEntry {
 pub enum What {
     /// A request to the token endpoint.
     Refresh(Refreshed),
+    /// The same with a refresh token that is nobody's, to ask about the app; it is no refresh.
+    Question(Refreshed),
     /// A request to the API.
     Api {
         /// Which one.

@@ -97,6 +97,7 @@ fn nothing_that_an_account_is_called_becomes_markup() {
         scopes: ["<u>scope</u>".into()].into(),
         is_sandbox: false,
         frozen: Some((Cause::AppCredentialsRejected, NOON)),
+        ..AppView::default()
     });
     let html = html(&snapshot, "q=%22%3E%3Cscript%3E");
     for markup in ["<script", "<img", "<b>", "<i>", "<u>", "&\"", "log id <code></td>"] {

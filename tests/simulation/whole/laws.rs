@@ -30,6 +30,9 @@ const FAILURES_A_MINUTE_MAX: usize = 2;
 const APP_REFUSALS_MAX: u64 = 5;
 const APP_TRIED_EVERY: Millis = 45 * SECOND;
 
+/// Nobody asks about an app more often than this.
+const APP_ASKED_EVERY: Millis = 5 * SECOND;
+
 /// Longest time between a read of the store and the request that follows from it, while nothing stands still.
 const READ_TO_SEND: Millis = 20 * SECOND;
 
@@ -176,6 +179,12 @@ pub(crate) fn app_mended(truth: &mut Truth, app: usize, lasted: Millis, starts: 
     let allowed = (replicas + starts) * APP_REFUSALS_MAX + replicas * later;
     truth.law(refused <= allowed, "a refused app is left alone", None, |_| {
         format!("{refused} requests for a refused app in {} s", lasted / SECOND)
+    });
+    let questions = u64::from(truth.app_questions[app]);
+    // A process that starts does not know when the one before it asked.
+    let allowed = (replicas + starts) + replicas * (lasted / APP_ASKED_EVERY) as u64;
+    truth.law(questions <= allowed, "an app is asked about at its pace", None, |_| {
+        format!("{questions} questions about a refused app in {} s", lasted / SECOND)
     });
 }
 

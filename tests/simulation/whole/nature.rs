@@ -139,6 +139,7 @@ async fn app_refused(world: Arc<World>, app: usize, lasts: Millis) {
         let until = truth.now + lasts;
         truth.app_refused_until[app] = until;
         truth.app_refusals[app] = 0;
+        truth.app_questions[app] = 0;
         truth.shared_trouble(until);
         truth.lives
     };

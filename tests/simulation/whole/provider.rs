@@ -3,13 +3,14 @@
 use super::{
     faults::Fault,
     laws, nature,
-    replica::Process,
+    replica::{APPS, Process},
     truth::{MINUTE, Maker, Millis, SECOND, read},
     world::{Outage, Peer, Truth, World},
 };
 use oauth_keepalive::{
     core::Secret,
     oauth::{Answer, Body, Exchange, Request, Trouble},
+    providers::JUNK_MARK,
     refresh::Transport,
     state::OpenEntry,
 };
@@ -47,13 +48,15 @@ struct Said {
 }
 
 enum Asked {
+    About,
     Refresh(usize, usize),
     Check(usize, usize),
 }
 
 impl Transport for Wire {
-    async fn send(&self, _: &str, request: Request) -> Exchange {
+    async fn send(&self, app: &str, request: Request) -> Exchange {
         match asked(&request) {
+            Asked::About => self.question(app).await,
             Asked::Refresh(who, number) => self.refresh(who, number).await,
             Asked::Check(who, number) => self.check(who, number).await,
         }
@@ -116,6 +119,32 @@ impl Wire {
         let mut truth = self.0.world.truth();
         laws::failed(&mut truth, &self.0, who);
         Exchange::NotSent(Trouble::Connect)
+    }
+
+    /// What the provider says when it is asked about an app.
+    async fn question(&self, app: &str) -> Exchange {
+        let world = &self.0.world;
+        let app = APPS.iter().position(|name| *name == app).expect("one of the two");
+        let (delay, exchange) = {
+            let mut truth = world.truth();
+            let name = self.0.name();
+            truth.note(None, || format!("{name} asks about app {app}"));
+            let is_cut = truth.is_cut(self.0.replica, Peer::Provider);
+            let is_down = truth.provider_down.0 > truth.now;
+            let exchange = match () {
+                () if is_cut => Exchange::NotSent(Trouble::Connect),
+                () if is_down => answered(world, 503, "{}", None),
+                () if truth.app_refused_until[app] > truth.now => {
+                    truth.app_questions[app] += 1;
+                    answered(world, 401, r#"{"error":"invalid_client"}"#, None)
+                }
+                () => answered(world, 400, r#"{"error":"invalid_grant"}"#, None),
+            };
+            (truth.io.between(20, 400), exchange)
+        };
+        world.sleep(delay).await;
+        self.0.pass().await;
+        exchange
     }
 
     async fn check(&self, who: usize, number: usize) -> Exchange {
@@ -314,6 +343,9 @@ fn asked(request: &Request) -> Asked {
     if let Body::Form(pairs) = &request.body
         && let Some((_, token)) = pairs.iter().find(|(name, _)| name == "refresh_token")
     {
+        if token.expose().contains(JUNK_MARK) {
+            return Asked::About;
+        }
         let (who, number) = read(token.expose());
         return Asked::Refresh(who, number);
     }

@@ -420,15 +420,18 @@ fn apps() -> Apps {
             provider: providers::find(provider).expect("in the catalogue"),
             endpoints,
             client_id: "invented-client".to_owned(),
-            client_secret: None,
+            client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
         };
         (Arc::clone(&app.name), Arc::new(app))
     };
     let named = Endpoints { token: Some("https://sso.example/token".to_owned()), probe: None };
-    [app("checked", "tiktok", Endpoints::default()), app("unchecked", "oauth2", named)].into()
+    [app(APPS[0], PROVIDERS[0], Endpoints::default()), app(APPS[1], PROVIDERS[1], named)].into()
 }
+
+/// The names of the apps.
+pub(crate) const APPS: [&str; 2] = ["checked", "unchecked"];
 
 /// The provider of each app.
 pub(crate) const PROVIDERS: [&str; 2] = ["tiktok", "oauth2"];

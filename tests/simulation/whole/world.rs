@@ -55,6 +55,8 @@ pub(crate) struct Truth {
     pub(crate) cut: Vec<[Millis; 3]>,
     pub(crate) provider_down: (Millis, Outage),
     pub(crate) app_refused_until: [Millis; 2],
+    /// Questions about a refused app, since that began.
+    pub(crate) app_questions: [u32; 2],
     /// Requests that were refused because of the app, since that began.
     pub(crate) app_refusals: [u32; 2],
     /// The end of the last trouble that all accounts share.
@@ -117,6 +119,7 @@ impl World {
             cut: vec![[0; 3]; replicas],
             provider_down: (0, Outage::Broken),
             app_refused_until: [0; 2],
+            app_questions: [0; 2],
             app_refusals: [0; 2],
             shared_trouble_at: 0,
             store_version: 1,

@@ -214,7 +214,7 @@ fn what_somebody_else_failed_at_meanwhile_is_not_tried_again_at_once() {
     let token = bench.token(1, 0.9);
     bench.load(&[("a", token)]);
     hold(&mut bench, all_but(&["a"]));
-    let not_before = bench.now.plus(std::time::Duration::from_secs(300));
+    let not_before = bench.now.plus(Duration::from_secs(300));
     let known =
         Memory { failed_in_a_row: 4, not_before: Some(not_before), ..memory("a", token, None) };
     bench.tell(Input::Recalled(vec![known]));
