@@ -4,7 +4,7 @@ use crate::{
     http,
     process::{command, stderr, stdout},
     until_or,
-    world::{REPORTS_SECRET, SCOPES, World},
+    world::{REPORTS_SECRET, SCOPES, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use serde_json::{Value, json};
@@ -306,4 +306,34 @@ async fn what_the_provider_told_the_publisher_is_understood_and_spends_nothing()
     world.write("brand-01", &token);
     world.until_cause("brand-01", "none").await;
     assert_eq!(world.refreshed("brand-01"), [] as [Refreshed; 0]);
+}
+
+/// Evidence helps people. That it cannot be written down is no reason to refresh, mail or remember anything less.
+#[tokio::test]
+async fn evidence_that_cannot_be_written_stands_in_nobodys_way() {
+    let mut world = World::new().life(8).start().await;
+    world.until_rotated("brand-01", 1).await;
+    let state = rusqlite::Connection::open(world.path("state").join("state.db")).unwrap();
+    state.busy_timeout(Duration::from_secs(20)).unwrap();
+    state.execute_batch("DROP TABLE history").unwrap();
+    world.provider.revoke_consent("brand-02");
+    world.until_cause("brand-02", "refresh_token_rejected").await;
+    world.until_mails(&owner("brand-02"), 1).await;
+    let told = || world.running().log().contains("what happened to accounts was not written down");
+    until_or("the loss is logged", async || told(), || world.tell()).await;
+    let remembered = async || {
+        let sql = "SELECT cause FROM memory WHERE account = 'brand-02'";
+        let cause: Option<String> = state.query_row(sql, [], |row| row.get(0)).unwrap();
+        cause.as_deref() == Some("refresh_token_rejected")
+    };
+    until_or("the cause is remembered", remembered, || world.tell()).await;
+    world.until_rotated("brand-01", 1).await;
+    assert_eq!(world.program().terminate().await.code(), Some(0));
+    world.start().await;
+    world.until_cause("brand-02", "refresh_token_rejected").await;
+    world.until_rotated("brand-01", 1).await;
+    assert_eq!(world.mails_to(&owner("brand-02")).len(), 1, "a restart is no news");
+    let (code, said, complaints) = diagnose(&world, &["tiktok/brand-02"]).await;
+    assert_eq!(code, NEEDS_SOMEBODY, "{complaints}");
+    assert!(said.starts_with("tiktok/brand-02: refresh_token_rejected"), "{said}");
 }

@@ -100,6 +100,17 @@ impl Tally {
         app.name = &account.app;
         app.is_sandbox = view.is_some_and(|view| view.is_sandbox);
         app.frozen = view.and_then(|view| view.frozen);
+        let junk = view.and_then(|view| view.asked).and_then(|(word, at)| match word {
+            "accepted" => Some(JunkAnswer { at, app_is_accepted: true }),
+            "refused" => Some(JunkAnswer { at, app_is_accepted: false }),
+            _ => None,
+        });
+        // What real tokens were answered later knows better.
+        let later = |junk: &JunkAnswer| match junk.app_is_accepted {
+            true => app.refused.map(|(_, at)| at),
+            false => app.others_renewed_at.max(account.last_refresh_at),
+        };
+        app.junk = junk.filter(|junk| later(junk).is_none_or(|at| at <= junk.at));
         Case {
             now,
             account,
@@ -159,7 +170,7 @@ impl OfApp {
 mod tests {
     use super::*;
     use crate::core::{
-        Evidence, History, Table,
+        AppView, Evidence, History, Table,
         history::{Failure, Source},
     };
 
@@ -206,6 +217,39 @@ mod tests {
         assert_eq!(facts_of(&accounts, "a").0, Some(at(30)));
         assert_eq!(facts_of(&accounts, "b").0, Some(at(20)));
         assert_eq!(facts_of(&snapshot([account("a", 10, None)]), "a").0, None);
+    }
+
+    #[test]
+    fn what_the_provider_said_to_an_invented_token_is_told_if_it_said_anything() {
+        for (word, expected) in
+            [("accepted", Some(true)), ("refused", Some(false)), ("unclear", None)]
+        {
+            let mut snapshot = snapshot([account("a", 1, None)]);
+            let view =
+                AppView { name: "main".into(), asked: Some((word, at(5))), ..AppView::default() };
+            snapshot.apps.push(view);
+            let account = snapshot.accounts.find(&AccountId::new("tiktok", "a")).unwrap();
+            let case = Tally::of(&snapshot).case(&snapshot, account, at(6));
+            assert_eq!(case.app.junk.map(|junk| junk.app_is_accepted), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_real_tokens_were_answered_later_goes_before_an_invented_one() {
+        for (word, one) in
+            [("accepted", account("a", 1, Some(9))), ("refused", account("a", 9, None))]
+        {
+            let mut snapshot = snapshot([one]);
+            let view =
+                AppView { name: "main".into(), asked: Some((word, at(5))), ..AppView::default() };
+            snapshot.apps.push(view);
+            let account = snapshot.accounts.iter().next().unwrap();
+            assert_eq!(
+                Tally::of(&snapshot).case(&snapshot, account, at(9)).app.junk,
+                None,
+                "{word}"
+            );
+        }
     }
 
     #[test]
