@@ -28,8 +28,8 @@
 //! of the idea.
 //!
 //! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]), what
-//!   is wrong ([`core::diagnose`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
-//!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
+//!   is wrong ([`core::diagnose`]), whose trouble it is when many fail ([`core::correlate`]), who must hear of
+//!   it ([`core::notices`]), and the fleet that dispatches ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.
 //! - [`providers`]: the catalogue, one data file each, those that a user describes, and the one interpreter of such
