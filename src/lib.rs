@@ -28,7 +28,8 @@
 //! of the idea.
 //!
 //! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]), what
-//!   is wrong and why ([`core::diagnose`], from [`core::history`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
+//!   is wrong and why ([`core::diagnose`], from [`core::history`]), whose trouble it is when many fail
+//!   ([`core::correlate`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.

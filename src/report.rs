@@ -127,7 +127,7 @@ fn log(event: &Event) {
         Event::AppAsked { app, answer, secret, .. } => {
             tracing::info!(app = %app, answer, secret, "asked the provider about the app, with a token that is nobody's");
         }
-        Event::SecretInUse { app, secret } => {
+        Event::CredentialsInUse { app, secret } => {
             tracing::warn!(app = %app, secret, "another client secret of the app is used from now on; remove those that are refused");
         }
         Event::AppPaused { app, until } => {

@@ -50,7 +50,7 @@ pub enum Event {
     /// `unclear`, or [`NOT_SENT`]. `secret` is the position of the client secret, from one.
     AppAsked { app: Arc<str>, provider: Arc<str>, answer: &'static str, secret: u16 },
     /// Another client secret of an app is used from now on: its position, from one.
-    SecretInUse { app: Arc<str>, secret: u16 },
+    CredentialsInUse { app: Arc<str>, secret: u16 },
     /// The provider asked for no request of an app's before an instant.
     AppPaused { app: Arc<str>, until: Timestamp },
     /// The publisher reported answers from the provider's API.

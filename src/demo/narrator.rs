@@ -78,7 +78,7 @@ impl Narrator {
                 format!("app {app}"),
                 format!("asked about with a token that is nobody's: {answer}"),
             ),
-            Event::SecretInUse { app, secret } => {
+            Event::CredentialsInUse { app, secret } => {
                 (format!("app {app}"), format!("its client secret {secret} is used from now on"))
             }
             Event::AppPaused { app, .. } => {

@@ -236,7 +236,7 @@ impl Metrics {
             | Event::AppFrozen { .. }
             | Event::AppThawed { .. }
             | Event::AppPaused { .. }
-            | Event::SecretInUse { .. }
+            | Event::CredentialsInUse { .. }
             | Event::ClockStepped { .. } => {}
         }
     }

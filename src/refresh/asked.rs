@@ -92,7 +92,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
 
     fn report_secret(&self, app: &App, position: usize) {
         let secret = position_shown(position);
-        self.reporter.report(Event::SecretInUse { app: Arc::clone(&app.name), secret });
+        self.reporter.report(Event::CredentialsInUse { app: Arc::clone(&app.name), secret });
     }
 }
 

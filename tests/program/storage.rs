@@ -125,7 +125,8 @@ async fn a_spilled_token_survives_kill_9_and_goes_into_the_store_past_a_journal_
 }
 
 async fn spill_and_survive_kill_9(journal_works_again: bool) {
-    let plan = World::new().life(8).without_wal();
+    // One account: another one that is due in the same second would be spilled as well.
+    let plan = World::new().accounts(1).life(8).without_wal();
     let mut world = plan.section("state", "{directory: state, spill: elsewhere}").prepare().await;
     let elsewhere = world.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();

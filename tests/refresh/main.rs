@@ -5,6 +5,7 @@
 //! gone that was received?
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod about_app;
 mod bench;
 mod crashes;
 mod one_call;

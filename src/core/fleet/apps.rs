@@ -395,6 +395,13 @@ impl State {
             self.trial = None;
             // Whoever starts the program anew may have mended the app, and wants to see it.
             self.next_try_at = memory.next_try_at.filter(|_| !is_start);
+        } else if self.refusals > 0 && self.asks() {
+            // Another replica asked and heard that it is accepted. One of them is let ask, so to wait for an
+            // answer of our own might be to wait for ever.
+            self.refusals = 0;
+            self.frozen = None;
+            self.next_try_at = None;
+            self.question.rely_on_another();
         } else {
             // Another replica was accepted: so may we be.
             self.next_try_at = None;

@@ -85,6 +85,11 @@ impl Question {
         self.is_unproven |= was_refused && word == "accepted";
     }
 
+    /// Another replica heard that the app is accepted; one of our accounts proves it.
+    pub(super) const fn rely_on_another(&mut self) {
+        self.is_unproven = true;
+    }
+
     /// The provider refused a real token because of the app.
     pub(super) const fn note_refusal(&mut self) {
         self.is_distrusted |= self.is_unproven;

@@ -30,6 +30,9 @@ const FAILURES_A_MINUTE_MAX: usize = 2;
 const APP_REFUSALS_MAX: u64 = 5;
 const APP_TRIED_EVERY: Millis = 45 * SECOND;
 
+/// A question, and the lease under it, take so long at most.
+const ASKED_WITHIN: Millis = 9 * SECOND;
+
 /// Nobody asks about an app more often than this.
 const APP_ASKED_EVERY: Millis = 5 * SECOND;
 
@@ -175,6 +178,17 @@ pub(crate) fn saves(
         Some(who),
         |_| format!("{} saves what the journal does not hold", process.name()),
     );
+}
+
+/// `process` asks about an app.
+pub(crate) fn asks(truth: &mut Truth, process: &Process, app: usize) {
+    let now = truth.now;
+    let before = truth.asking[app].replace((process.replica, now));
+    // One that was stopped or killed has lost its lease by then.
+    let beside = before.filter(|(_, since)| now - since < ASKED_WITHIN);
+    truth.law(beside.is_none(), "one replica asks about an app at a time", None, |_| {
+        format!("{} asks about app {app} beside {beside:?}", process.name())
+    });
 }
 
 /// The provider accepts the app again.

@@ -129,6 +129,7 @@ impl Wire {
             let mut truth = world.truth();
             let name = self.0.name();
             truth.note(None, || format!("{name} asks about app {app}"));
+            laws::asks(&mut truth, &self.0, app);
             let is_cut = truth.is_cut(self.0.replica, Peer::Provider);
             let is_down = truth.provider_down.0 > truth.now;
             let exchange = match () {
@@ -144,6 +145,7 @@ impl Wire {
         };
         world.sleep(delay).await;
         self.0.pass().await;
+        world.truth().asking[app] = None;
         exchange
     }
 

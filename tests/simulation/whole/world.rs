@@ -55,6 +55,8 @@ pub(crate) struct Truth {
     pub(crate) cut: Vec<[Millis; 3]>,
     pub(crate) provider_down: (Millis, Outage),
     pub(crate) app_refused_until: [Millis; 2],
+    /// Which replica is asking about each app, and since when.
+    pub(crate) asking: [Option<(usize, Millis)>; 2],
     /// Questions about a refused app, since that began.
     pub(crate) app_questions: [u32; 2],
     /// Requests that were refused because of the app, since that began.
@@ -119,6 +121,7 @@ impl World {
             cut: vec![[0; 3]; replicas],
             provider_down: (0, Outage::Broken),
             app_refused_until: [0; 2],
+            asking: [None; 2],
             app_questions: [0; 2],
             app_refusals: [0; 2],
             shared_trouble_at: 0,
