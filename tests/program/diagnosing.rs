@@ -267,7 +267,8 @@ async fn a_command_line_names_one_account_or_all_or_an_app() {
 /// What a publisher was answered: a 401 that a refresh cannot mend, and one that the token is asked about.
 #[tokio::test]
 async fn what_the_provider_told_the_publisher_is_understood_and_spends_nothing() {
-    let world = World::new().life(600).start().await;
+    // Old enough that the publisher cannot have used the token before it.
+    let world = World::new().life(600).age(60).start().await;
     world.until_ready().await;
     let report = |account: &str, said: Value| {
         json!({"responses": [
