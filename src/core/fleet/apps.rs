@@ -389,6 +389,7 @@ impl State {
         }
         self.changed_at = memory.changed_at;
         self.unclaimed_until = None;
+        self.question.heard_of_another();
         if memory.refusals > 0 {
             self.refusals = memory.refusals;
             self.frozen = memory.frozen;

@@ -24,6 +24,8 @@ pub(super) struct Question {
     not_before: Option<Timestamp>,
     /// Answers in a row that told nothing.
     unclear: u8,
+    /// How often in a row another replica was the one to ask, and nothing was heard of it.
+    elsewhere: u8,
     /// Answers in a row that were not good.
     in_vain: u16,
     /// Somebody wants to know although the provider has not refused the app.
@@ -37,7 +39,7 @@ pub(super) struct Question {
 impl Question {
     /// Whether an answer can be hoped for.
     pub(super) const fn is_worth_asking(&self) -> bool {
-        !self.is_distrusted && self.unclear < UNCLEAR_MAX
+        !self.is_distrusted && self.unclear < UNCLEAR_MAX && self.elsewhere < ELSEWHERE_MAX
     }
 
     /// True when one real request at a time is enough until the answer is proven.
@@ -73,6 +75,10 @@ impl Question {
     /// `was_refused` says that the app waits for the answer.
     pub(super) fn end(&mut self, now: Timestamp, asked: &Asked, was_refused: bool) {
         self.under_way = false;
+        self.elsewhere = match asked {
+            Asked::Elsewhere => self.elsewhere.saturating_add(1),
+            _ => 0,
+        };
         let word = match asked {
             Asked::Accepted => "accepted",
             Asked::Refused(_) => "refused",
@@ -85,6 +91,11 @@ impl Question {
         self.is_unproven |= was_refused && word == "accepted";
     }
 
+    /// Another replica wrote down what it knows, so it looks after the app.
+    pub(super) const fn heard_of_another(&mut self) {
+        self.elsewhere = 0;
+    }
+
     /// Another replica heard that the app is accepted; one of our accounts proves it.
     pub(super) const fn rely_on_another(&mut self) {
         self.is_unproven = true;
@@ -95,6 +106,7 @@ impl Question {
         self.is_distrusted |= self.is_unproven;
         self.is_unproven = false;
         self.unclear = 0;
+        self.elsewhere = 0;
     }
 
     /// The provider dealt with an account of the app, or somebody mended what may have been wrong.
@@ -102,6 +114,7 @@ impl Question {
         self.is_unproven = false;
         self.is_distrusted = false;
         self.unclear = 0;
+        self.elsewhere = 0;
     }
 }
 
@@ -135,7 +148,13 @@ impl Fleet {
                 }
             }
             Asked::Unclear(evidence) => self.ask_later(now, app, evidence.retry_after),
-            Asked::Elsewhere => self.ask_later(now, app, None),
+            Asked::Elsewhere => {
+                // What the other one hears is heard of soon, if it asks at all: an app that no account of its
+                // own waits for it may have let go. Not as soon as after a first failure, though: it may still
+                // be asking.
+                let pause = schedule::backoff(&self.id_of_app(app), 2, &self.policy);
+                self.apps.ask_at(app, now.plus(pause));
+            }
         }
         self.look_at_app(now, app);
     }
@@ -240,6 +259,9 @@ pub(super) const ASK_EVERY_MIN: Duration = Duration::from_secs(5);
 
 /// After so many answers in a row that told nothing a real request tells.
 const UNCLEAR_MAX: u8 = 3;
+
+/// The same after so many times that another replica was to ask and said nothing.
+const ELSEWHERE_MAX: u8 = 3;
 
 #[cfg(test)]
 mod tests;
