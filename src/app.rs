@@ -182,6 +182,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
     let app = |app: &Arc<App>| decide::App {
         name: Arc::clone(&app.name),
         provider: app.provider.name.as_str().into(),
+        server: server_of(app).into(),
         scopes: Arc::clone(&app.scopes),
         min_age: app.provider.min_age,
         only_while_live: app.renews_itself(),
@@ -195,6 +196,13 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         can_be_asked: app.provider.can_be_asked_about_apps(),
     };
     apps.values().map(app).collect()
+}
+
+/// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
+fn server_of(app: &App) -> &str {
+    let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
+    let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
+    endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
 }
 
 /// When and how hard to refresh.
