@@ -5,6 +5,7 @@ generic provider, with three apps at each: one whose secret changes, a public on
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ def main():
     options.add_argument("--for", type=seconds, default=60, dest="run_for", help="how long at least")
     options = options.parse_args()
 
+    # The program and the servers must not outlive this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
     with ThreadPoolExecutor(len(KINDS)) as pool, tempfile.TemporaryDirectory(prefix="oauth-keepalive-servers-") as folder:
         share = {name: options.accounts if name == "oidc-provider" else options.accounts // 3 for name in KINDS}
@@ -161,13 +164,15 @@ def differing(expected, shown):
 
 
 def until(what, open_points):
-    """Waits until there are none left."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Waits until there are none left, and says how long that took."""
+    began = time.monotonic()
+    deadline = began + PATIENCE_SECONDS
     while left := open_points():
         if time.monotonic() > deadline:
             some = list(left.items() if isinstance(left, dict) else left)[:10] if hasattr(left, "__len__") else left
             raise SystemExit(f"never came true: {what}: {some}")
         time.sleep(LOOK_EVERY_SECONDS)
+    print(f"{time.monotonic() - began:4.0f} s until {what}", flush=True)
 
 
 if __name__ == "__main__":
