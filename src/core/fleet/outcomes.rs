@@ -279,16 +279,19 @@ impl Fleet {
         let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
             return;
         };
+        let Some(server) = self.apps.find(&app).map(|app| Arc::clone(&app.server)) else {
+            return;
+        };
         match result {
             Finished::Renewed(_) | Finished::Unsaved(_) if busy == Busy::Refreshing => {
-                self.correlation.succeeded(now, &app, &id.provider);
+                self.correlation.succeeded(now, &app, &server);
             }
             Finished::Dead(evidence)
             | Finished::WrongAccount(evidence)
             | Finished::NotCommitted(evidence)
                 if is_about_the_token(evidence) =>
             {
-                self.correlation.failed(now, &app, id);
+                self.correlation.failed(now, &app, &server, id);
                 if self.apps.is_doubted(&app)
                     || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
                 {

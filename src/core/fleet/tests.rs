@@ -24,6 +24,7 @@ pub(super) fn app(name: &str) -> App {
     App {
         name: name.into(),
         provider: "tiktok".into(),
+        server: "tiktok".into(),
         scopes: [Arc::from("video.publish")].into(),
         min_age: Duration::ZERO,
         only_while_live: false,
