@@ -8,6 +8,7 @@ use crate::{
         Event, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
+        second_clock::{Assumed, Moves},
     },
     delivery::{self, mailer::Mailer},
     http_client::{self, HttpClient},
@@ -170,6 +171,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
             client_secrets: Arc::new(app.client_secrets.clone().into()),
             scopes,
             is_default: app.default_for_provider,
+            is_testing: app.is_testing,
         };
         Some((name, Arc::new(ours)))
     };
@@ -193,8 +195,18 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         },
         is_sandbox: app.provider.environment == Environment::Sandbox,
         can_be_asked: app.provider.can_be_asked_about_apps(),
+        assumed: assumed(app),
     };
     apps.values().map(app).collect()
+}
+
+/// What is stated about the lives of an app's refresh tokens.
+fn assumed(app: &App) -> Assumed {
+    let provider = app.provider;
+    match provider.testing_refresh_life.filter(|_| app.is_testing) {
+        Some(life) => Assumed { life: Some(life), moves: Moves::Absolute },
+        None => Assumed { life: provider.assumed_refresh_life, moves: provider.refresh_end },
+    }
 }
 
 /// When and how hard to refresh.

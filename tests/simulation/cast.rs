@@ -84,6 +84,7 @@ impl Kind {
             probe: if self.can_probe { Probe::Free } else { Probe::None },
             is_sandbox: false,
             can_be_asked: self.can_be_asked,
+            assumed: Default::default(),
         }
     }
 }
@@ -212,6 +213,19 @@ impl Player {
             && token.grant_ends_at.is_none_or(|end| now < end)
     }
 
+    /// The causes that are true of an account that can be kept: that its grant ends is announced from a third of
+    /// the grant's life on, and a third of that where nobody could learn yet that renewals do not move it.
+    pub(crate) fn announced_causes(&self, now: i64) -> Vec<Option<Cause>> {
+        let end = self.ours().and_then(|token| token.grant_ends_at);
+        let (Some(life), Some(end)) = (self.kind.grant_life, end) else { return vec![None] };
+        let announced = Some(Cause::NotRenewable);
+        match end - now {
+            left if left > life / 3 + SLACK => vec![None],
+            left if left > life / 9 - SLACK => vec![None, announced],
+            _ => vec![announced],
+        }
+    }
+
     /// The causes that are true of an account that cannot be kept.
     pub(crate) fn true_causes(&self, now: i64) -> Vec<Option<Cause>> {
         let Some(token) = self.ours() else { return vec![Some(Cause::NotRenewable)] };
@@ -240,3 +254,6 @@ impl Player {
         causes
     }
 }
+
+/// A grant is seen a little after it was given.
+const SLACK: i64 = 3_600;
