@@ -577,10 +577,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
             Err(error @ state::Error::LeaseLost { .. }) => return blocked_by_state(&error),
-            Err(error) => {
-                stays_open(&error);
-                return Finished::Dead(evidence);
-            }
+            Err(error) => return self.doubt(attempt, evidence, &error).await,
         }
         match self.state.open_entry(attempt.id).await {
             Ok(Some(OpenEntry { entry, intent, result: Some(token), .. }))

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::core::{
     Cause,
+    account::FAIL_TOGETHER,
     cause::Actor,
     notices::{Audience, Change, Notice, Subject},
 };
@@ -89,7 +90,9 @@ impl View {
         let firing = notice.change == Change::Firing;
         let (what, posts) = if firing {
             let posts = Posts::under(notice.cause, notice.expires_at, now);
-            (notice.cause.sentence().to_owned(), posts.sentence(now))
+            let what =
+                if fails_together(notice) { FAIL_TOGETHER_WHAT } else { notice.cause.sentence() };
+            (what.to_owned(), posts.sentence(now))
         } else {
             what_is_over(notice)
         };
@@ -177,14 +180,25 @@ const fn colour(notice: &Notice) -> &'static str {
 
 /// "It is tried again by itself" is true and not enough for somebody who is told because the token is
 /// about to end.
-const fn step(notice: &Notice) -> &'static str {
+fn step(notice: &Notice) -> &'static str {
     match notice.cause {
+        _ if fails_together(notice) => FAIL_TOGETHER_STEP,
         Cause::AccessTokenExpired | Cause::RateLimited | Cause::ProviderOutage => {
             "It is tried again by itself. Look at the provider's status page if it lasts."
         }
         other => other.next_step(),
     }
 }
+
+/// The provider refuses its accounts one after the other; what it says of the app itself is another matter.
+fn fails_together(notice: &Notice) -> bool {
+    let detail = notice.evidence.as_ref().and_then(|evidence| evidence.detail.as_deref());
+    detail == Some(FAIL_TOGETHER)
+}
+
+const FAIL_TOGETHER_WHAT: &str = "The provider refuses the accounts of this app one after the other. So many owners do not leave at once: the app is left alone, and only one token is tried now and then.";
+
+const FAIL_TOGETHER_STEP: &str = "Check that client id and environment are those with which the accounts were connected. If they are, the provider has ended the connections, and the owners must reconnect; each of them hears of it a few hours after the account was refused.";
 
 fn missing(notice: &Notice) -> Vec<String> {
     let mut names: Vec<String> = notice

@@ -14,7 +14,7 @@ impl Fleet {
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
         let theirs = self.passed_over.remove(id);
-        if busy == Busy::Refreshing && speaks_for_the_app(&result) {
+        if busy == Busy::Refreshing && self.speaks_for_its_app(id, &result) {
             self.accept_app_of(now, id);
         }
         self.correlate(now, id, busy, &result);
@@ -32,9 +32,10 @@ impl Fleet {
     ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
-            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
-                if !self.is_spent(id, theirs) =>
-            {
+            (
+                Finished::Dead(_) | Finished::KnownDead(_) | Finished::WrongAccount(_),
+                Some(theirs),
+            ) if !self.is_spent(id, theirs) => {
                 self.take_theirs(now, id, theirs);
             }
             (
@@ -42,6 +43,7 @@ impl Fleet {
                 | Finished::Ambiguous { .. }
                 | Finished::Blocked(_)
                 | Finished::Dead(_)
+                | Finished::KnownDead(_)
                 | Finished::WrongAccount(_)),
                 Some(theirs),
             ) => {
@@ -73,6 +75,10 @@ impl Fleet {
             }
             Finished::Restored(token) => self.restore(now, id, token),
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
+            Finished::Dead(_) if self.is_known_dead(id) => {
+                self.table.change(id, |account| account.in_doubt = false);
+                self.look_at(now, id);
+            }
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
                 let verdict = evidence.cause;
@@ -84,6 +90,13 @@ impl Fleet {
                         Cause::RefreshTokenRejected
                     });
                 });
+            }
+            Finished::KnownDead(mut evidence) => {
+                // Its owner was told why; what is noted of the token says only that it is over.
+                let told = self.table.find(id).and_then(|account| account.told.or(account.cause));
+                evidence.cause =
+                    told.filter(|told| told.needs_reconnect()).unwrap_or(evidence.cause);
+                self.conclude(now, id, Finished::Dead(evidence));
             }
             Finished::WrongAccount(evidence) => {
                 self.give_up_saving(id);
@@ -115,6 +128,17 @@ impl Fleet {
                 self.adopt(now, id, None);
             }
         }
+    }
+
+    /// An attempt that was open at the start ends, and why was known before it: that is no new failure, and says
+    /// more than an end that was found in the journal.
+    fn is_known_dead(&self, id: &AccountId) -> bool {
+        let account = self.table.find(id);
+        account.is_some_and(|account| {
+            account.in_doubt
+                && !account.unsaved
+                && account.verdict.is_some_and(Cause::needs_reconnect)
+        })
     }
 
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
@@ -213,6 +237,10 @@ impl Fleet {
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
             let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
+            // Not less than what keeps a third request out of the minute, though: who asks for a second's patience
+            // each time would get a request each second.
+            let asked =
+                asked.map(|asked| asked.max(schedule::spacing(account.failed_in_a_row, pause)));
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);
@@ -262,11 +290,25 @@ impl Fleet {
                 if is_about_the_token(evidence) =>
             {
                 self.correlation.failed(now, &app, id);
-                if self.correlation.suspect(now, &app) > Some(Suspect::Accounts) {
-                    self.apps.want_question(&app, now);
+                if self.apps.is_doubted(&app)
+                    || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
+                {
+                    self.suspect_app(now, &app, id);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// True when the provider dealt with the account, so that it accepts the app. Of an app in doubt that was never
+    /// the question: only a token that is renewed ends the doubt.
+    fn speaks_for_its_app(&self, id: &AccountId, result: &Finished) -> bool {
+        match result {
+            Finished::Renewed(_) | Finished::Unsaved(_) => true,
+            Finished::Dead(_) | Finished::WrongAccount(_) => {
+                !self.table.find(id).is_some_and(|account| self.apps.is_doubted(&account.app))
+            }
+            _ => false,
         }
     }
 
@@ -467,14 +509,6 @@ impl Fleet {
         });
         self.look_at(now, id);
     }
-}
-
-/// True when the provider dealt with the account, so that it accepts the app.
-const fn speaks_for_the_app(result: &Finished) -> bool {
-    matches!(
-        result,
-        Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
-    )
 }
 
 /// False for silence, limits and refusals of the app, which have causes of their own.

@@ -77,8 +77,8 @@ impl Fleet {
         let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
         // Its app's own notice speaks for it, whatever the app is frozen for.
         let is_shared = cause.is_some() && self.apps.frozen(&account.app) == cause;
-        let audience =
-            notices::audience(account, in_danger).filter(|_| !too_early && !untried && !is_shared);
+        let waits = too_early || untried || is_shared || self.is_withheld(now, account);
+        let audience = notices::audience(account, in_danger).filter(|_| !waits);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
