@@ -213,14 +213,14 @@ impl Player {
             && token.grant_ends_at.is_none_or(|end| now < end)
     }
 
-    /// The causes that are true of an account that can be kept: that its grant ends is announced from a third of
-    /// the grant's life on, and a third of that where nobody could learn yet that renewals do not move it.
+    /// The causes that are true of an account that can be kept: that its grant ends is announced three weeks ahead
+    /// at the most, and with a ninth of its life left in any case, whatever could be learnt of it until then.
     pub(crate) fn announced_causes(&self, now: i64) -> Vec<Option<Cause>> {
         let end = self.ours().and_then(|token| token.grant_ends_at);
         let (Some(life), Some(end)) = (self.kind.grant_life, end) else { return vec![None] };
         let announced = Some(Cause::NotRenewable);
         match end - now {
-            left if left > life / 3 + SLACK => vec![None],
+            left if left > ANNOUNCED_FROM => vec![None],
             left if left > life / 9 - SLACK => vec![None, announced],
             _ => vec![announced],
         }
@@ -254,6 +254,9 @@ impl Player {
         causes
     }
 }
+
+/// No end is announced earlier.
+pub(crate) const ANNOUNCED_FROM: i64 = 21 * DAY;
 
 /// A grant is seen a little after it was given.
 const SLACK: i64 = 3_600;

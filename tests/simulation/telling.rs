@@ -111,7 +111,7 @@ impl Laws {
                 if notice.expires_at.is_some() && person.kind.grant_life.is_some() =>
             {
                 let end = notice.expires_at.map_or(NEVER, Timestamp::as_unix);
-                let lead = person.kind.grant_life.unwrap_or(0) / 3 + 3_600;
+                let lead = crate::cast::ANNOUNCED_FROM;
                 law!(world, end - t <= lead, "{id}: is told {} s before its end", end - t);
             }
             _ => {
