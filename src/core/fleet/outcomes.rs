@@ -144,6 +144,7 @@ impl Fleet {
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
         let spacing = self.policy.backoff_first;
         let pass = self.load;
+        self.watch_end(id, &token);
         let was_unsaved = self.table.change(id, |account| {
             account.replace_token(token);
             account.written_back = false;

@@ -441,6 +441,7 @@ fn apps() -> Apps {
             client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
+            is_testing: false,
         };
         (Arc::clone(&app.name), Arc::new(app))
     };
