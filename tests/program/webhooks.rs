@@ -73,6 +73,12 @@ async fn deliver(program: &Program, signature: &str, body: &str) -> Answer {
     http::send(at, "POST", "/webhooks/main", &headers, body).await.unwrap()
 }
 
+/// The provider says now that the owner removed the app.
+pub(crate) async fn announce_removal(world: &World, program: &Program, account: &str) -> Answer {
+    let body = removed(world, account, now(), 1);
+    deliver(program, &signature(CLIENT_SECRET, now(), &body), &body).await
+}
+
 async fn publish(world: &World, event: &Value) -> Answer {
     let body = event.to_string();
     let signature = signature(EVENTS_SECRET, now(), &body);
