@@ -39,7 +39,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -155,7 +155,6 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
         held,
         unspent: Unspent::default(),
         heard: Heard::default(),
-        clock_offsets: Mutex::default(),
     };
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
 }

@@ -2,7 +2,7 @@
 
 use crate::core::{
     Timestamp,
-    timeline::{Reading, Timeline},
+    timeline::{Dated, Reading, Timeline},
 };
 use std::{
     fmt,
@@ -71,8 +71,27 @@ impl Clock {
 
     /// Takes note of a provider's `Date` header that arrived just now, and answers by how many seconds
     /// that clock is ahead of ours.
-    pub fn observe_date(&self, date: Timestamp) -> i64 {
-        self.with(|timeline, reading| timeline.observe_date(reading, date))
+    pub fn observe(&self, dated: Dated<'_>) -> i64 {
+        self.with(|timeline, reading| timeline.observe(reading, dated))
+    }
+
+    /// By how many seconds each provider's clock is ahead of ours, by its last answers, if that can have
+    /// changed since `seen`.
+    #[must_use]
+    pub fn offsets_since(&self, seen: &mut (u64, i64)) -> Vec<(Arc<str>, i64)> {
+        self.with(|timeline, _| {
+            if std::mem::replace(seen, timeline.version()) == timeline.version() {
+                return Vec::new();
+            }
+            timeline.offsets().map(|(name, ahead)| (Arc::clone(name), ahead)).collect()
+        })
+    }
+
+    /// By how many seconds the machine's clock seems to be wrong, by a step of its own or by what providers
+    /// say; zero while nothing speaks against it.
+    #[must_use]
+    pub fn machine_is_off_by(&self) -> i64 {
+        self.with(|timeline, reading| timeline.machine_is_off_by(reading))
     }
 
     /// Seconds by which the wall clock is ahead of the program's time; not zero after a step that

@@ -270,6 +270,9 @@ async fn answer(mut response: Response) -> Result<Answer, Trouble> {
     let text = |name| response.headers().get(name)?.to_str().ok();
     let date = text(header::DATE).and_then(http_date);
     let retry_after = text(header::RETRY_AFTER).and_then(|value| retry_after(value, date));
+    // Out of somebody's cache it says what time it was (RFC 9111 section 5.1).
+    let is_aged = text(header::AGE).is_some_and(|age| age.trim() != "0");
+    let date = date.filter(|_| !is_aged);
     let bearer_error = text(header::WWW_AUTHENTICATE).and_then(bearer_error).map(str::to_owned);
     let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES_USUAL));
     while let Some(chunk) = response.chunk().await.map_err(|_| Trouble::Broken)? {

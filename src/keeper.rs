@@ -18,7 +18,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -54,6 +54,8 @@ pub struct Keeper<S, T> {
     secrets_seen: BTreeMap<Arc<str>, Option<u64>>,
     /// The wall clock's difference that the fleet was last told of.
     step_told: i64,
+    /// The providers' clocks that the fleet was last told of.
+    offsets_told: (u64, i64),
     /// What the clerk could not take yet: it may be waiting for our state, and the keeper waits for nobody.
     owed: Round,
     /// True while the clerk has no room for more.
@@ -113,6 +115,7 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
             callers: HashMap::new(),
             secrets_seen: BTreeMap::new(),
             step_told: 0,
+            offsets_told: (0, 0),
             owed: Round::default(),
             clerk_is_behind: false,
             looked_at: None,
@@ -197,10 +200,10 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
             }
         }
         self.count_requests(now);
-        for (provider, seconds) in self.clock_offsets() {
+        for (provider, seconds) in self.clock.offsets_since(&mut self.offsets_told) {
             self.fleet.handle(now, Input::ClockOffset { provider, seconds });
         }
-        let seconds = self.clock.unconfirmed_step();
+        let seconds = self.clock.machine_is_off_by();
         if seconds != self.step_told {
             self.step_told = seconds;
             self.fleet.handle(now, Input::ClockStep { seconds });
@@ -213,12 +216,6 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
         if !sent.is_empty() {
             self.fleet.handle(now, Input::Requested(sent));
         }
-    }
-
-    fn clock_offsets(&self) -> BTreeMap<Arc<str>, i64> {
-        let mut offsets =
-            self.refresher.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *offsets)
     }
 
     /// A call has come back.

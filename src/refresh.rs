@@ -30,6 +30,7 @@ use crate::{
         AccountId, Cause, Event, Evidence, Fingerprint, Timestamp, TokenFacts,
         event::NOT_SENT,
         fleet::{Blocked, Checked, Finished},
+        timeline::Dated,
     },
     http_client::HttpClient,
     oauth::{Exchange, Liveness, Outcome, Request, Token},
@@ -41,10 +42,9 @@ use crate::{
 use arc_swap::ArcSwap;
 use stale::Found;
 use std::{
-    collections::BTreeMap,
     future::Future,
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -84,8 +84,6 @@ pub struct Refresher<S, T> {
     pub unspent: Unspent,
     /// When each app's token endpoint last said something.
     pub heard: Heard,
-    /// By how many seconds each provider's clock was ahead at its last answer.
-    pub clock_offsets: Mutex<BTreeMap<Arc<str>, i64>>,
 }
 
 /// A lease and its end on our own steady clock, counted from before it was asked for.
@@ -412,7 +410,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let exchange = self.transport.send(&attempt.app.name, request).await;
         let took = began.elapsed();
         let now = self.clock.now();
-        self.observe_date(&attempt.app, &exchange);
+        self.observe_date(&attempt.app, &exchange, took);
         let token_age = attempt.old.issued_at.map(|at| now.since(at));
         let known = Known { token_age, ..Known::default() };
         let outcome = attempt.app.provider.outcome_knowing(&exchange, &known, now);
@@ -579,10 +577,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Err(state::Error::EntryOpen { .. }) => {}
             // The verdict is for whoever has the account now.
             Err(error @ state::Error::LeaseLost { .. }) => return blocked_by_state(&error),
-            Err(error) => {
-                stays_open(&error);
-                return Finished::Dead(evidence);
-            }
+            Err(error) => return self.doubt(attempt, evidence, &error).await,
         }
         match self.state.open_entry(attempt.id).await {
             Ok(Some(OpenEntry { entry, intent, result: Some(token), .. }))
@@ -644,20 +639,20 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     }
 
     async fn ask_liveness(&self, app: &App, token: &Token, request: Request) -> Liveness {
+        let began = Instant::now();
         let exchange = self.transport.send(&app.name, request).await;
-        self.observe_date(app, &exchange);
+        self.observe_date(app, &exchange, began.elapsed());
         let subject = token.subject.as_deref();
         let known = Known { subject, client_id: Some(&app.client_id), ..Known::default() };
         app.provider.liveness_knowing(&exchange, &known, self.clock.now())
     }
 
-    fn observe_date(&self, app: &App, exchange: &Exchange) {
+    fn observe_date(&self, app: &App, exchange: &Exchange, round_trip: Duration) {
         if let Exchange::Answered(answer) = exchange
             && let Some(date) = answer.date
         {
-            let ahead = self.clock.observe_date(date);
-            let mut offsets = self.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-            offsets.insert(app.provider.name.as_str().into(), ahead);
+            let provider = &app.provider.name.as_str().into();
+            self.clock.observe(Dated { provider, date, round_trip });
         }
     }
 }

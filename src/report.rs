@@ -164,11 +164,11 @@ fn log(event: &Event) {
                 "the configuration cannot be used and the old one stays in force: {reason}"
             );
         }
-        Event::ClockStepped { seconds: 0 } => tracing::info!("the wall clock agrees again"),
+        Event::ClockStepped { seconds: 0 } => tracing::info!("the machine's clock agrees again"),
         Event::ClockStepped { seconds } => {
             tracing::error!(
                 seconds,
-                "the wall clock stepped; time goes on as before until a provider's Date header confirms it"
+                "the machine's clock stepped, or providers say that it is wrong; time goes on as before until a Date header confirms it or several providers agree"
             );
         }
     }

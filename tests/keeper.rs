@@ -174,7 +174,6 @@ impl Bench {
             held: Held::default(),
             unspent: Unspent::default(),
             heard: Heard::default(),
-            clock_offsets: Mutex::default(),
         });
         let policy = Policy::default();
         let mut fleet = Fleet::new(policy);

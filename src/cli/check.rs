@@ -5,6 +5,7 @@ use crate::{
     app,
     clock::Clock,
     config::Settings,
+    core::timeline::Dated,
     delivery::smtp,
     http_client::HttpClient,
     oauth::{Body, Exchange, Fingerprinter, Method, Request},
@@ -12,7 +13,7 @@ use crate::{
     state::{State, spill},
     stores::{self, AnyStore, TokenStore},
 };
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Instant};
 
 /// One thing that was looked at.
 struct Finding {
@@ -173,9 +174,14 @@ async fn clock(settings: &Settings, apps: &Apps) -> Vec<Finding> {
             body: Body::Empty,
         };
         let what = format!("clock against {}", app.provider.name);
+        let provider = &app.provider.name.as_str().into();
+        let began = Instant::now();
         let (verdict, says) = match client.send(&app.name, request).await {
             Exchange::Answered(answer) => match answer.date {
-                Some(date) => judge(clock.observe_date(date)),
+                Some(date) => {
+                    let round_trip = began.elapsed();
+                    judge(clock.observe(Dated { provider, date, round_trip }))
+                }
                 None => (Verdict::Warning, "it sends no Date header".to_owned()),
             },
             Exchange::NotSent(trouble) | Exchange::Lost(trouble) => {

@@ -1,6 +1,6 @@
 //! What may be known about an account. Nothing in this file can hold a token.
 
-use super::{Cause, History, Timestamp};
+use super::{Cause, History, Timestamp, timeline::SLEW_SECONDS_MAX};
 use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 /// One login at one provider. Written `provider/account` wherever a person types or reads it.
@@ -99,6 +99,23 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// The same token as it must be counted where it is `now`.
+    ///
+    /// Nothing is issued later than now: where it seems so, whoever wrote the instants down had a clock that
+    /// is ahead of ours, or ours was set back since, and its ends are too late by the same. Believed as they
+    /// stand, they would have the token renewed after it died.
+    #[must_use]
+    pub fn as_seen(mut self, now: Timestamp) -> Self {
+        let ahead = self.issued_at.since(now);
+        if ahead > Duration::from_secs(SLEW_SECONDS_MAX.unsigned_abs()) {
+            let back = |at: Timestamp| at.minus(ahead);
+            self.issued_at = now;
+            self.expires_at = self.expires_at.map(back);
+            self.refresh_expires_at = self.refresh_expires_at.map(back);
+        }
+        self
+    }
+
     /// The declared life of the access token.
     #[must_use]
     pub fn life(&self) -> Option<Duration> {

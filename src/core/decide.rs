@@ -157,8 +157,10 @@ pub fn decide(
         return ask(Cause::NotRenewable, Reason::NeverConnected, None);
     };
 
-    // What no request of ours can mend.
-    if let Some(verdict) = account.verdict.filter(|verdict| ends_renewing(*verdict)) {
+    // What no request of ours can mend. An attempt that is still open is settled all the same: how it ended is
+    // known, and the journal must hear of it.
+    let verdict = account.verdict.filter(|verdict| ends_renewing(*verdict) && !account.in_doubt);
+    if let Some(verdict) = verdict {
         return ask(verdict, Reason::Spoken, None);
     }
     if token.refresh_expires_at.is_some_and(|end| end.has_come(now)) && !account.in_doubt {
@@ -408,6 +410,15 @@ mod tests {
             (
                 "an unknown outcome is settled, not retried",
                 with(used(0.9), |a| a.in_doubt = true),
+                Settle,
+                Reason::InDoubt,
+            ),
+            (
+                "an attempt that a dead account left open is brought to its end",
+                with(used(0.9), |a| {
+                    a.in_doubt = true;
+                    a.verdict = Some(Cause::RefreshTokenRejected);
+                }),
                 Settle,
                 Reason::InDoubt,
             ),

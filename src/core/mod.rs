@@ -21,6 +21,7 @@ pub mod shares;
 pub mod table;
 pub mod time;
 pub mod timeline;
+pub mod witness;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
 pub use announcement::{Announcement, Revoker, Whose};

@@ -96,6 +96,13 @@ pub fn retry_pause(id: &AccountId, failed_in_a_row: u16, policy: &Policy) -> Dur
     pause.max((AFTER_RETRY - less).min(policy.backoff_max))
 }
 
+/// The least of `pause` that must pass although the provider would listen sooner: nothing after the first failure, and
+/// so much after the others that no third request falls into the minute.
+#[must_use]
+pub fn spacing(failed_in_a_row: u16, pause: Duration) -> Duration {
+    if failed_in_a_row < 2 { Duration::ZERO } else { pause.min(AFTER_RETRY) }
+}
+
 /// How long to wait after `failed_in_a_row` failures: doubled each time from the first pause, up to the
 /// longest, less up to a quarter that is fixed by account and count, so that accounts which failed
 /// together do not come back together.

@@ -186,12 +186,12 @@ mod tests {
         assert_eq!(narrator.tell(&refreshed()), None);
         assert_eq!(narrator.digest(), "2 refreshes, all accounts healthy");
         let mut evidence = Evidence::of(Cause::RateLimited, Timestamp::MIN);
-        evidence.retry_after = Some(Duration::from_secs(3));
+        evidence.retry_after = Some(Duration::from_secs(2));
         let failed =
             Event::RefreshFailed { id: id(), evidence: Arc::new(evidence), retry_at: None };
         let (who, what) = narrator.tell(&failed).unwrap();
         assert_eq!(who, "tiktok/brand-09");
-        assert_eq!(what, "refresh failed: rate_limited, asked to wait 3 s");
+        assert_eq!(what, "refresh failed: rate_limited, asked to wait 2 s");
         assert_eq!(narrator.tell(&refreshed()).unwrap().1, "refreshed again");
         assert_eq!(narrator.tell(&refreshed()), None);
         assert_eq!(narrator.digest(), "2 refreshes, all accounts healthy");

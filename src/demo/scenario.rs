@@ -279,7 +279,7 @@ impl Play {
             Step::RevokeConsent => self.provider.revoke_consent(&account),
             Step::DropScope => self.provider.drop_scope(&account, "video.publish"),
             Step::LoseAnswer => self.plant(&account, Fault::LoseAnswer),
-            Step::LimitRate => self.plant(&account, Fault::RateLimit { retry_after: Some(3) }),
+            Step::LimitRate => self.plant(&account, Fault::RateLimit { retry_after: Some(2) }),
             // Its end was fixed when the stage was set.
             Step::RefreshTokenEnds => {}
             Step::ChangeSecret => {

@@ -9,7 +9,7 @@ use crate::{
     oauth::{Exchange, Standing},
     stores::TokenStore,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Asks the provider about the app called `name`, once for each of its secrets at most.
@@ -57,8 +57,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn ask_with(&self, app: &App, position: usize) -> Option<Standing> {
         let credentials = app.credentials_at(position).ok()?;
         let request = app.provider.question_about_app(&app.endpoints, &credentials)?;
+        let began = Instant::now();
         let exchange = self.transport.send(&app.name, request).await;
-        self.observe_date(app, &exchange);
+        self.observe_date(app, &exchange, began.elapsed());
         let standing = app.provider.standing(&exchange, self.clock.now());
         let answer = match (&exchange, &standing) {
             (Exchange::NotSent(_), _) => NOT_SENT,

@@ -3,7 +3,7 @@
 use super::{Attempt, Refresher, Transport};
 use crate::{
     core::{Evidence, fleet::Finished},
-    stores::{self, TokenStore},
+    stores::TokenStore,
 };
 
 impl<S: TokenStore, T: Transport> Refresher<S, T> {
@@ -19,15 +19,15 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
-    /// The provider says that it is over and the store cannot be asked whether it has a newer token. The
-    /// verdict waits for the store.
+    /// The provider says that it is over, and the store cannot be asked whether it has a newer token, or our state
+    /// does not take the end of the attempt. The verdict waits for them; the token is not sent again.
     pub(super) async fn doubt(
         &self,
         attempt: &Attempt<'_>,
         evidence: Evidence,
-        error: &stores::Error,
+        error: &(dyn std::error::Error + Sync),
     ) -> Finished {
-        tracing::warn!(account = %attempt.id, "a verdict waits for the store: {error}");
+        tracing::warn!(account = %attempt.id, "a verdict waits: {error}");
         self.note_dead(attempt).await;
         Finished::Ambiguous { evidence, over_at: self.clock.now() }
     }

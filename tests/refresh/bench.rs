@@ -412,7 +412,6 @@ fn refresher(
         held,
         unspent: Unspent::default(),
         heard: Heard::default(),
-        clock_offsets: Mutex::default(),
     })
 }
 

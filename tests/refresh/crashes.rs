@@ -134,3 +134,19 @@ async fn a_token_that_is_known_to_be_dead_is_not_presented_again() {
     let expected = "renewed; sent [0 7]; store 8; journal empty";
     bench.ends("a new consent", &finished, expected).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_cannot_be_written_down_is_written_later_and_nothing_is_sent_again() {
+    let mut bench = Bench::new().await;
+    bench.answers(400, DEAD);
+    bench.state_refuses(Write::Close);
+    let finished = bench.refresh().await;
+    let expected = "ambiguous; sent [0]; store 0; journal probed";
+    bench.ends("refused", &finished, expected).await;
+    let finished = bench.settle().await;
+    bench.ends("still refused", &finished, expected).await;
+    bench.state_works_again(Write::Close);
+    let finished = bench.settle().await;
+    let expected = "dead refresh_token_rejected; sent [0]; store 0; journal empty";
+    bench.ends("written", &finished, expected).await;
+}

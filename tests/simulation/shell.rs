@@ -9,6 +9,7 @@ use crate::{
 use oauth_keepalive::core::{
     Cause,
     fleet::{Asked, Blocked, Checked, Finished, Input},
+    timeline::Dated,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -102,7 +103,8 @@ impl World {
     pub(super) fn answer(&mut self, who: usize, answer: Answer, probe: bool) {
         // A `Date` header came with it.
         let reading = self.reading();
-        self.timeline.observe_date(reading, at(self.t));
+        let (provider, date) = (&"tiktok".into(), at(self.t));
+        self.timeline.observe(reading, Dated { provider, date, round_trip: Duration::ZERO });
         let seconds = self.timeline.unconfirmed_step(reading);
         let over_at = self.people[who].entry.map_or(self.t, |entry| entry.over_at);
         match answer {

@@ -74,7 +74,6 @@ async fn refreshed(beside: &Beside<'_>, open_id: &'static str, meanwhile: Meanwh
         held: Held::default(),
         unspent: Unspent::default(),
         heard: Heard::default(),
-        clock_offsets: Mutex::default(),
     };
     let old = stored(beside).await;
     let expected = beside.state.fingerprinter().of_token(&old);

@@ -115,14 +115,15 @@ pub enum Input {
         /// Which app.
         app: Arc<str>,
     },
-    /// A provider's clock is ahead of ours by so many seconds.
+    /// A provider's clock is ahead of ours by so many seconds, by its last answers.
     ClockOffset {
         /// Which provider.
         provider: Arc<str>,
         /// By how much.
         seconds: i64,
     },
-    /// The wall clock differs from the time believed by so many seconds.
+    /// The machine's clock seems to be wrong by so many seconds: it differs from the time believed, or the
+    /// providers do.
     ClockStep {
         /// By how much; zero when they agree.
         seconds: i64,

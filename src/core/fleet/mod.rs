@@ -15,6 +15,7 @@ mod passes;
 mod questions;
 mod ready;
 mod saving;
+mod setback;
 mod telling;
 
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
@@ -85,8 +86,10 @@ pub struct Fleet {
     store: Standing,
     /// Our own state.
     state: Standing,
-    /// The wall clock.
+    /// The machine's clock.
     wall_clock: Standing,
+    /// When something was last handled.
+    handled_at: Option<Timestamp>,
     /// Seconds by which each provider's clock is ahead of ours.
     clock_offsets: BTreeMap<Arc<str>, i64>,
     /// Accounts whose newest token the store has not taken.
@@ -124,6 +127,7 @@ impl Fleet {
             store: Standing::default(),
             state: Standing::default(),
             wall_clock: Standing::default(),
+            handled_at: None,
             clock_offsets: BTreeMap::new(),
             unsaved: 0,
             saves: Saves::default(),
@@ -134,6 +138,7 @@ impl Fleet {
     /// Takes note of something that happened and works out what follows from it.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.note_time(now);
+        self.heed_setback(now);
         match input {
             Input::Woke => {}
             Input::Configured { policy, apps } => self.configure(now, policy, apps),
@@ -309,6 +314,7 @@ impl Fleet {
     /// Decides about one account and writes down what follows: when to look again, what is wrong, who
     /// must hear of it, and whether it waits for room.
     fn look_at(&mut self, now: Timestamp, id: &AccountId) {
+        self.count_as_seen(now, id);
         let Some((decision, urgency)) = self.decide(now, id) else {
             // Its app was taken out of the configuration. A pass over the store sees to it; until then
             // its time must not come again and again.

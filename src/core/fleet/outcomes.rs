@@ -74,6 +74,10 @@ impl Fleet {
             }
             Finished::Restored(token) => self.restore(now, id, token),
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
+            Finished::Dead(_) if self.is_known_dead(id) => {
+                self.table.change(id, |account| account.in_doubt = false);
+                self.look_at(now, id);
+            }
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
                 let evidence = self.named_by_announcement(id, evidence);
@@ -117,6 +121,17 @@ impl Fleet {
                 self.adopt(now, id, None);
             }
         }
+    }
+
+    /// An attempt that was open at the start ends, and why was known before it: that is no new failure, and says
+    /// more than an end that was found in the journal.
+    fn is_known_dead(&self, id: &AccountId) -> bool {
+        let account = self.table.find(id);
+        account.is_some_and(|account| {
+            account.in_doubt
+                && !account.unsaved
+                && account.verdict.is_some_and(Cause::needs_reconnect)
+        })
     }
 
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
@@ -214,6 +229,10 @@ impl Fleet {
         self.fail(now, id, evidence, |account| {
             account.failed_in_a_row = account.failed_in_a_row.saturating_add(1);
             let pause = schedule::retry_pause(id, account.failed_in_a_row, &policy);
+            // Not less than what keeps a third request out of the minute, though: who asks for a second's patience
+            // each time would get a request each second.
+            let asked =
+                asked.map(|asked| asked.max(schedule::spacing(account.failed_in_a_row, pause)));
             account.not_before = Some(now.plus(asked.unwrap_or(pause).max(Duration::from_secs(1))));
             if matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment) {
                 account.verdict = Some(cause);

@@ -231,6 +231,49 @@ fn a_retry_after_is_obeyed_to_the_second_and_an_absurd_one_is_cut() {
 }
 
 #[test]
+fn a_provider_that_asks_for_a_moment_each_time_gets_no_third_request_within_a_minute() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    let limited = |bench: &mut Bench| {
+        let mut evidence = bench.evidence(Cause::RateLimited);
+        evidence.retry_after = Some(Duration::from_secs(1));
+        bench.finish("a", Finished::NotCommitted(evidence));
+    };
+    limited(&mut bench);
+    bench.pass(1);
+    assert_eq!(bench.started(), ["refresh a"], "the one retry");
+    limited(&mut bench);
+    bench.pass(58);
+    assert_eq!(bench.started(), [""; 0]);
+    bench.pass(22);
+    assert_eq!(bench.started(), ["refresh a"]);
+}
+
+#[test]
+fn an_attempt_that_a_dead_account_left_open_ends_without_news() {
+    let mut before = Bench::new();
+    let token = before.token(1, 0.7);
+    before.load(&[("a", token)]);
+    before.finish("a", Finished::Dead(before.evidence(Cause::ConsentRevoked)));
+    assert_eq!(before.notices().len(), 1);
+    let (memories, _) = before.fleet.take_changed();
+
+    let mut after = Bench::new();
+    after.tell(Input::Recalled(memories));
+    let open = Reopened { id: id("a"), over_at: after.now, unsaved: None };
+    after.tell(Input::Reopened(vec![open]));
+    after.load(&[("a", token)]);
+    assert_eq!(after.started(), ["settle a"]);
+    assert_eq!(after.account("a").cause, Some(Cause::ConsentRevoked));
+    after.finish("a", Finished::Dead(after.evidence(Cause::RotationLost)));
+    after.pass(600);
+    assert_eq!(after.started(), [""; 0]);
+    assert_eq!(after.account("a").cause, Some(Cause::ConsentRevoked), "known before");
+    assert_eq!(after.notices(), vec![], "its owner was told before");
+}
+
+#[test]
 fn an_unknown_outcome_waits_out_the_deadline_and_is_settled_not_retried() {
     let mut bench = Bench::new();
     let token = bench.token(1, 0.7);

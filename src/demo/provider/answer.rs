@@ -17,7 +17,7 @@ use crate::{
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
@@ -31,15 +31,34 @@ pub(super) const POST_PATH: &str = "/v2/post/publish/video/init/";
 type Answered = Result<Response<Reply>, Closed>;
 
 pub(super) async fn answer(provider: Arc<Shared>, request: Request<Incoming>) -> Answered {
+    let mut answered = undated(&provider, request).await;
+    let ahead = provider.state().clock_ahead;
+    if let Ok(page) = &mut answered
+        && ahead != 0
+    {
+        page.headers_mut().insert(DATE, date(super::seconds_of(provider.now()).as_unix() + ahead));
+    }
+    answered
+}
+
+/// IMF-fixdate (RFC 9110 section 5.6.7).
+fn date(unix: i64) -> HeaderValue {
+    let at = jiff::Timestamp::from_second(unix).unwrap_or_default();
+    let text = at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::from_str(&text).expect("letters, digits and colons")
+}
+
+/// The HTTP server adds the right date.
+async fn undated(provider: &Arc<Shared>, request: Request<Incoming>) -> Answered {
     let call = match (request.method(), request.uri().path()) {
-        (_, TOKEN_PATH) => return token_endpoint(&provider, request).await,
+        (_, TOKEN_PATH) => return token_endpoint(provider, request).await,
         (&Method::GET, USER_INFO_PATH) => Call::UserInfo,
         (&Method::POST, CREATOR_INFO_PATH) => Call::CreatorInfo,
         (&Method::POST, POST_PATH) => Call::Post,
         // TikTok's paths end in a slash; without it there is nothing.
         _ => return Ok(page(404, Reply::whole("not found"))),
     };
-    api(&provider, call, request).await
+    api(provider, call, request).await
 }
 
 async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> Answered {

@@ -100,6 +100,7 @@ impl Provider {
             planted: Planted::default(),
             log: Log::default(),
             in_flight: HashMap::new(),
+            clock_ahead: 0,
         };
         let shared = Arc::new(Shared { settings, started, started_at, state: Mutex::new(state) });
         shared.state().remember(&shared)?;
@@ -174,6 +175,11 @@ impl Provider {
     pub fn end_refresh_token_in(&self, account: &str, life: Duration) {
         let ends_at = self.shared.now() + u64::try_from(life.as_millis()).unwrap_or(u64::MAX / 2);
         self.change(|state| state.ledger.end_refresh_token_at(account, ends_at));
+    }
+
+    /// Its answers say from now on that it is so many seconds later than it is.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.shared.state().clock_ahead = seconds;
     }
 
     /// The app's secret is another from now on.
@@ -285,6 +291,8 @@ struct State {
     log: Log,
     /// Token requests under way, by account.
     in_flight: HashMap<String, u32>,
+    /// By how many seconds the `Date` header lies.
+    clock_ahead: i64,
 }
 
 impl Shared {

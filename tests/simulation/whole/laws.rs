@@ -3,7 +3,7 @@
 use super::{
     provider::AWAY_MAX,
     replica::Process,
-    truth::{HOUR, MINUTE, Maker, Millis, SECOND, START, StayAway},
+    truth::{Failure, HOUR, MINUTE, Maker, Millis, SECOND, START, StayAway},
     world::{Mail, Truth, World},
 };
 use oauth_keepalive::{
@@ -25,6 +25,9 @@ const SEEN_WITHIN: Millis = 5 * MINUTE;
 
 /// Unsuccessful refreshes of one account within a minute: one, and one retry.
 const FAILURES_A_MINUTE_MAX: usize = 2;
+
+/// The same with those that did not leave, of which the next replica does not know.
+const ATTEMPTS_A_MINUTE_MAX: usize = 4;
 
 /// Requests that a refused app is tried with before it is left alone, and how often after that.
 const APP_REFUSALS_MAX: u64 = 5;
@@ -91,6 +94,7 @@ pub(crate) fn sends(
             }
         }
     }
+    truth.players[who].tokens[number].is_probed = probed;
     if let Some(StayAway { until, heard_by, heard_at, skew }) = truth.players[who].stay_away {
         // Whoever was cut off or stopped has left nothing behind about it.
         let alone = truth.processes.len() == 1;
@@ -126,8 +130,10 @@ pub(crate) fn heard(
     let now = truth.now;
     let life = process.life;
     let token = &mut truth.players[who].tokens[number];
+    // The one probe that ends in the dark is the end, also where the request before it never left and nobody knows.
+    let in_the_dark = if token.is_probed { 2 } else { 1 };
     let Exchange::Answered(answer) = exchange else {
-        token.unknown += 1;
+        token.unknown += in_the_dark;
         return failed(truth, process, who);
     };
     match (answer.status, answer.body.expose().contains("invalid_grant")) {
@@ -146,7 +152,7 @@ pub(crate) fn heard(
         (401, _) => token.presented -= 1,
         (200, _) if answer.body.expose().contains("access_token") => {}
         _ => {
-            token.unknown += 1;
+            token.unknown += in_the_dark;
             failed(truth, process, who);
         }
     }
@@ -219,20 +225,31 @@ pub(crate) fn ended(truth: &mut Truth, process: &Process) {
     }
 }
 
-/// A refresh brought no token, for a reason that is the account's.
+/// A request brought no token, for a reason that is the account's.
 pub(crate) fn failed(truth: &mut Truth, process: &Process, who: usize) {
+    count_failure(truth, process, who, true);
+}
+
+/// A request did not leave: the provider has no trouble with it.
+pub(crate) fn never_left(truth: &mut Truth, process: &Process, who: usize) {
+    count_failure(truth, process, who, false);
+}
+
+fn count_failure(truth: &mut Truth, process: &Process, who: usize, left: bool) {
     let (now, theirs) = (truth.now, truth.now + process.skew() * SECOND);
     truth.trouble(who);
     let failures = &mut truth.players[who].failures;
-    failures.push_back((now, theirs));
-    failures.retain(|(at, _)| now - at <= MINUTE);
-    let count = failures.iter().filter(|(_, at)| theirs - at <= MINUTE).count();
-    truth.law(
-        count <= FAILURES_A_MINUTE_MAX,
-        "two unsuccessful refreshes a minute",
-        Some(who),
-        |_| format!("{count} unsuccessful refreshes within a minute"),
-    );
+    failures.push_back(Failure { at: now, theirs, left });
+    failures.retain(|one| now - one.at <= MINUTE);
+    let recent: Vec<_> = failures.iter().filter(|one| theirs - one.theirs <= MINUTE).collect();
+    let (all, left) = (recent.len(), recent.iter().filter(|one| one.left).count());
+    let holds = left <= FAILURES_A_MINUTE_MAX && all <= ATTEMPTS_A_MINUTE_MAX;
+    truth.law(holds, "two unsuccessful refreshes a minute", Some(who), |_| {
+        format!(
+            "{left} unsuccessful refreshes within a minute, and {} that did not leave",
+            all - left
+        )
+    });
 }
 
 /// `process` is about to die. What it alone holds dies with it, and is nobody's fault.
@@ -434,8 +451,11 @@ fn shows_the_truth(
     {
         let there = world.maker.of_token(&player.token(row.number, 0));
         let number = row.number;
-        // Over a dead token nothing is put back; what is shown is then the newest that we know of.
-        let dead = row.stale && (!player.alive || player.current() != row.number + 1);
+        // Over a dead token, and one whose last request and one probe ended in the dark, nothing is put back; what
+        // is shown is then the newest that we know of.
+        let in_the_dark = player.tokens.get(row.number + 1).is_some_and(|next| next.unknown >= 2);
+        let dead =
+            row.stale && (!player.alive || player.current() != row.number + 1 || in_the_dark);
         truth.law(shown.token == there || dead, "the newest token is shown", Some(who), |_| {
             format!("{name} shows another token than {number}, which the store holds")
         });
@@ -491,13 +511,16 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
             format!("shown by {shown_by} replicas")
         });
         let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
+        let last = last.cloned();
         let left_at = truth.players[who].left_at;
-        let told = last.is_some_and(|mail| mail.firing && mail.at > left_at);
+        let told = last.as_ref().is_some_and(|mail| mail.firing && mail.at > left_at);
         let player = &truth.players[who];
         let renewing = truth.now - player.tokens[player.current()].at < MINUTE;
         truth.law(whole || told || renewing, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
+        // Until it is seen that the account has left, its trouble is told; of the end of that nobody hears.
+        let told = last.is_some_and(|mail| mail.firing && mail.at > left_at + SEEN_WITHIN);
         let unsure = truth.players[who].tokens[row.number].unknown >= 2;
         truth.law(!(whole && told) || unsure || renewing, "an end is told too", Some(who), |_| {
             format!("is well, and the last mail says {last:?}", last = "that it is not")

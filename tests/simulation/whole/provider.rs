@@ -117,7 +117,7 @@ impl Wire {
         self.0.world.sleep(delay).await;
         self.0.pass().await;
         let mut truth = self.0.world.truth();
-        laws::failed(&mut truth, &self.0, who);
+        laws::never_left(&mut truth, &self.0, who);
         Exchange::NotSent(Trouble::Connect)
     }
 

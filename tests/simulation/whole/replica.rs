@@ -256,7 +256,6 @@ impl Process {
             held: Held::default(),
             unspent: Unspent::default(),
             heard: Heard::default(),
-            clock_offsets: Mutex::default(),
         });
         let fleet = app::empty_fleet(policy, &refresher, now);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);

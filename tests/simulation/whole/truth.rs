@@ -46,6 +46,8 @@ pub(crate) struct Minted {
     pub(crate) presented: u32,
     /// Those of them whose outcome nobody on our side learned.
     pub(crate) unknown: u32,
+    /// The last of them was the one probe.
+    pub(crate) is_probed: bool,
     /// The life of ours that heard that it is dead.
     pub(crate) dead_heard_by: Option<u64>,
 }
@@ -58,6 +60,16 @@ pub(crate) struct StayAway {
     pub(crate) heard_at: Millis,
     /// Of the clock of whoever heard it, in seconds.
     pub(crate) skew: i64,
+}
+
+/// A refresh of ours that ended without a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) at: Millis,
+    /// By the clock of whoever made it: what he writes down for others is by that clock.
+    pub(crate) theirs: Millis,
+    /// Something may have reached the provider.
+    pub(crate) left: bool,
 }
 
 /// A row of the publisher's table.
@@ -89,9 +101,8 @@ pub(crate) struct Player {
     pub(crate) row: Option<Row>,
     /// Requests of ours that are at the provider or on their way, by the life that sent them.
     pub(crate) in_flight: Vec<u64>,
-    /// When refreshes of ours ended without a token, and the same by the clock of whoever made it: what he writes
-    /// down for others is by that clock.
-    pub(crate) failures: VecDeque<(Millis, Millis)>,
+    /// Refreshes of ours that ended without a token, for a minute.
+    pub(crate) failures: VecDeque<Failure>,
     /// Until when the provider asked us to stay away, and who heard that.
     pub(crate) stay_away: Option<StayAway>,
     /// When something of its own last went wrong, or changed.
@@ -142,6 +153,7 @@ impl Player {
             stored_at: None,
             presented: 0,
             unknown: 0,
+            is_probed: false,
             dead_heard_by: None,
         });
         self.access_dead = false;
