@@ -106,6 +106,9 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
     const BODY: &[u8] = br#"{"event":"authorization.removed"}"#;
 
+    /// A sentence, a header, the secrets, and what follows.
+    type Row = (&'static str, String, &'static [&'static str], Result<i64, Unbelieved>);
+
     fn form() -> Signature {
         Signature {
             header: "invented-signature".to_owned(),
@@ -138,7 +141,7 @@ mod tests {
     fn only_one_of_the_secrets_about_now_and_over_the_very_body_is_believed() {
         let good = digest("new", NOW, BODY);
         let signed = |instant: i64| format!("t={instant},s={}", digest("new", instant, BODY));
-        let rows: [(&str, String, &[&str], Result<i64, Unbelieved>); 22] = [
+        let rows: [Row; 22] = [
             ("as it should be", signed(NOW), &["new"], Ok(NOW)),
             ("while the secret changes: the new one first", signed(NOW), &["new", "old"], Ok(NOW)),
             ("while the secret changes: the old one first", signed(NOW), &["old", "new"], Ok(NOW)),
