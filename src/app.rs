@@ -7,8 +7,8 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Secret, Shares, Snapshot, Timestamp, decide,
-        fleet::{Fleet, Input},
+        Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
+        fleet::{Fleet, Input, Reopened},
         schedule::Policy,
     },
     delivery::{self, mailer::Mailer},
@@ -187,6 +187,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
     let app = |app: &Arc<App>| decide::App {
         name: Arc::clone(&app.name),
         provider: app.provider.name.as_str().into(),
+        server: server_of(app).into(),
         scopes: Arc::clone(&app.scopes),
         min_age: app.provider.min_age,
         only_while_live: app.renews_itself(),
@@ -200,6 +201,13 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         can_be_asked: app.provider.can_be_asked_about_apps(),
     };
     apps.values().map(app).collect()
+}
+
+/// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
+fn server_of(app: &App) -> &str {
+    let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
+    let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
+    endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
 }
 
 /// When and how hard to refresh.
@@ -441,7 +449,8 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
 ) -> Result<Fleet, String> {
     let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
-    let (memories, histories, reopened) = recalled.map_err(|error| error.to_string())?;
+    let (memories, histories, mut reopened) = recalled.map_err(|error| error.to_string())?;
+    reopened.retain(|one| !is_being_saved(one, &memories, now));
     let apps = refresher.state.app_memories().await.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::AppsRecalled(apps));
     fleet.handle(now, Input::Recalled(memories));
@@ -449,6 +458,13 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
     fleet.handle(now, Input::Reopened(reopened));
     fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });
     Ok(fleet)
+}
+
+/// Between a token's arrival in the journal and in the store lie milliseconds in which it is on its way and in no
+/// trouble. Whoever renews it remembers that it could not be saved, or has died, and then its time runs out.
+fn is_being_saved(one: &Reopened, memories: &[Memory], now: Timestamp) -> bool {
+    let said = |memory: &Memory| memory.id == one.id && memory.cause == Some(Cause::UnsavedToken);
+    one.unsaved.is_some() && !one.over_at.has_come(now) && !memories.iter().any(said)
 }
 
 /// A fleet that knows its configuration and nothing else.
@@ -709,3 +725,56 @@ const DELIVERIES_WAITING_MAX: usize = 256;
 
 /// How often the state is asked for its numbers.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AccountId, Fingerprint, TokenFacts};
+
+    #[test]
+    fn a_token_on_its_way_into_the_store_is_in_trouble_only_when_somebody_says_so_or_nobody_is_left()
+     {
+        let now = Timestamp::from_unix(1_800_000_000);
+        let soon = now.plus(Duration::from_secs(1));
+        let rows = [
+            ("it arrived a moment ago", true, soon, None, true),
+            ("whoever renews it could not save it", true, soon, Some(Cause::UnsavedToken), false),
+            ("it had another trouble before", true, soon, Some(Cause::ScopeMissing), true),
+            ("whoever renewed it has died", true, now, None, false),
+            ("no answer has arrived yet", false, soon, None, false),
+        ];
+        for (case, has_arrived, over_at, cause, expected) in rows {
+            let id = AccountId::new("tiktok", "a");
+            let memory = Memory { cause, ..memory_of(&id) };
+            let token = has_arrived.then(|| token(now));
+            let one = Reopened { id, unsaved: token, over_at };
+            assert_eq!(is_being_saved(&one, &[memory], now), expected, "{case}");
+        }
+    }
+
+    fn token(issued_at: Timestamp) -> TokenFacts {
+        TokenFacts {
+            token: Fingerprint::from_hash(1),
+            renewable_by: Some(Fingerprint::from_hash(2)),
+            issued_at,
+            expires_at: None,
+            refresh_expires_at: None,
+            missing_scopes: 0,
+        }
+    }
+
+    fn memory_of(id: &AccountId) -> Memory {
+        Memory {
+            id: id.clone(),
+            token: None,
+            last_refresh_at: None,
+            cause: None,
+            cause_since: None,
+            told: None,
+            told_since: None,
+            failed_in_a_row: 0,
+            not_before: None,
+            first_seen_at: None,
+        }
+    }
+}

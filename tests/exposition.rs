@@ -122,6 +122,7 @@ fn metrics() -> Metrics {
         at: at(-3_600),
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
     };

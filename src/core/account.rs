@@ -158,6 +158,10 @@ pub struct Evidence {
     pub app_wide: bool,
 }
 
+/// The [`detail`](Evidence::detail) of evidence that is ours and no provider's: accounts of one app are refused one
+/// after the other.
+pub const FAIL_TOGETHER: &str = "accounts_fail_together";
+
 impl Evidence {
     /// Evidence of `cause` with nothing else known.
     #[must_use]

@@ -443,6 +443,7 @@ fn word(finished: &Finished) -> String {
         Finished::Restored(_) => "restored".to_owned(),
         Finished::Unsaved(_) => "unsaved".to_owned(),
         Finished::Dead(evidence) => format!("dead {}", evidence.cause.as_label()),
+        Finished::KnownDead(_) => "known to be dead".to_owned(),
         Finished::WrongAccount(evidence) => format!("wrong {}", evidence.cause.as_label()),
         Finished::NotCommitted(evidence) => {
             let of_app = if evidence.app_wide { " of the app" } else { "" };

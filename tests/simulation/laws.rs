@@ -263,7 +263,7 @@ impl Laws {
             | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }
-            Finished::Dead(evidence) => {
+            Finished::Dead(evidence) | Finished::KnownDead(evidence) => {
                 person.dead = held.map(|number| (number, evidence.cause));
                 person.trouble_at = t;
             }

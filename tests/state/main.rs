@@ -21,6 +21,7 @@ use oauth_keepalive::{
     core::{
         AccountId, AppMemory, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp,
         TokenFacts,
+        diagnose::Step,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,

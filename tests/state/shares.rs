@@ -83,6 +83,7 @@ fn notice(id: &AccountId, change: Change) -> Notice {
         at: at(0),
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
     }

@@ -167,6 +167,8 @@ pub enum Finished {
     Unsaved(TokenFacts),
     /// The refresh token is finished.
     Dead(Evidence),
+    /// The store holds a refresh token of which the provider said so before: it was not asked again.
+    KnownDead(Evidence),
     /// The new token is another account's: it was not stored, and the old one is spent.
     WrongAccount(Evidence),
     /// The refresh token was not spent.

@@ -17,6 +17,7 @@ mod ready;
 mod saving;
 mod setback;
 mod telling;
+mod together;
 
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
@@ -378,6 +379,11 @@ impl Fleet {
             if self.ready.holds_any(&app) {
                 continue;
             }
+            if self.apps.is_doubted(&app) {
+                // Nothing was said that time alone could make untrue: the next account that is due tells.
+                self.apps.leave_unclaimed(&app, now.plus(self.policy.backoff_max));
+                continue;
+            }
             if let Some(until) = self.first_pause_of(now, &app) {
                 // Released between two tries of one account, it would be counted from the beginning again
                 // and again, and never be frozen.
@@ -507,6 +513,7 @@ impl Fleet {
         // While something is under way, its end is the news.
         if decision.reason != decide::Reason::UnderWay {
             self.tell_about(now, id);
+            self.look_again_to_tell(now, id);
         }
     }
 

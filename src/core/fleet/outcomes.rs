@@ -14,7 +14,7 @@ impl Fleet {
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
         let theirs = self.passed_over.remove(id);
-        if busy == Busy::Refreshing && speaks_for_the_app(&result) {
+        if busy == Busy::Refreshing && self.speaks_for_its_app(id, &result) {
             self.accept_app_of(now, id);
         }
         self.correlate(now, id, busy, &result);
@@ -33,9 +33,10 @@ impl Fleet {
     ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
-            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
-                if !self.is_spent(id, theirs) =>
-            {
+            (
+                Finished::Dead(_) | Finished::KnownDead(_) | Finished::WrongAccount(_),
+                Some(theirs),
+            ) if !self.is_spent(id, theirs) => {
                 self.take_theirs(now, id, theirs);
             }
             (
@@ -43,6 +44,7 @@ impl Fleet {
                 | Finished::Ambiguous { .. }
                 | Finished::Blocked(_)
                 | Finished::Dead(_)
+                | Finished::KnownDead(_)
                 | Finished::WrongAccount(_)),
                 Some(theirs),
             ) => {
@@ -90,6 +92,13 @@ impl Fleet {
                         Cause::RefreshTokenRejected
                     });
                 });
+            }
+            Finished::KnownDead(mut evidence) => {
+                // Its owner was told why; what is noted of the token says only that it is over.
+                let told = self.table.find(id).and_then(|account| account.told.or(account.cause));
+                evidence.cause =
+                    told.filter(|told| told.needs_reconnect()).unwrap_or(evidence.cause);
+                self.conclude(now, id, Finished::Dead(evidence));
             }
             Finished::WrongAccount(evidence) => {
                 self.give_up_saving(id);
@@ -272,21 +281,38 @@ impl Fleet {
         let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
             return;
         };
+        let Some(server) = self.apps.find(&app).map(|app| Arc::clone(&app.server)) else {
+            return;
+        };
         match result {
             Finished::Renewed(_) | Finished::Unsaved(_) if busy == Busy::Refreshing => {
-                self.correlation.succeeded(now, &app, &id.provider);
+                self.correlation.succeeded(now, &app, &server);
             }
             Finished::Dead(evidence)
             | Finished::WrongAccount(evidence)
             | Finished::NotCommitted(evidence)
                 if is_about_the_token(evidence) =>
             {
-                self.correlation.failed(now, &app, id);
-                if self.correlation.suspect(now, &app) > Some(Suspect::Accounts) {
-                    self.apps.want_question(&app, now);
+                self.correlation.failed(now, &app, &server, id);
+                if self.apps.is_doubted(&app)
+                    || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
+                {
+                    self.suspect_app(now, &app, id);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// True when the provider dealt with the account, so that it accepts the app. Of an app in doubt that was never
+    /// the question: only a token that is renewed ends the doubt.
+    fn speaks_for_its_app(&self, id: &AccountId, result: &Finished) -> bool {
+        match result {
+            Finished::Renewed(_) | Finished::Unsaved(_) => true,
+            Finished::Dead(_) | Finished::WrongAccount(_) => {
+                !self.table.find(id).is_some_and(|account| self.apps.is_doubted(&account.app))
+            }
+            _ => false,
         }
     }
 
@@ -494,14 +520,6 @@ impl Fleet {
         });
         self.look_at(now, id);
     }
-}
-
-/// True when the provider dealt with the account, so that it accepts the app.
-const fn speaks_for_the_app(result: &Finished) -> bool {
-    matches!(
-        result,
-        Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
-    )
 }
 
 /// False for silence, limits and refusals of the app, which have causes of their own.

@@ -132,7 +132,8 @@ impl Fleet {
     /// void.
     pub(super) fn adopt(&mut self, now: Timestamp, id: &AccountId, token: Option<TokenFacts>) {
         self.give_up_saving(id);
-        self.table.change(id, |account| {
+        let was_refused = self.table.change(id, |account| {
+            let was_refused = account.verdict == Some(Cause::RefreshTokenRejected);
             // Of a token that is known already, what is known is better than what the store says.
             if account.token.map(|known| known.token) != token.map(|token| token.token) {
                 account.token = token;
@@ -144,8 +145,12 @@ impl Fleet {
             account.questioned_at = None;
             account.in_doubt = false;
             account.written_back = false;
+            was_refused
         });
         self.changed.insert(id.clone());
+        if was_refused == Some(true) && token.is_some() {
+            self.end_doubt_of(now, id);
+        }
         self.look_at(now, id);
     }
 

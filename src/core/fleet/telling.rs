@@ -4,6 +4,7 @@ use super::{Effect, Fleet, TELL_STANDING_AFTER};
 use crate::core::{
     AccountId, Cause, Event, Evidence, Memory, Timestamp,
     cause::Actor,
+    diagnose::{self, Step, Tally},
     notices::{self, Audience, Change, Notice, Subject},
     schedule,
 };
@@ -70,8 +71,8 @@ impl Fleet {
         let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
         // Its app's own notice speaks for it, whatever the app is frozen for.
         let is_shared = cause.is_some() && self.apps.frozen(&account.app) == cause;
-        let audience =
-            notices::audience(account, in_danger).filter(|_| !too_early && !untried && !is_shared);
+        let waits = too_early || untried || is_shared || self.is_withheld(now, account);
+        let audience = notices::audience(account, in_danger).filter(|_| !waits);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
@@ -90,6 +91,7 @@ impl Fleet {
             at: now,
             expires_at: token.and_then(|token| token.expires_at),
             evidence: account.last_failure.clone(),
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         };
@@ -102,6 +104,7 @@ impl Fleet {
         if let (Some(cause), Some(audience)) = (cause, audience) {
             let mut firing = notice(cause, Change::Firing, audience, since);
             firing.missing_scopes = self.names_of_missing(id);
+            firing.step = self.step_for(now, id, audience);
             owed.push(firing);
             now_told = Some(cause);
         }
@@ -116,6 +119,20 @@ impl Fleet {
         self.effects.extend(owed.into_iter().map(Effect::Notify));
     }
 
+    /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
+    /// the accounts for each notice.
+    fn step_for(&self, now: Timestamp, id: &AccountId, audience: Audience) -> Option<Step> {
+        let snapshot = self.snapshot(now);
+        let account = snapshot.accounts.find(id)?;
+        let step = diagnose::diagnose(&Tally::of(&snapshot).case(&snapshot, account, now)).step;
+        let acts = match step.actor() {
+            Actor::Owner => audience == Audience::Owner,
+            Actor::Operator => audience == Audience::Operator,
+            Actor::Nobody => false,
+        };
+        acts.then_some(step)
+    }
+
     /// An account has left: an open incident is closed without a mail.
     pub(super) fn forget(&mut self, now: Timestamp, memory: Memory) {
         if let Some(told) = memory.told {
@@ -128,6 +145,7 @@ impl Fleet {
                 at: now,
                 expires_at: None,
                 evidence: None,
+                step: None,
                 missing_scopes: Vec::new(),
                 accounts: 1,
             }));
@@ -256,6 +274,7 @@ const fn shared(
         at,
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 0,
     }

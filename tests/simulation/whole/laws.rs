@@ -308,7 +308,9 @@ pub(crate) fn mailed(truth: &mut Truth, mail: &Mail) {
     let number = player.row.as_ref().map_or(0, |row| row.number);
     let unsure = player.tokens[number].unknown >= 2;
     let left = player.tokens[number].at + player.life - truth.now;
-    let fresh = truth.now - player.tokens[number].at < 10 * MINUTE;
+    // The mail was decided about the token before this one, or about this one a moment ago.
+    let known_at = player.tokens[number].stored_at.unwrap_or(truth.now) + SEEN_WITHIN;
+    let fresh = truth.now - player.tokens[number].at < 10 * MINUTE || mail.decided_at < known_at;
     let early = left > player.life * 15 / 100 + MINUTE && !fresh;
     let well = player.is_whole() && truth.calm(who) > WELL_WITHIN && !unsure;
     truth.law(
@@ -510,21 +512,31 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         truth.law(shown_by == 1, "everybody is shown by one", Some(who), |_| {
             format!("shown by {shown_by} replicas")
         });
-        let last = truth.mails.iter().rev().find(|mail| mail.subject == format!("account {id}"));
-        let last = last.cloned();
+        let told = |since: Millis| {
+            // Mails of one incident may come twice, and so after those of the next.
+            let mut last = BTreeMap::new();
+            let subject = format!("account {id}");
+            let its = truth.mails.iter().filter(|mail| mail.subject == subject);
+            for mail in its {
+                last.insert(mail.cause, (mail.firing, mail.at));
+            }
+            last.into_values().any(|(firing, at)| firing && at > since)
+        };
         let left_at = truth.players[who].left_at;
-        let told = last.as_ref().is_some_and(|mail| mail.firing && mail.at > left_at);
+        // Until it is seen that the account has left, its trouble is told; of the end of that nobody hears.
+        let (told, owed_an_end) = (told(left_at), told(left_at + SEEN_WITHIN));
         let player = &truth.players[who];
         let renewing = truth.now - player.tokens[player.current()].at < MINUTE;
         truth.law(whole || told || renewing, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
-        // Until it is seen that the account has left, its trouble is told; of the end of that nobody hears.
-        let told = last.is_some_and(|mail| mail.firing && mail.at > left_at + SEEN_WITHIN);
         let unsure = truth.players[who].tokens[row.number].unknown >= 2;
-        truth.law(!(whole && told) || unsure || renewing, "an end is told too", Some(who), |_| {
-            format!("is well, and the last mail says {last:?}", last = "that it is not")
-        });
+        truth.law(
+            !(whole && owed_an_end) || unsure || renewing,
+            "an end is told too",
+            Some(who),
+            |_| "is well, and the last mail says that it is not".to_owned(),
+        );
     }
     one_mail_for_each_incident(truth);
 }

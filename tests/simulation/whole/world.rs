@@ -81,6 +81,8 @@ pub(crate) struct Truth {
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
     pub(crate) at: Millis,
+    /// When it was decided, by the clock of whoever did.
+    pub(crate) decided_at: Millis,
     pub(crate) subject: String,
     pub(crate) cause: &'static str,
     pub(crate) firing: bool,
