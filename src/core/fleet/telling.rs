@@ -84,6 +84,10 @@ impl Fleet {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
         }
+        if told.is_some_and(Cause::needs_reconnect) && cause == Some(Cause::ConsentRevoked) {
+            // It has a better name now; who must reconnect it knows that already.
+            return;
+        }
         let since = account.cause_since.unwrap_or(now);
         let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
         let notice = |cause: Cause, change, audience, since| Notice {
