@@ -1,17 +1,20 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod webhooks;
+
 use crate::{
     clerk::Clerk,
     clock::Clock,
     config::{self, Settings},
     core::{
-        Event, Secret, Shares, Snapshot, Timestamp, decide,
-        fleet::{Fleet, Input},
+        Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
+        fleet::{Fleet, Input, Reopened},
         schedule::Policy,
         second_clock::{Assumed, Moves},
     },
     delivery::{self, mailer::Mailer},
     http_client::{self, HttpClient},
+    inbox::Inbox,
     keeper::{self, Keeper},
     loader,
     metrics::{
@@ -59,6 +62,8 @@ pub struct Running {
     pub telemetry: SocketAddr,
     /// Where the publisher's reports go, if they are switched on.
     pub reports: Option<SocketAddr>,
+    /// Where webhooks go, if they are switched on.
+    pub webhooks: Option<SocketAddr>,
     /// Asks for a reload, as SIGHUP does.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Ends loader, reloader and keeper.
@@ -184,6 +189,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
     let app = |app: &Arc<App>| decide::App {
         name: Arc::clone(&app.name),
         provider: app.provider.name.as_str().into(),
+        server: server_of(app).into(),
         scopes: Arc::clone(&app.scopes),
         min_age: app.provider.min_age,
         only_while_live: app.renews_itself(),
@@ -198,6 +204,13 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         assumed: assumed(app),
     };
     apps.values().map(app).collect()
+}
+
+/// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
+fn server_of(app: &App) -> &str {
+    let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
+    let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
+    endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
 }
 
 /// What is stated about the lives of an app's refresh tokens.
@@ -255,6 +268,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         Some(reports) => Some((bind(reports.listen).await?, reports.secret.clone())),
         None => None,
     };
+    let webhooks = match &settings.server.webhooks {
+        Some(webhooks) => Some((bind(webhooks.listen).await?, webhooks.secret.clone())),
+        None => None,
+    };
+    let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     let reports_at = reports.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
@@ -311,9 +329,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let replica = replicas.join().await.map_err(|error| error.to_string())?;
     let (leave, leaves) = watch::channel(false);
     let sharing = tokio::spawn(replica.run(stopped.clone(), leaves));
-    let loading = loader::run(Arc::clone(&refresher), inputs.clone(), load_again, stopped.clone());
+    let again = Arc::clone(&load_again);
+    let loading = loader::run(Arc::clone(&refresher), inputs.clone(), again, stopped.clone());
     let (fails, failed) = watch::channel(None);
-    let inner = vec![
+    let (deliveries, delivered) = mpsc::channel(DELIVERIES_WAITING_MAX);
+    let mut inner = vec![
         spawn_watched("keeper", &fails, keeper.run(stopped.clone())),
         clerk,
         spawn_watched("loader", &fails, loading),
@@ -323,8 +343,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             delivery_changed.clone(),
             stopped.clone(),
         )),
-        tokio::spawn(reloader.run(reload_asked, stopped)),
+        tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
+    if webhooks.is_some() {
+        let inbox = Inbox::new(
+            Arc::clone(&refresher),
+            Arc::clone(&snapshot),
+            inputs.clone(),
+            Arc::clone(&load_again),
+        );
+        inner.push(tokio::spawn(inbox.run(delivered, stopped)));
+    }
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -350,6 +379,12 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
         tokio::spawn(telemetry),
     ];
+    if let Some((listener, secret)) = webhooks {
+        let context = webhooks::context(&refresher, &metrics, secret, deliveries);
+        let handler = move |request| server::webhooks::handle(context.clone(), request);
+        let stop = surface_stopped.clone();
+        surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
+    }
     if let Some((listener, secret)) = reports {
         let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
         tokio::spawn(pass_on(reported, inputs));
@@ -375,6 +410,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         events,
         telemetry: telemetry_at,
         reports: reports_at,
+        webhooks: webhooks_at,
         reload,
         stop,
         stop_surface,
@@ -425,7 +461,8 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
 ) -> Result<Fleet, String> {
     let mut fleet = empty_fleet(policy, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
-    let (memories, histories, reopened) = recalled.map_err(|error| error.to_string())?;
+    let (memories, histories, mut reopened) = recalled.map_err(|error| error.to_string())?;
+    reopened.retain(|one| !is_being_saved(one, &memories, now));
     let apps = refresher.state.app_memories().await.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::AppsRecalled(apps));
     fleet.handle(now, Input::Recalled(memories));
@@ -433,6 +470,13 @@ pub async fn fleet_under<S: TokenStore, T: Transport>(
     fleet.handle(now, Input::Reopened(reopened));
     fleet.handle(now, Input::Holding { shares: Shares::ALL, until: None });
     Ok(fleet)
+}
+
+/// Between a token's arrival in the journal and in the store lie milliseconds in which it is on its way and in no
+/// trouble. Whoever renews it remembers that it could not be saved, or has died, and then its time runs out.
+fn is_being_saved(one: &Reopened, memories: &[Memory], now: Timestamp) -> bool {
+    let said = |memory: &Memory| memory.id == one.id && memory.cause == Some(Cause::UnsavedToken);
+    one.unsaved.is_some() && !one.over_at.has_come(now) && !memories.iter().any(said)
 }
 
 /// A fleet that knows its configuration and nothing else.
@@ -634,6 +678,9 @@ impl Reloader {
         let apps = apps_of(&settings);
         go_on_with_secrets(&self.refresher.apps.load(), &apps);
         apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
+        if settings.server.webhooks.is_some() {
+            webhooks::expect(&self.metrics, &apps);
+        }
         let policy = policy_of(&settings);
         let for_policy = policy_apps(&apps);
         self.client.store(Arc::new(client));
@@ -660,12 +707,13 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
-        (server.listen, server.connections_max, server.enable_reload, server.reports.clone())
+        let others = (server.reports.clone(), server.webhooks.clone());
+        (server.listen, server.connections_max, server.enable_reload, others)
     };
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
-        ("`server` and `reports`", listeners(old) == listeners(new)),
+        ("`server`, `reports` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
@@ -684,5 +732,61 @@ const INPUTS_WAITING_MAX: usize = 1_024;
 /// Batches of reports that may wait; beyond that the publisher is asked to come again.
 const REPORTS_WAITING_MAX: usize = 64;
 
+/// Messages that may wait to be written down; beyond that their senders are asked to come again.
+const DELIVERIES_WAITING_MAX: usize = 256;
+
 /// How often the state is asked for its numbers.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AccountId, Fingerprint, TokenFacts};
+
+    #[test]
+    fn a_token_on_its_way_into_the_store_is_in_trouble_only_when_somebody_says_so_or_nobody_is_left()
+     {
+        let now = Timestamp::from_unix(1_800_000_000);
+        let soon = now.plus(Duration::from_secs(1));
+        let rows = [
+            ("it arrived a moment ago", true, soon, None, true),
+            ("whoever renews it could not save it", true, soon, Some(Cause::UnsavedToken), false),
+            ("it had another trouble before", true, soon, Some(Cause::ScopeMissing), true),
+            ("whoever renewed it has died", true, now, None, false),
+            ("no answer has arrived yet", false, soon, None, false),
+        ];
+        for (case, has_arrived, over_at, cause, expected) in rows {
+            let id = AccountId::new("tiktok", "a");
+            let memory = Memory { cause, ..memory_of(&id) };
+            let token = has_arrived.then(|| token(now));
+            let one = Reopened { id, unsaved: token, over_at };
+            assert_eq!(is_being_saved(&one, &[memory], now), expected, "{case}");
+        }
+    }
+
+    fn token(issued_at: Timestamp) -> TokenFacts {
+        TokenFacts {
+            token: Fingerprint::from_hash(1),
+            renewable_by: Some(Fingerprint::from_hash(2)),
+            issued_at,
+            expires_at: None,
+            refresh_expires_at: None,
+            missing_scopes: 0,
+        }
+    }
+
+    fn memory_of(id: &AccountId) -> Memory {
+        Memory {
+            id: id.clone(),
+            token: None,
+            last_refresh_at: None,
+            cause: None,
+            cause_since: None,
+            told: None,
+            told_since: None,
+            failed_in_a_row: 0,
+            not_before: None,
+            first_seen_at: None,
+        }
+    }
+}

@@ -181,6 +181,7 @@ impl Bench {
         let app = decide::App {
             name: "main".into(),
             provider: "tiktok".into(),
+            server: "tiktok".into(),
             scopes: [].into(),
             min_age: Duration::ZERO,
             only_while_live: false,

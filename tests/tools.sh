@@ -12,6 +12,7 @@ main() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup"
     debian_packages
     python_venv
+    oauth_servers
     case "${1:-}" in
         '') ;;
         cargo-deny) cargo_deny ;;
@@ -80,6 +81,12 @@ python_venv() {
     local python
     python=$(tests/servers/venv.sh) || fail "the Python packages could not be installed"
     echo "Python packages: $python"
+}
+
+# Node and both servers, for tests/oauth_servers.
+oauth_servers() {
+    tests/servers/oauth/install.sh >/dev/null || fail "the OAuth servers could not be installed"
+    echo "OAuth servers: there"
 }
 
 cargo_deny() {

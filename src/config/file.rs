@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) mail: Mail,
     pub(super) server: Server,
     pub(super) reports: Reports,
+    pub(super) webhooks: Webhooks,
     pub(super) metrics: Metrics,
     pub(super) state: State,
 }
@@ -274,6 +275,15 @@ pub(super) struct Reports {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Webhooks {
+    pub(super) enabled: bool,
+    pub(super) listen: String,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
 }
@@ -439,6 +449,17 @@ impl Default for Reports {
         Self {
             enabled: false,
             listen: "127.0.0.1:8641".to_owned(),
+            secret_file: None,
+            secret_env: None,
+        }
+    }
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: "127.0.0.1:8642".to_owned(),
             secret_file: None,
             secret_env: None,
         }

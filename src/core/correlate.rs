@@ -1,8 +1,8 @@
 //! Whose trouble it is when accounts fail: their own, their app's, or their provider's.
 //!
 //! A few accounts have lost scopes or consent. All accounts of an app at once have an app with a wrong secret
-//! or in the wrong environment. Several apps at once have a provider in trouble. It counts only what the
-//! provider said about tokens and apps: silence and limits have causes of their own.
+//! or in the wrong environment. Several apps at once, answered by the same server, have a provider in trouble.
+//! It counts only what the provider said about tokens and apps: silence and limits have causes of their own.
 //!
 //! Nothing here looks at all accounts: of each app it keeps the few that failed last since one succeeded.
 
@@ -33,7 +33,8 @@ pub struct Correlation {
 
 #[derive(Debug)]
 struct Recent {
-    provider: Arc<str>,
+    /// Who answers it.
+    server: Arc<str>,
     /// Accounts that failed since one succeeded, each once, the one that failed last at the end. At most
     /// [`AT_ONCE`]: more would not change the answer.
     failed: VecDeque<(AccountId, Timestamp)>,
@@ -62,16 +63,16 @@ impl Correlation {
     }
 
     /// The provider gave an account of `app` a token.
-    pub fn succeeded(&mut self, now: Timestamp, app: &Arc<str>, provider: &Arc<str>) {
-        let recent = self.of(app, provider);
+    pub fn succeeded(&mut self, now: Timestamp, app: &Arc<str>, server: &Arc<str>) {
+        let recent = self.of(app, server);
         recent.failed.clear();
         recent.refused_at = None;
         recent.succeeded_at = Some(now);
     }
 
     /// The provider refused the token of `id`, or the app when it was presented.
-    pub fn failed(&mut self, now: Timestamp, app: &Arc<str>, id: &AccountId) {
-        let recent = self.of(app, &id.provider);
+    pub fn failed(&mut self, now: Timestamp, app: &Arc<str>, server: &Arc<str>, id: &AccountId) {
+        let recent = self.of(app, server);
         recent.failed.retain(|(known, at)| known != id && is_recent(*at, now));
         if recent.failed.len() == AT_ONCE {
             recent.failed.pop_front();
@@ -80,8 +81,8 @@ impl Correlation {
     }
 
     /// The provider refused `app` itself.
-    pub fn refused(&mut self, now: Timestamp, app: &Arc<str>, provider: &Arc<str>) {
-        self.of(app, provider).refused_at = Some(now);
+    pub fn refused(&mut self, now: Timestamp, app: &Arc<str>, server: &Arc<str>) {
+        self.of(app, server).refused_at = Some(now);
     }
 
     /// The provider says that it accepts `app`. What it says of tokens is another matter.
@@ -98,19 +99,15 @@ impl Correlation {
         recent.lately(now).next()?;
         Some(match recent.fails_together(now) {
             None => Suspect::Accounts,
-            Some(since) if self.fails_beside(now, app, &recent.provider, since) => {
-                Suspect::Provider
-            }
+            Some(since) if self.fails_beside(now, app, &recent.server, since) => Suspect::Provider,
             Some(_) => Suspect::App,
         })
     }
 
-    /// True when another app of the provider fails as a whole too, and none of them succeeded meanwhile.
-    fn fails_beside(&self, now: Timestamp, app: &str, provider: &str, since: Timestamp) -> bool {
-        let mut others = self
-            .recent
-            .iter()
-            .filter(|(name, other)| &***name != app && *other.provider == *provider);
+    /// True when another app of the same server fails as a whole too, and none of them succeeded meanwhile.
+    fn fails_beside(&self, now: Timestamp, app: &str, server: &str, since: Timestamp) -> bool {
+        let mut others =
+            self.recent.iter().filter(|(name, other)| &***name != app && *other.server == *server);
         let mut together = false;
         let none_works = others.all(|(_, other)| {
             together |= other.fails_together(now).is_some();
@@ -119,13 +116,16 @@ impl Correlation {
         together && none_works
     }
 
-    fn of(&mut self, app: &Arc<str>, provider: &Arc<str>) -> &mut Recent {
-        self.recent.entry(Arc::clone(app)).or_insert_with(|| Recent {
-            provider: Arc::clone(provider),
+    fn of(&mut self, app: &Arc<str>, server: &Arc<str>) -> &mut Recent {
+        let recent = self.recent.entry(Arc::clone(app)).or_insert_with(|| Recent {
+            server: Arc::clone(server),
             failed: VecDeque::new(),
             refused_at: None,
             succeeded_at: None,
-        })
+        });
+        // The configuration may have moved it.
+        recent.server.clone_from(server);
+        recent
     }
 }
 
@@ -177,7 +177,10 @@ mod tests {
                 "" => correlation.succeeded(now, &app, &provider.into()),
                 "!" => correlation.refused(now, &app, &provider.into()),
                 "?" => correlation.accepted(&app),
-                account => correlation.failed(now, &app, &AccountId::new(provider, account)),
+                account => {
+                    let id = AccountId::new(provider, account);
+                    correlation.failed(now, &app, &provider.into(), &id);
+                }
             }
         }
         (correlation, now)
@@ -241,7 +244,8 @@ mod tests {
         let mut correlation = Correlation::default();
         let app: Arc<str> = "a".into();
         for number in 0..50_000 {
-            correlation.failed(NOW, &app, &AccountId::new("tiktok", format!("{number}")));
+            let id = AccountId::new("tiktok", format!("{number}"));
+            correlation.failed(NOW, &app, &app, &id);
         }
         assert_eq!(correlation.recent["a"].failed.len(), AT_ONCE);
         assert_eq!(correlation.suspect(NOW, "a"), Some(Suspect::App));

@@ -14,6 +14,9 @@ pub struct App {
     pub name: Arc<str>,
     /// Its provider.
     pub provider: Arc<str>,
+    /// Who answers it: what is wrong there concerns every app with the same one. Usually one for a provider,
+    /// but each server that keeps to the RFCs is the provider `oauth2`.
+    pub server: Arc<str>,
     /// Scopes that publishing needs; at most 32.
     pub scopes: Arc<[Arc<str>]>,
     /// A token younger than this cannot be renewed.
@@ -278,6 +281,7 @@ mod tests {
         App {
             name: "main".into(),
             provider: "tiktok".into(),
+            server: "tiktok".into(),
             scopes: [].into(),
             min_age: Duration::ZERO,
             only_while_live: false,

@@ -54,6 +54,8 @@ pub enum Source {
     Check,
     /// The publisher, who reported what it was answered.
     Publisher,
+    /// The provider, or the publisher, who announced it under a signature.
+    Announcement,
 }
 
 /// What the token lacked from an instant on.
@@ -188,13 +190,14 @@ impl Source {
             Self::Refresh => "refresh",
             Self::Check => "check",
             Self::Publisher => "publisher",
+            Self::Announcement => "announcement",
         }
     }
 
     /// The source with this label.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
-        [Self::Refresh, Self::Check, Self::Publisher]
+        [Self::Refresh, Self::Check, Self::Publisher, Self::Announcement]
             .into_iter()
             .find(|one| one.as_label() == label)
     }

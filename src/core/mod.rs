@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod account;
+pub mod announcement;
 pub mod cause;
 pub mod correlate;
 pub mod decide;
@@ -24,6 +25,7 @@ pub mod timeline;
 pub mod witness;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
+pub use announcement::{Announcement, Revoker, Whose};
 pub use cause::Cause;
 pub use correlate::Suspect;
 pub use event::Event;

@@ -199,8 +199,13 @@ const fn colour(notice: &Notice) -> &'static str {
 /// "It is tried again by itself" is true and not enough for somebody who is told because the token is
 /// about to end.
 fn step(notice: &Notice) -> &'static str {
+    if fails_together(notice) {
+        return FAIL_TOGETHER_STEP;
+    }
+    if let Some(step) = notice.step {
+        return step.sentence();
+    }
     match notice.cause {
-        _ if fails_together(notice) => FAIL_TOGETHER_STEP,
         Cause::AccessTokenExpired | Cause::RateLimited | Cause::ProviderOutage => {
             "It is tried again by itself. Look at the provider's status page if it lasts."
         }
@@ -335,7 +340,35 @@ mod tests {
         super::message::tests::{SINCE, notice, with_letter},
         *,
     };
+    use crate::core::diagnose::Step;
     use std::{sync::Arc, time::Duration};
+
+    #[test]
+    fn what_the_diagnosis_says_to_do_goes_before_what_the_cause_says() {
+        let mut notice = notice("brand-a", Cause::WrongEnvironment, Audience::Operator);
+        let by_cause = with_letter(&notice, words).text;
+        assert!(unwrapped(&by_cause).contains(Cause::WrongEnvironment.next_step()), "{by_cause}");
+        notice.step = Some(Step::CompareAccount);
+        let by_step = with_letter(&notice, words).text;
+        assert!(unwrapped(&by_step).contains(Step::CompareAccount.sentence()), "{by_step}");
+        assert!(!unwrapped(&by_step).contains(Cause::WrongEnvironment.next_step()), "{by_step}");
+    }
+
+    #[test]
+    fn an_operator_reads_that_the_accounts_of_an_app_are_refused_together() {
+        let mut notice = notice("", Cause::WrongEnvironment, Audience::Operator);
+        notice.subject = Subject::App("main".into());
+        let mut evidence = Evidence::of(Cause::WrongEnvironment, notice.at);
+        evidence.detail = Some(FAIL_TOGETHER.into());
+        notice.evidence = Some(Arc::new(evidence));
+        let text = unwrapped(&with_letter(&notice, words).text);
+        assert!(text.contains("one after the other"), "{text}");
+        assert!(text.contains("Check that client id and environment"), "{text}");
+    }
+
+    fn unwrapped(text: &str) -> String {
+        text.replace('\n', " ")
+    }
 
     #[test]
     fn an_owner_reads_what_happened_since_when_and_what_to_do() {

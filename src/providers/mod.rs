@@ -10,12 +10,14 @@ mod interpret;
 mod request;
 mod rules;
 pub mod schema;
+mod webhook;
 
 pub use check::FILE_BYTES_MAX;
 pub use described::Described;
 pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
 pub use rules::Known;
 pub use schema::{Environment, Where};
+pub use webhook::{Message, Unheard};
 
 use crate::{
     core::{Evidence, Timestamp, second_clock::Moves},
@@ -74,6 +76,7 @@ pub struct Provider {
     refresh: Option<request::Refresh>,
     probe: Option<request::Probe>,
     junk: Option<interpret::Junk>,
+    webhook: Option<webhook::Webhook>,
     answers: interpret::Answers,
     rules: rules::Rules,
 }

@@ -77,6 +77,7 @@ impl Kind {
         App {
             name: self.name.into(),
             provider: self.name.into(),
+            server: self.name.into(),
             scopes: ["video.publish".into()].into(),
             min_age: Duration::from_secs(self.min_age as u64),
             only_while_live: self.renewal == Renewal::Extends,

@@ -219,6 +219,13 @@ impl Apps {
         freezes
     }
 
+    /// The app is refused for a reason of its own, while others work. Answers since when the provider was blamed,
+    /// if it was; the app must be frozen anew then.
+    pub(super) fn exonerate_provider(&mut self, name: &str) -> Option<Timestamp> {
+        let frozen = &mut self.by_name.get_mut(name)?.frozen;
+        frozen.take_if(|(cause, _)| *cause == Cause::ProviderOutage).map(|(_, since)| since)
+    }
+
     /// The provider accepted the app. Answers since when it was frozen, if it was.
     pub(super) fn accepted(&mut self, name: &str, now: Timestamp) -> Option<(Cause, Timestamp)> {
         let state = self.by_name.get_mut(name).filter(|state| state.refusals > 0)?;

@@ -98,6 +98,13 @@ pub enum Input {
         /// What it amounts to.
         evidence: Evidence,
     },
+    /// The provider, or a publisher that knows more, announced it under a signature. The same may be told again.
+    Announced {
+        /// Of which account.
+        id: AccountId,
+        /// What it amounts to, and as of when.
+        evidence: Evidence,
+    },
     /// Somebody asked for a refresh now.
     Asked {
         /// Of which account.

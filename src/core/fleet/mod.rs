@@ -5,6 +5,7 @@
 //! [`Input`]; everything it can do is an [`Effect`]. What to do about an account is decided in
 //! [`super::decide`]; this file dispatches.
 
+mod announced;
 mod apps;
 mod ends;
 mod holding;
@@ -22,8 +23,8 @@ mod together;
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
-    TokenFacts,
+    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Evidence, Memory, Snapshot, Table,
+    Timestamp, TokenFacts,
     correlate::Correlation,
     decide::{self, Action, App, Decision},
     diagnose::cause_of,
@@ -65,6 +66,8 @@ pub struct Fleet {
     /// Tokens that a pass over the store found while something was under way for their accounts. The store
     /// says once that it changed, so what it said then must not be lost.
     passed_over: BTreeMap<AccountId, Option<TokenFacts>>,
+    /// What was announced about accounts for which something is under way, or whose newest token nobody knows.
+    announced: BTreeMap<AccountId, Arc<Evidence>>,
     /// Those of `recalled` whose rows the pass that is running could not read: they have not left.
     unreadable: BTreeSet<AccountId>,
     /// Accounts whose memory must be written.
@@ -114,6 +117,7 @@ impl Fleet {
             recalled: BTreeMap::new(),
             reopened: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            announced: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
@@ -165,6 +169,7 @@ impl Fleet {
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Said { id, evidence } => self.note_said(now, &id, evidence),
+            Input::Announced { id, evidence } => self.note_announced(now, &id, evidence),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);

@@ -19,6 +19,7 @@ impl Fleet {
         }
         self.correlate(now, id, busy, &result);
         self.conclude_beside(now, id, result, theirs);
+        self.heed_what_waited(now, id);
         self.let_go(id);
     }
 
@@ -81,6 +82,7 @@ impl Fleet {
             }
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
+                let evidence = self.named_by_announcement(id, evidence);
                 let verdict = evidence.cause;
                 self.fail(now, id, evidence, |account| {
                     account.in_doubt = false;
@@ -280,16 +282,19 @@ impl Fleet {
         let Some(app) = self.table.find(id).map(|account| Arc::clone(&account.app)) else {
             return;
         };
+        let Some(server) = self.apps.find(&app).map(|app| Arc::clone(&app.server)) else {
+            return;
+        };
         match result {
             Finished::Renewed(_) | Finished::Unsaved(_) if busy == Busy::Refreshing => {
-                self.correlation.succeeded(now, &app, &id.provider);
+                self.correlation.succeeded(now, &app, &server);
             }
             Finished::Dead(evidence)
             | Finished::WrongAccount(evidence)
             | Finished::NotCommitted(evidence)
                 if is_about_the_token(evidence) =>
             {
-                self.correlation.failed(now, &app, id);
+                self.correlation.failed(now, &app, &server, id);
                 if self.apps.is_doubted(&app)
                     || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
                 {
@@ -412,6 +417,7 @@ impl Fleet {
         if let Some(theirs) = self.passed_over.remove(id) {
             // The answer is about a token that the store has replaced in the meantime.
             self.take_theirs(now, id, theirs);
+            self.heed_what_waited(now, id);
             self.let_go(id);
             return;
         }
@@ -445,6 +451,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
+        self.heed_what_waited(now, id);
         self.let_go(id);
     }
 
@@ -481,6 +488,11 @@ impl Fleet {
         }
         let evidence = Arc::new(evidence);
         self.note_failure(now, id, &evidence, Source::Publisher);
+        self.heed_claim(now, id, &evidence);
+    }
+
+    /// What follows from a claim.
+    pub(super) fn heed_claim(&mut self, now: Timestamp, id: &AccountId, evidence: &Arc<Evidence>) {
         self.table.change(id, |account| {
             if account.verdict.is_some() {
                 return;
@@ -489,7 +501,7 @@ impl Fleet {
                 Cause::ScopeMissing => {
                     account.verdict = Some(Cause::ScopeMissing);
                     account.questioned_at = None;
-                    account.last_failure = Some(Arc::clone(&evidence));
+                    account.last_failure = Some(Arc::clone(evidence));
                 }
                 cause if cause.needs_reconnect() => account.questioned_at = Some(now),
                 Cause::AccessTokenExpired | Cause::WrongEnvironment => {

@@ -201,6 +201,7 @@ impl Fleet {
                 self.save_once_more(id);
             }
             self.changed.remove(id);
+            self.announced.remove(id);
             self.notes.forget(id);
             self.forget(now, account.memory());
         }

@@ -214,13 +214,20 @@ impl Fleet {
         next_try_at: Timestamp,
         refusals_max: u32,
     ) -> Option<Cause> {
-        if let Some(provider) = self.apps.find(app).map(|app| Arc::clone(&app.provider)) {
-            self.correlation.refused(now, app, &provider);
+        if let Some(server) = self.apps.find(app).map(|app| Arc::clone(&app.server)) {
+            self.correlation.refused(now, app, &server);
         }
         let cause = match self.correlation.suspect(now, app) {
             Some(Suspect::Provider) => Cause::ProviderOutage,
             _ => evidence.cause,
         };
+        let freezes = self.apps.refusals(app).saturating_add(1) >= refusals_max;
+        if freezes
+            && cause != Cause::ProviderOutage
+            && let Some(since) = self.apps.exonerate_provider(app)
+        {
+            self.tell_app_is_well(now, app, Cause::ProviderOutage, since);
+        }
         self.apps.refused_once(app, cause, now, next_try_at, refusals_max).then_some(cause)
     }
 

@@ -4,6 +4,7 @@ use super::{Effect, Fleet, TELL_STANDING_AFTER, ends};
 use crate::core::{
     AccountId, Cause, Event, Evidence, Memory, Timestamp,
     cause::Actor,
+    diagnose::{self, Step, Tally},
     notices::{self, Audience, Change, Notice, Subject},
     schedule,
 };
@@ -83,6 +84,10 @@ impl Fleet {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
         }
+        if told.is_some_and(Cause::needs_reconnect) && cause == Some(Cause::ConsentRevoked) {
+            // It has a better name now; who must reconnect it knows that already.
+            return;
+        }
         let since = account.cause_since.unwrap_or(now);
         let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
         let notice = |cause: Cause, change, audience, since| Notice {
@@ -94,6 +99,7 @@ impl Fleet {
             at: now,
             expires_at: token.and_then(|token| token.expires_at),
             evidence: account.last_failure.clone(),
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         };
@@ -109,6 +115,7 @@ impl Fleet {
         if let (Some(cause), Some(audience)) = (cause, audience) {
             let mut firing = notice(cause, Change::Firing, audience, since);
             firing.missing_scopes = self.names_of_missing(id);
+            firing.step = self.step_for(now, id, audience);
             if let Some(announced) = announced {
                 ends::word(&mut firing, &announced);
             }
@@ -126,6 +133,25 @@ impl Fleet {
         self.effects.extend(owed.into_iter().map(Effect::Notify));
     }
 
+    /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
+    /// the accounts for each notice.
+    pub(super) fn step_for(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        audience: Audience,
+    ) -> Option<Step> {
+        let snapshot = self.snapshot(now);
+        let account = snapshot.accounts.find(id)?;
+        let step = diagnose::diagnose(&Tally::of(&snapshot).case(&snapshot, account, now)).step;
+        let acts = match step.actor() {
+            Actor::Owner => audience == Audience::Owner,
+            Actor::Operator => audience == Audience::Operator,
+            Actor::Nobody => false,
+        };
+        acts.then_some(step)
+    }
+
     /// An account has left: an open incident is closed without a mail.
     pub(super) fn forget(&mut self, now: Timestamp, memory: Memory) {
         if let Some(told) = memory.told {
@@ -138,6 +164,7 @@ impl Fleet {
                 at: now,
                 expires_at: None,
                 evidence: None,
+                step: None,
                 missing_scopes: Vec::new(),
                 accounts: 1,
             }));
@@ -266,6 +293,7 @@ const fn shared(
         at,
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 0,
     }

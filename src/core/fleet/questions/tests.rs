@@ -318,6 +318,37 @@ fn several_apps_of_a_provider_at_once_are_the_provider() {
     let suspects: Vec<_> =
         bench.fleet.snapshot(bench.now).apps.iter().map(|view| view.suspect).collect();
     assert_eq!(suspects, [Some(Suspect::Provider); 2]);
+
+    // A third one works there after all: the provider is not to blame, and whoever is must hear of it.
+    let at = bench.now.plus(Duration::from_secs(1));
+    bench.fleet.correlation.succeeded(at, &"third".into(), &"tiktok".into());
+    bench.effects.clear();
+    let asked = refused(&bench);
+    bench.tell(Input::AppAsked { app: "main".into(), asked });
+    assert_eq!(frozen(&bench, "main"), Some(REFUSED));
+    let told: Vec<_> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Notify(notice) => Some((notice.cause, notice.change)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(Cause::ProviderOutage, Change::Resolved), (REFUSED, Change::Firing)]);
+}
+
+#[test]
+fn apps_at_different_servers_of_the_same_kind_are_not_each_others_provider() {
+    let mut bench = Bench::new();
+    let elsewhere = App { server: "https://elsewhere".into(), ..asked("other") };
+    configure(&mut bench, vec![asked("main"), elsewhere]);
+    for app in ["other", "main"] {
+        for _ in 0..3 {
+            let asked = Asked::Refused(evidence(&bench, REFUSED));
+            bench.tell(Input::AppAsked { app: app.into(), asked });
+        }
+        assert_eq!(frozen(&bench, app), Some(REFUSED), "{app}");
+    }
 }
 
 #[test]
