@@ -28,7 +28,7 @@ class Sidecar:
     def __init__(self, binary, folder, servers, life):
         self.binary, self.folder, self.life = binary, folder, life
         self.config, self.log = folder / "config.yaml", folder / "log"
-        self.process = None
+        self.process, self.diagnosis_text = None, ""
         with self.store() as store:
             store.executescript(SCHEMA)
         apps = []
