@@ -1,5 +1,7 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod webhooks;
+
 use crate::{
     clerk::Clerk,
     clock::Clock,
@@ -8,9 +10,11 @@ use crate::{
         Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
+        second_clock::{Assumed, Moves},
     },
     delivery::{self, mailer::Mailer},
     http_client::{self, HttpClient},
+    inbox::Inbox,
     keeper::{self, Keeper},
     loader,
     metrics::{
@@ -58,6 +62,8 @@ pub struct Running {
     pub telemetry: SocketAddr,
     /// Where the publisher's reports go, if they are switched on.
     pub reports: Option<SocketAddr>,
+    /// Where webhooks go, if they are switched on.
+    pub webhooks: Option<SocketAddr>,
     /// Asks for a reload, as SIGHUP does.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Ends loader, reloader and keeper.
@@ -170,6 +176,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
             client_secrets: Arc::new(app.client_secrets.clone().into()),
             scopes,
             is_default: app.default_for_provider,
+            is_testing: app.is_testing,
         };
         Some((name, Arc::new(ours)))
     };
@@ -194,6 +201,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         },
         is_sandbox: app.provider.environment == Environment::Sandbox,
         can_be_asked: app.provider.can_be_asked_about_apps(),
+        assumed: assumed(app),
     };
     apps.values().map(app).collect()
 }
@@ -203,6 +211,15 @@ fn server_of(app: &App) -> &str {
     let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
     let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
     endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
+}
+
+/// What is stated about the lives of an app's refresh tokens.
+fn assumed(app: &App) -> Assumed {
+    let provider = app.provider;
+    match provider.testing_refresh_life.filter(|_| app.is_testing) {
+        Some(life) => Assumed { life: Some(life), moves: Moves::Absolute },
+        None => Assumed { life: provider.assumed_refresh_life, moves: provider.refresh_end },
+    }
 }
 
 /// When and how hard to refresh.
@@ -251,6 +268,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         Some(reports) => Some((bind(reports.listen).await?, reports.secret.clone())),
         None => None,
     };
+    let webhooks = match &settings.server.webhooks {
+        Some(webhooks) => Some((bind(webhooks.listen).await?, webhooks.secret.clone())),
+        None => None,
+    };
+    let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     let reports_at = reports.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
@@ -307,9 +329,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let replica = replicas.join().await.map_err(|error| error.to_string())?;
     let (leave, leaves) = watch::channel(false);
     let sharing = tokio::spawn(replica.run(stopped.clone(), leaves));
-    let loading = loader::run(Arc::clone(&refresher), inputs.clone(), load_again, stopped.clone());
+    let again = Arc::clone(&load_again);
+    let loading = loader::run(Arc::clone(&refresher), inputs.clone(), again, stopped.clone());
     let (fails, failed) = watch::channel(None);
-    let inner = vec![
+    let (deliveries, delivered) = mpsc::channel(DELIVERIES_WAITING_MAX);
+    let mut inner = vec![
         spawn_watched("keeper", &fails, keeper.run(stopped.clone())),
         clerk,
         spawn_watched("loader", &fails, loading),
@@ -319,8 +343,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             delivery_changed.clone(),
             stopped.clone(),
         )),
-        tokio::spawn(reloader.run(reload_asked, stopped)),
+        tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
+    if webhooks.is_some() {
+        let inbox = Inbox::new(
+            Arc::clone(&refresher),
+            Arc::clone(&snapshot),
+            inputs.clone(),
+            Arc::clone(&load_again),
+        );
+        inner.push(tokio::spawn(inbox.run(delivered, stopped)));
+    }
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -346,6 +379,12 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
         tokio::spawn(telemetry),
     ];
+    if let Some((listener, secret)) = webhooks {
+        let context = webhooks::context(&refresher, &metrics, secret, deliveries);
+        let handler = move |request| server::webhooks::handle(context.clone(), request);
+        let stop = surface_stopped.clone();
+        surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
+    }
     if let Some((listener, secret)) = reports {
         let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
         tokio::spawn(pass_on(reported, inputs));
@@ -371,6 +410,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         events,
         telemetry: telemetry_at,
         reports: reports_at,
+        webhooks: webhooks_at,
         reload,
         stop,
         stop_surface,
@@ -638,6 +678,9 @@ impl Reloader {
         let apps = apps_of(&settings);
         go_on_with_secrets(&self.refresher.apps.load(), &apps);
         apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
+        if settings.server.webhooks.is_some() {
+            webhooks::expect(&self.metrics, &apps);
+        }
         let policy = policy_of(&settings);
         let for_policy = policy_apps(&apps);
         self.client.store(Arc::new(client));
@@ -664,12 +707,13 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
-        (server.listen, server.connections_max, server.enable_reload, server.reports.clone())
+        let others = (server.reports.clone(), server.webhooks.clone());
+        (server.listen, server.connections_max, server.enable_reload, others)
     };
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
-        ("`server` and `reports`", listeners(old) == listeners(new)),
+        ("`server`, `reports` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
@@ -687,6 +731,9 @@ const INPUTS_WAITING_MAX: usize = 1_024;
 
 /// Batches of reports that may wait; beyond that the publisher is asked to come again.
 const REPORTS_WAITING_MAX: usize = 64;
+
+/// Messages that may wait to be written down; beyond that their senders are asked to come again.
+const DELIVERIES_WAITING_MAX: usize = 256;
 
 /// How often the state is asked for its numbers.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);

@@ -49,10 +49,12 @@
 //! - [`loader`]: reads the store and tells the keeper. [`keeper`]: drives the fleet and performs its effects.
 //!   **Invariant:** it is the one writer of accounts, and a call on the wire is never dropped. [`clerk`]:
 //!   writes down what the fleet decided must outlive the process.
+//! - [`inbox`]: what providers and publishers announce under a signature. **Invariant:** it is answered when it is
+//!   written down, and every replica hears it.
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's reports. [`delivery`]: mail. **Invariant:** they are
+//!   [`server`]: metrics, status page, the publisher's reports, webhooks. [`delivery`]: mail. **Invariant:** they are
 //!   handed snapshots and notices, which have no field that could hold a token.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.
@@ -107,6 +109,7 @@ pub mod secrets;
 pub mod refresh;
 
 pub mod clerk;
+pub mod inbox;
 pub mod keeper;
 pub mod loader;
 pub mod replicas;

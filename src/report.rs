@@ -140,6 +140,10 @@ fn log(event: &Event) {
         Event::Probed { id, result } => {
             tracing::debug!(account = %id, result, "asked the provider about a 401")
         }
+        Event::Announced { id, by, result } => {
+            let by = by.as_label();
+            tracing::info!(account = %id, by, result, "it was announced that a consent was taken back");
+        }
         Event::NoticeOwed { notice } => {
             let cause = notice.cause.as_label();
             tracing::info!(subject = %notice.subject, cause, change = ?notice.change, audience = ?notice.audience, "a notice is owed");

@@ -9,12 +9,14 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
 use oauth_keepalive::{
     core::{
-        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Shares, Snapshot, Table,
-        Timestamp, TokenFacts,
+        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Revoker, Shares,
+        Snapshot, Table, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
     },
     metrics::{
-        Encoding, Format, Metrics, Readings, Scrape, events::Rejection, exposition::ScrapeBody,
+        Encoding, Format, Metrics, Readings, Scrape,
+        events::{MessageResult, Rejection},
+        exposition::ScrapeBody,
         process::Usage,
     },
 };
@@ -120,6 +122,7 @@ fn metrics() -> Metrics {
         at: at(-3_600),
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
     };
@@ -133,6 +136,8 @@ fn metrics() -> Metrics {
         Event::RequestEnded { id: id.clone(), outcome: "dead", took: Duration::from_secs(2) },
         Event::Adopted { id: id.clone() },
         Event::Probed { id: id.clone(), result: "alive" },
+        Event::Announced { id: id.clone(), by: Revoker::User, result: "revoked" },
+        Event::Announced { id: id.clone(), by: Revoker::User, result: "overtaken" },
         Event::ResponsesReported { id, status: 401, times: 17 },
         Event::NoticeOwed { notice: Arc::new(notice) },
         Event::MailSent { audience: Audience::Owner, change: Change::Firing },
@@ -145,6 +150,8 @@ fn metrics() -> Metrics {
         metrics.record(event);
     }
     metrics.report_rejected(Rejection::Unauthorized);
+    metrics.expect_webhooks("tiktok");
+    metrics.webhook("tiktok", MessageResult::Taken);
     metrics
 }
 

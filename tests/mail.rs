@@ -177,6 +177,7 @@ fn notice(account: &str) -> Notice {
         at: NOW,
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
     }

@@ -125,7 +125,10 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "unsaved",
             "a new token was received and the store did not take it; it is kept in the journal, and `run` saves it".to_owned(),
         ),
-        Finished::Dead(evidence) | Finished::WrongAccount(evidence) | Finished::NotCommitted(evidence) => (
+        Finished::Dead(evidence)
+        | Finished::KnownDead(evidence)
+        | Finished::WrongAccount(evidence)
+        | Finished::NotCommitted(evidence) => (
             Exit::Failed,
             evidence.cause.as_label(),
             format!("{} {}", evidence.cause.sentence(), evidence.cause.next_step()),

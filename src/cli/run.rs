@@ -24,6 +24,9 @@ pub(super) async fn run(config: &Path) -> Exit {
         }
     };
     tracing::info!("metrics at http://{0}/metrics, status page at http://{0}/", running.telemetry);
+    if let Some(webhooks) = running.webhooks {
+        tracing::info!("webhooks at http://{webhooks}/webhooks/APP");
+    }
     if let Some(reports) = running.reports {
         tracing::info!("reports of the publisher at http://{reports}/v1/responses");
     }

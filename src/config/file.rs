@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) mail: Mail,
     pub(super) server: Server,
     pub(super) reports: Reports,
+    pub(super) webhooks: Webhooks,
     pub(super) metrics: Metrics,
     pub(super) state: State,
 }
@@ -174,6 +175,8 @@ pub(super) struct App {
     pub(super) client_secret_env: Option<OneOrMany<String>>,
     pub(super) scopes: Vec<String>,
     pub(super) environment: Environment,
+    /// Its consents live shorter.
+    pub(super) testing: bool,
     pub(super) endpoints: Endpoints,
     /// Absent: true for an app that is its provider's only one.
     #[serde(rename = "default")]
@@ -264,6 +267,15 @@ pub(super) struct Server {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Reports {
+    pub(super) enabled: bool,
+    pub(super) listen: String,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Webhooks {
     pub(super) enabled: bool,
     pub(super) listen: String,
     pub(super) secret_file: Option<PathBuf>,
@@ -437,6 +449,17 @@ impl Default for Reports {
         Self {
             enabled: false,
             listen: "127.0.0.1:8641".to_owned(),
+            secret_file: None,
+            secret_env: None,
+        }
+    }
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: "127.0.0.1:8642".to_owned(),
             secret_file: None,
             secret_env: None,
         }

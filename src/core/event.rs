@@ -3,7 +3,7 @@
 //! One `match` in `metrics::events` turns an event into its counter and one in `report` into its log line,
 //! so that the two cannot drift apart and adding an event forces both decisions.
 
-use super::{AccountId, Cause, Evidence, Timestamp, notices::Notice};
+use super::{AccountId, Cause, Evidence, Revoker, Timestamp, notices::Notice};
 use std::{sync::Arc, time::Duration};
 
 /// What a request that the provider never saw came to.
@@ -57,6 +57,9 @@ pub enum Event {
     ResponsesReported { id: AccountId, status: u16, times: u32 },
     /// An access token was tried at the provider's free check: `alive`, `refused` or `unknown`.
     Probed { id: AccountId, result: &'static str },
+    /// It was announced that the consent for an account was taken back, by whom, and what came of it: `revoked`,
+    /// `asked` when the provider is asked first, `waits` for what is under way, `overtaken` by a newer token.
+    Announced { id: AccountId, by: Revoker, result: &'static str },
     /// Something is told to somebody; it is in the outbox.
     NoticeOwed { notice: Arc<Notice> },
     /// A mail was accepted by the server.

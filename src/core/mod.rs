@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod account;
+pub mod announcement;
 pub mod cause;
 pub mod correlate;
 pub mod decide;
@@ -15,6 +16,7 @@ pub mod fleet;
 pub mod history;
 pub mod notices;
 pub mod schedule;
+pub mod second_clock;
 pub mod secret;
 pub mod shares;
 pub mod table;
@@ -23,6 +25,7 @@ pub mod timeline;
 pub mod witness;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
+pub use announcement::{Announcement, Revoker, Whose};
 pub use cause::Cause;
 pub use correlate::Suspect;
 pub use event::Event;

@@ -1,6 +1,6 @@
 //! Who must hear what. One firing and one resolved notice per subject and cause.
 
-use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor};
+use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor, diagnose::Step};
 use std::{fmt, sync::Arc};
 
 /// What a notice is about.
@@ -66,6 +66,8 @@ pub struct Notice {
     pub expires_at: Option<Timestamp>,
     /// What the provider said, if anything.
     pub evidence: Option<Arc<Evidence>>,
+    /// What its reader is to do, where the evidence says more than the cause; the cause's own step otherwise.
+    pub step: Option<Step>,
     /// Names of required scopes that are not granted.
     pub missing_scopes: Vec<Arc<str>>,
     /// How many accounts share the trouble: 1 for an account, all of its accounts for an app.

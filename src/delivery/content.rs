@@ -7,6 +7,7 @@ use super::{
 };
 use crate::core::{
     Cause,
+    account::FAIL_TOGETHER,
     cause::Actor,
     notices::{Audience, Change, Notice, Subject},
 };
@@ -89,7 +90,9 @@ impl View {
         let firing = notice.change == Change::Firing;
         let (what, posts) = if firing {
             let posts = Posts::under(notice.cause, notice.expires_at, now);
-            (notice.cause.sentence().to_owned(), posts.sentence(now))
+            let what =
+                if fails_together(notice) { FAIL_TOGETHER_WHAT } else { notice.cause.sentence() };
+            (what.to_owned(), posts.sentence(now))
         } else {
             what_is_over(notice)
         };
@@ -177,7 +180,13 @@ const fn colour(notice: &Notice) -> &'static str {
 
 /// "It is tried again by itself" is true and not enough for somebody who is told because the token is
 /// about to end.
-const fn step(notice: &Notice) -> &'static str {
+fn step(notice: &Notice) -> &'static str {
+    if fails_together(notice) {
+        return FAIL_TOGETHER_STEP;
+    }
+    if let Some(step) = notice.step {
+        return step.sentence();
+    }
     match notice.cause {
         Cause::AccessTokenExpired | Cause::RateLimited | Cause::ProviderOutage => {
             "It is tried again by itself. Look at the provider's status page if it lasts."
@@ -185,6 +194,16 @@ const fn step(notice: &Notice) -> &'static str {
         other => other.next_step(),
     }
 }
+
+/// The provider refuses its accounts one after the other; what it says of the app itself is another matter.
+fn fails_together(notice: &Notice) -> bool {
+    let detail = notice.evidence.as_ref().and_then(|evidence| evidence.detail.as_deref());
+    detail == Some(FAIL_TOGETHER)
+}
+
+const FAIL_TOGETHER_WHAT: &str = "The provider refuses the accounts of this app one after the other. So many owners do not leave at once: the app is left alone, and only one token is tried now and then.";
+
+const FAIL_TOGETHER_STEP: &str = "Check that client id and environment are those with which the accounts were connected. If they are, the provider has ended the connections, and the owners must reconnect; each of them hears of it a few hours after the account was refused.";
 
 fn missing(notice: &Notice) -> Vec<String> {
     let mut names: Vec<String> = notice
@@ -300,8 +319,35 @@ mod tests {
         super::message::tests::{SINCE, notice, with_letter},
         *,
     };
-    use crate::core::Evidence;
+    use crate::core::{Evidence, diagnose::Step};
     use std::{sync::Arc, time::Duration};
+
+    #[test]
+    fn what_the_diagnosis_says_to_do_goes_before_what_the_cause_says() {
+        let mut notice = notice("brand-a", Cause::WrongEnvironment, Audience::Operator);
+        let by_cause = with_letter(&notice, words).text;
+        assert!(unwrapped(&by_cause).contains(Cause::WrongEnvironment.next_step()), "{by_cause}");
+        notice.step = Some(Step::CompareAccount);
+        let by_step = with_letter(&notice, words).text;
+        assert!(unwrapped(&by_step).contains(Step::CompareAccount.sentence()), "{by_step}");
+        assert!(!unwrapped(&by_step).contains(Cause::WrongEnvironment.next_step()), "{by_step}");
+    }
+
+    #[test]
+    fn an_operator_reads_that_the_accounts_of_an_app_are_refused_together() {
+        let mut notice = notice("", Cause::WrongEnvironment, Audience::Operator);
+        notice.subject = Subject::App("main".into());
+        let mut evidence = Evidence::of(Cause::WrongEnvironment, notice.at);
+        evidence.detail = Some(FAIL_TOGETHER.into());
+        notice.evidence = Some(Arc::new(evidence));
+        let text = unwrapped(&with_letter(&notice, words).text);
+        assert!(text.contains("one after the other"), "{text}");
+        assert!(text.contains("Check that client id and environment"), "{text}");
+    }
+
+    fn unwrapped(text: &str) -> String {
+        text.replace('\n', " ")
+    }
 
     #[test]
     fn an_owner_reads_what_happened_since_when_and_what_to_do() {

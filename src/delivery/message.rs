@@ -155,6 +155,7 @@ pub(super) mod tests {
             at: SINCE.plus(Duration::from_secs(60)),
             expires_at: Some(SINCE.plus(Duration::from_secs(7200))),
             evidence: None,
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         }

@@ -96,6 +96,7 @@ mod tests {
             at: Timestamp::from_unix(1),
             expires_at: None,
             evidence: None,
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         }

@@ -108,7 +108,8 @@ impl Narrator {
             | Event::WrittenBack { .. }
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
-            | Event::MailSent { .. } => return None,
+            | Event::MailSent { .. }
+            | Event::Announced { .. } => return None,
         };
         Some((who, what))
     }

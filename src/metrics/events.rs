@@ -6,7 +6,7 @@
 
 use super::negotiation::Format;
 use crate::core::{
-    AccountId, Event, Timestamp,
+    AccountId, Event, Revoker, Timestamp,
     event::NOT_SENT,
     notices::{Audience, Change},
 };
@@ -43,6 +43,8 @@ pub struct Metrics {
     config_success_at: Gauge,
     store_damaged_rows: Gauge,
     reports_rejected: Family<Rejected, Counter>,
+    webhooks: Family<Message, Counter>,
+    consents_revoked: Family<Revoked, Counter>,
 }
 
 impl Metrics {
@@ -153,6 +155,18 @@ impl Metrics {
                 "Reports of the publisher that were not taken",
                 Family::default(),
             ),
+            webhooks: listed(
+                &mut list,
+                "webhooks",
+                "Messages that came to the webhooks' listener by who may have sent them and what became of them there",
+                Family::default(),
+            ),
+            consents_revoked: listed(
+                &mut list,
+                "consents_revoked",
+                "Accounts of which it was announced, under a signature, that their consent was taken back, by whom",
+                Family::default(),
+            ),
             registry: Arc::default(),
         };
         let build: Family<Build, Gauge> =
@@ -181,7 +195,17 @@ impl Metrics {
         for code in crate::core::Responses::CODES {
             drop(self.responses_reported.get_or_create(&Response { provider: name.into(), code }));
         }
+        for by in Revoker::ALL {
+            drop(self.consents_revoked.get_or_create(&Revoked::of(name, by)));
+        }
         drop(self.refresh_duration.get_or_create(&Provider { provider: name.into() }));
+    }
+
+    /// Makes the series of somebody who may send messages to the webhooks' listener.
+    pub fn expect_webhooks(&self, from: &str) {
+        for result in MessageResult::ALL {
+            drop(self.webhooks.get_or_create(&Message::of(from, result)));
+        }
     }
 
     /// Counts what happened.
@@ -210,6 +234,9 @@ impl Metrics {
                 let labels = Response { provider: id.provider.to_string(), code };
                 self.responses_reported.get_or_create(&labels).inc_by(u64::from(*times));
             }
+            Event::Announced { id, by, result: "revoked" } => {
+                self.consents_revoked.get_or_create(&Revoked::of(&id.provider, *by)).inc();
+            }
             Event::NoticeOwed { notice } => {
                 self.notices.get_or_create(&Told::of(notice.audience, notice.change)).inc();
             }
@@ -224,7 +251,8 @@ impl Metrics {
             }
             Event::Reloaded { successful, at, .. } => self.reloaded(*successful, *at),
             // Shown by the snapshot, account by account or as the fleet's gauges.
-            Event::StoreRowDamaged { .. }
+            Event::Announced { .. }
+            | Event::StoreRowDamaged { .. }
             | Event::StoreUp { .. }
             | Event::StateUp { .. }
             | Event::RefreshStarted { .. }
@@ -244,6 +272,12 @@ impl Metrics {
     /// Counts a report of the publisher that was not taken.
     pub fn report_rejected(&self, reason: Rejection) {
         self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }).inc();
+    }
+
+    /// Counts a message to the webhooks' listener. `from` is a provider that the configuration names, or one of
+    /// [`FROM_PUBLISHER`] and [`FROM_NOBODY`].
+    pub fn webhook(&self, from: &str, result: MessageResult) {
+        self.webhooks.get_or_create(&Message::of(from, result)).inc();
     }
 
     /// Everything counted, as text. Sorted, because prometheus-client's own order is drawn at random at
@@ -316,6 +350,91 @@ impl Rejection {
             Self::TooSlow => "too_slow",
             Self::Unavailable => "unavailable",
         }
+    }
+}
+
+/// What became of a message to the webhooks' listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageResult {
+    /// It is written down, and what follows from it will follow.
+    Taken,
+    /// It was taken before.
+    Duplicate,
+    /// Its signature is right, and it says nothing about a consent.
+    Ignored,
+    /// No signature, none that can be read, or one with another secret.
+    Unsigned,
+    /// Its time is too far from ours: somebody may be repeating it.
+    Old,
+    /// Signed, and not what was expected.
+    Malformed,
+    /// More bytes than are taken at once.
+    TooLarge,
+    /// The body did not arrive in time.
+    TooSlow,
+    /// It cannot be written down now; whoever sent it sends it again.
+    Unavailable,
+    /// There is no such app, or its provider sends none.
+    UnknownApp,
+}
+
+impl MessageResult {
+    const ALL: [Self; 10] = [
+        Self::Taken,
+        Self::Duplicate,
+        Self::Ignored,
+        Self::Unsigned,
+        Self::Old,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::Unavailable,
+        Self::UnknownApp,
+    ];
+
+    const fn as_label(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Unsigned => "unsigned",
+            Self::Old => "old",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Unavailable => "unavailable",
+            Self::UnknownApp => "unknown_app",
+        }
+    }
+}
+
+/// Who sends what a publisher announces. No provider may have this name.
+pub const FROM_PUBLISHER: &str = "(publisher)";
+
+/// Who sends what is for an app that does not exist.
+pub const FROM_NOBODY: &str = "(nobody)";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Message {
+    from: String,
+    result: &'static str,
+}
+
+impl Message {
+    fn of(from: &str, result: MessageResult) -> Self {
+        Self { from: from.to_owned(), result: result.as_label() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Revoked {
+    provider: String,
+    by: &'static str,
+}
+
+impl Revoked {
+    fn of(provider: &str, by: Revoker) -> Self {
+        Self { provider: provider.to_owned(), by: by.as_label() }
     }
 }
 

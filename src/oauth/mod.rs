@@ -1,9 +1,11 @@
 //! Token requests and token answers as values. Nothing here talks to anybody.
 
 mod form;
+mod signed;
 mod token;
 
 pub use form::{form_encoded, form_of};
+pub use signed::{Signature, Unbelieved};
 pub use token::{Credentials, Fingerprinter, Grant, Token};
 
 use crate::core::{Evidence, Secret, Timestamp};

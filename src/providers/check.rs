@@ -7,15 +7,16 @@ use super::{
     rules::{Matcher, Path, Row, Rules, Subject, Test},
     schema::{
         ClientAuth, Condition, Environment, ErrorForm, ErrorRow, JunkForm, MatchForm, MethodWord,
-        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar,
-        SendAs, Where,
+        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RefreshEndWord, RenewalWord,
+        RequestForm, Scalar, SendAs, Where,
     },
+    webhook,
 };
-use crate::core::Cause;
+use crate::core::{Cause, second_clock::Moves};
 use regex_lite::RegexBuilder;
 use std::sync::Arc;
 
-type Checked<T> = Result<T, SchemaError>;
+pub(super) type Checked<T> = Result<T, SchemaError>;
 
 /// Reads a provider file, naming the key that is wrong.
 pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
@@ -57,8 +58,11 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         RenewalWord::ReconnectOnly => Renewal::ReconnectOnly,
     };
     let answers = answers(&file)?;
+    let heard = webhook::Rows::of(&file.errors);
     let names_app = file.refresh.as_ref().is_some_and(|form| form.client_auth != ClientAuth::None);
     let rules = rules(file.errors, file.errors_like.as_deref(), &file.error, environment)?;
+    let webhook = file.webhook.map(webhook::checked);
+    let webhook = heard.fit(webhook.transpose()?)?;
     let junk = file.junk.map(|form| junk(form, renewal, names_app, &rules)).transpose()?;
     Ok(Provider {
         environment,
@@ -66,12 +70,19 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         min_age: file.min_age,
         assumed_access_life: file.assumed_life.access,
         assumed_refresh_life: file.assumed_life.refresh,
+        testing_refresh_life: file.assumed_life.testing,
+        refresh_end: match file.refresh_end {
+            RefreshEndWord::Learnt => Moves::Unknown,
+            RefreshEndWord::Absolute => Moves::Absolute,
+            RefreshEndWord::Sliding => Moves::Sliding,
+        },
         authorize_endpoint: file.endpoints.authorize,
         refresh_endpoint: file.endpoints.refresh.or(file.endpoints.token),
         probe_endpoint: file.endpoints.probe,
         refresh: refresh(renewal, file.refresh)?,
         probe: file.probe.map(probe).transpose()?,
         junk,
+        webhook,
         answers,
         rules,
         name: file.name,
@@ -377,11 +388,11 @@ fn paths(at: &str, OneOrMany(texts): &OneOrMany<String>) -> Checked<Vec<Path>> {
     texts.iter().map(|text| path_at(at, text)).collect()
 }
 
-fn optional_path(at: &str, text: Option<&str>) -> Checked<Option<Path>> {
+pub(super) fn optional_path(at: &str, text: Option<&str>) -> Checked<Option<Path>> {
     text.map(|text| path_at(at, text)).transpose()
 }
 
-fn path_at(at: &str, text: &str) -> Checked<Path> {
+pub(super) fn path_at(at: &str, text: &str) -> Checked<Path> {
     Path::parse(text).or_else(|reason| wrong(at, reason))
 }
 
@@ -432,7 +443,7 @@ fn check_word(at: &str, word: &str) -> Checked<()> {
     Ok(())
 }
 
-fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
+pub(super) fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
     Err(SchemaError { at: at.to_owned(), reason: reason.into() })
 }
 

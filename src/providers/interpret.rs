@@ -406,7 +406,7 @@ fn scopes(value: &Value) -> Option<Vec<String>> {
     (!scopes.is_empty()).then_some(scopes)
 }
 
-fn subject_of(value: &Value) -> Option<String> {
+pub(super) fn subject_of(value: &Value) -> Option<String> {
     match value {
         Value::String(_) | Value::Number(_) => as_text(value)
             .filter(|text| !text.trim().is_empty() && text.len() <= SUBJECT_BYTES_MAX)

@@ -10,15 +10,17 @@ mod interpret;
 mod request;
 mod rules;
 pub mod schema;
+mod webhook;
 
 pub use check::FILE_BYTES_MAX;
 pub use described::Described;
 pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
 pub use rules::Known;
 pub use schema::{Environment, Where};
+pub use webhook::{Message, Unheard};
 
 use crate::{
-    core::{Evidence, Timestamp},
+    core::{Evidence, Timestamp, second_clock::Moves},
     oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Standing, Token},
 };
 use std::{sync::LazyLock, time::Duration};
@@ -63,6 +65,10 @@ pub struct Provider {
     pub assumed_access_life: Option<Duration>,
     /// The same for a refresh token.
     pub assumed_refresh_life: Option<Duration>,
+    /// The same while the app is being tested, from the consent on.
+    pub testing_refresh_life: Option<Duration>,
+    /// What its pages say a renewal does to the refresh token's end.
+    pub refresh_end: Moves,
     /// Its consent page.
     pub authorize_endpoint: Option<String>,
     refresh_endpoint: Option<String>,
@@ -70,6 +76,7 @@ pub struct Provider {
     refresh: Option<request::Refresh>,
     probe: Option<request::Probe>,
     junk: Option<interpret::Junk>,
+    webhook: Option<webhook::Webhook>,
     answers: interpret::Answers,
     rules: rules::Rules,
 }

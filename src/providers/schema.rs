@@ -31,6 +31,9 @@ pub struct ProviderFile {
     /// Lives to assume where an answer does not declare any.
     #[serde(default)]
     pub assumed_life: AssumedLife,
+    /// What a renewal does to the refresh token's end.
+    #[serde(default)]
+    pub refresh_end: RefreshEndWord,
     /// Where its endpoints are; an app may name others.
     #[serde(default)]
     pub endpoints: EndpointUrls,
@@ -46,6 +49,8 @@ pub struct ProviderFile {
     pub probe: Option<ProbeForm>,
     /// The question whether the app itself is accepted; absent where it may not be asked.
     pub junk: Option<JunkForm>,
+    /// The messages that it sends on its own account; absent where it sends none.
+    pub webhook: Option<WebhookForm>,
     /// What refusals mean; the first row that fits counts.
     #[serde(default)]
     pub errors: Vec<ErrorRow>,
@@ -77,6 +82,22 @@ pub struct AssumedLife {
     /// Of a refresh token.
     #[serde(default, deserialize_with = "optional_duration")]
     pub refresh: Option<Duration>,
+    /// Of a refresh token while the app is being tested (`apps[].testing`), from the consent on.
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub testing: Option<Duration>,
+}
+
+/// The word for what a renewal does to the refresh token's end, where the provider's pages say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshEndWord {
+    /// They do not say; it is learnt.
+    #[default]
+    Learnt,
+    /// It was fixed when the owner consented.
+    Absolute,
+    /// It moves on.
+    Sliding,
 }
 
 /// Absolute URLs without a query.
@@ -147,6 +168,36 @@ pub struct JunkForm {
     pub refresh_token: String,
     /// What stands in the answer when only the token was refused. That the app was refused, the rows say.
     pub app_is_fine: MatchForm,
+}
+
+/// Messages that the provider sends on its own account. What they say, rows `where: webhook` know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookForm {
+    /// How they are signed.
+    pub signature: SignatureForm,
+    /// Path of the Unix second at which it happened.
+    pub at: String,
+    /// Path of the provider's id of the account.
+    pub subject: String,
+    /// Path of the public id of the app that it is for; it is not compared when absent.
+    pub client_id: Option<String>,
+}
+
+/// A header such as `t=1800000000,s=5f…`: HMAC-SHA256 with the client secret over the instant, a dot and the
+/// body, in hexadecimal digits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureForm {
+    /// Its name.
+    pub header: String,
+    /// What the instant stands behind.
+    pub timestamp: String,
+    /// What the digest stands behind.
+    pub digest: String,
+    /// How far the instant may be from our clock, either way; five minutes when absent.
+    #[serde(default = "tolerance", deserialize_with = "duration")]
+    pub tolerance: Duration,
 }
 
 /// HTTP methods.
@@ -411,6 +462,10 @@ impl MethodWord {
     const fn get() -> Self {
         Self::Get
     }
+}
+
+const fn tolerance() -> Duration {
+    Duration::from_secs(5 * 60)
 }
 
 const fn yes() -> bool {

@@ -39,7 +39,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             if self.renews_with(app, &ours).is_some_and(|by| spent.contains(&by)) {
                 // The provider has spoken about ours too, and was not to be asked again.
                 let evidence = Evidence::of(Cause::RefreshTokenRejected, self.clock.now());
-                return Err(Finished::Dead(evidence));
+                return Err(Finished::KnownDead(evidence));
             }
             let expected = self.state.fingerprinter().of_token(&stored);
             match self.store.save(id, &ours, expected).await {

@@ -1,4 +1,5 @@
-//! The HTTP surface: telemetry and status page on one listener, the publisher's reports on another.
+//! The HTTP surface: telemetry and status page on one listener, the publisher's reports on another, and what may
+//! come from outside on a third.
 //!
 //! | listener | route | answer |
 //! | --- | --- | --- |
@@ -8,15 +9,19 @@
 //! | telemetry | `GET /-/ready` | 200 once the store has been read, 503 before |
 //! | telemetry | `POST /-/reload` | reads the configuration again, when that is switched on |
 //! | reports | `POST /v1/responses` | takes status codes that the publisher saw |
+//! | webhooks | `POST /webhooks/{app}` | takes a provider's signed message |
+//! | webhooks | `POST /v1/events` | takes a publisher's signed event, when that is switched on |
 //!
 //! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
 //! to reach a token: handlers are handed snapshots.
 
 pub mod answer;
+mod bounded;
 pub mod listener;
 pub mod reports;
 pub mod status_page;
 pub mod telemetry;
+pub mod webhooks;
 
 pub use listener::{Limits, run};
 
@@ -47,6 +52,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// The publisher's reports; `None` switches them off.
     pub reports: Option<Reports>,
+    /// Messages of providers, and events of publishers; `None` switches them off.
+    pub webhooks: Option<Webhooks>,
 }
 
 /// The listener on which a publisher reports what the provider answered it.
@@ -56,6 +63,15 @@ pub struct Reports {
     pub listen: SocketAddr,
     /// What the publisher sends as `Authorization: Bearer …`.
     pub secret: SecretRef,
+}
+
+/// The listener for signed messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhooks {
+    /// Loopback, unless the operator says otherwise.
+    pub listen: SocketAddr,
+    /// What a publisher signs its events with; `None` takes none.
+    pub secret: Option<SecretRef>,
 }
 
 /// What the telemetry handlers see. `app` fills it; everything in it is shared and cheap to clone.

@@ -5,27 +5,25 @@
 //! Error texts never repeat what was sent, since a confused publisher may send a token; and of what the
 //! provider said in it, nothing is passed on but what the provider's own table understands.
 
-use super::answer::{Answer, for_method, json, not_found, wrong_method};
+use super::{
+    answer::{Answer, for_method, json, not_found, wrong_method},
+    bounded::{NoBody, body},
+};
 use crate::{
     core::{AccountId, Evidence, Secret, Snapshot},
     metrics::{Metrics, events::Rejection},
     secrets::SecretError,
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
-    body::{Body, Incoming},
+    body::Incoming,
     header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use ring::{hmac, rand::SystemRandom};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::mpsc, time::Instant};
 
 /// What the handlers of this listener see. `app` fills it.
 #[derive(Clone)]
@@ -126,7 +124,8 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
 
 async fn take(context: &Context, request: Request<Incoming>) -> Result<Taken, Refusal> {
     authorize(context, request.headers())?;
-    let bytes = body(request.into_body(), Instant::now() + context.body_deadline).await?;
+    let deadline = Instant::now() + context.body_deadline;
+    let bytes = body(request.into_body(), BODY_BYTES_MAX, deadline).await?;
     let entries = read(&bytes)?;
     let snapshot = context.snapshot.load();
     let mut known = Vec::with_capacity(entries.len());
@@ -170,18 +169,6 @@ fn authorize(context: &Context, headers: &HeaderMap) -> Result<(), Refusal> {
     // A blank secret would let in whoever sends none.
     let right = !expected.is_blank() && context.comparison.same(expected.expose().as_bytes(), sent);
     right.then_some(()).ok_or(Refusal::UNAUTHORIZED)
-}
-
-async fn body(body: Incoming, deadline: Instant) -> Result<Bytes, Refusal> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(Refusal::TOO_LARGE);
-    }
-    match timeout_at(deadline, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TOO_LARGE),
-        Ok(Err(_)) => Err(Refusal::malformed("the body broke off".into())),
-        Err(_) => Err(Refusal::TOO_SLOW),
-    }
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<Entry>, Refusal> {
@@ -287,6 +274,16 @@ impl Refusal {
             _ => {}
         }
         answer
+    }
+}
+
+impl From<NoBody> for Refusal {
+    fn from(why: NoBody) -> Self {
+        match why {
+            NoBody::TooLarge => Self::TOO_LARGE,
+            NoBody::TooSlow => Self::TOO_SLOW,
+            NoBody::Broken => Self::malformed("the body broke off".into()),
+        }
     }
 }
 

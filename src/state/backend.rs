@@ -1,7 +1,7 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, history, journal, leases, memory, newest,
+    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},
@@ -252,6 +252,32 @@ impl Backend {
         match self {
             Sqlite(writer) => writer.run(Kind::Read, |desk| apps::memories(desk)).await,
             Postgres(writer) => writer.run(postgres::app_memories()).await,
+        }
+    }
+
+    pub(super) async fn take_in(
+        &self,
+        letter: inbox::Letter,
+        forget_until: Timestamp,
+    ) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| inbox::take_in(desk, &letter, forget_until);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::take_in(letter, forget_until)).await,
+        }
+    }
+
+    pub(super) async fn heard_after(
+        &self,
+        position: i64,
+    ) -> Result<Vec<(i64, inbox::Letter)>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Read, move |desk| inbox::heard_after(desk, position)).await
+            }
+            Postgres(writer) => writer.run(postgres::heard_after(position)).await,
         }
     }
 

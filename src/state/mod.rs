@@ -15,6 +15,7 @@ mod apps;
 mod backend;
 mod directory;
 mod history;
+mod inbox;
 mod journal;
 mod leases;
 mod memory;
@@ -31,6 +32,7 @@ pub mod simulated;
 pub mod spill;
 mod writer;
 
+pub use inbox::{Heard, INBOX_KEPT_FOR, INBOX_MESSAGES_MAX};
 pub use shares::{Beat, Counts, Held, Role};
 pub use spill::{Spill, Spilled};
 
@@ -44,8 +46,8 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Cause, Fingerprint, History, Memory, Secret, Shares, Timestamp,
-        notices::Notice,
+        AccountId, Announcement, AppMemory, Cause, Fingerprint, History, Memory, Secret, Shares,
+        Timestamp, notices::Notice,
     },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
@@ -514,6 +516,29 @@ impl State {
         let records = self.0.backend.histories(shares).await?;
         let read = |(id, text): history::Kept| Some((id, history::read(&text)?));
         Ok(records.into_iter().filter_map(read).collect())
+    }
+}
+
+/// What was announced of accounts.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Keeps an announcement; false when it was kept before. What is older than [`INBOX_KEPT_FOR`] is forgotten,
+    /// and beyond [`INBOX_MESSAGES_MAX`] the oldest. Not fenced: every replica may hear of every account.
+    pub async fn take_in(&self, announcement: &Announcement) -> Result<bool, Error> {
+        let letter = inbox::letter(announcement);
+        let forget_until = announcement.heard_at.minus(INBOX_KEPT_FOR);
+        self.0.backend.take_in(letter, forget_until).await
+    }
+
+    /// What is kept beyond `position`, the oldest first. What this version cannot read is left out.
+    ///
+    /// Replicas write side by side, so one at a lower position may be seen a moment later than the one after it.
+    pub async fn heard_after(&self, position: i64) -> Result<Vec<Heard>, Error> {
+        let kept = self.0.backend.heard_after(position).await?;
+        Ok(kept
+            .into_iter()
+            .filter_map(|(position, letter)| inbox::read(position, letter))
+            .collect())
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::core::{
     AccountId, Cause, Evidence, Secret, Timestamp,
+    diagnose::Step,
     notices::{Audience, Change, Notice, Subject},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -314,6 +315,9 @@ struct StoredNotice {
     at: i64,
     expires_at: Option<i64>,
     evidence: Option<StoredEvidence>,
+    /// Absent in what older versions wrote.
+    #[serde(default)]
+    step: Option<String>,
     missing_scopes: Vec<String>,
     accounts: usize,
 }
@@ -367,6 +371,7 @@ pub(super) fn notice_text(notice: &Notice) -> String {
         at: notice.at.as_unix(),
         expires_at: notice.expires_at.map(Timestamp::as_unix),
         evidence: notice.evidence.as_deref().map(stored_evidence),
+        step: notice.step.map(|step| step.as_label().to_owned()),
         missing_scopes: notice.missing_scopes.iter().map(|scope| scope.to_string()).collect(),
         accounts: notice.accounts,
     };
@@ -407,6 +412,8 @@ pub(super) fn read_notice(text: &str) -> Result<Notice, Refusal> {
         at: Timestamp::from_unix(stored.at),
         expires_at: stored.expires_at.map(Timestamp::from_unix),
         evidence: stored.evidence.map(read_evidence).transpose()?.map(Arc::new),
+        // One that this version does not know leaves the step to the cause.
+        step: stored.step.as_deref().and_then(Step::from_label),
         missing_scopes: stored.missing_scopes.into_iter().map(Into::into).collect(),
         accounts: stored.accounts,
     })

@@ -287,6 +287,7 @@ mod tests {
             at: Timestamp::MIN,
             expires_at: None,
             evidence: None,
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         };

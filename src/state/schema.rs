@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -137,6 +137,14 @@ CREATE TABLE history (
     account  TEXT NOT NULL,
     record   TEXT NOT NULL,
     PRIMARY KEY (provider, account)
+) STRICT;
+",
+    "
+CREATE TABLE inbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    key      TEXT NOT NULL UNIQUE,
+    record   TEXT NOT NULL,
+    heard_at INTEGER NOT NULL
 ) STRICT;
 ",
 ];
@@ -231,6 +239,14 @@ CREATE TABLE app (
     changed_at   INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- What was announced of accounts, as JSON without secrets. The same key is the same message again.
+CREATE TABLE inbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    key      TEXT NOT NULL UNIQUE,
+    record   TEXT NOT NULL,
+    heard_at INTEGER NOT NULL
+) STRICT;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -298,7 +314,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox;
                  ALTER TABLE memory DROP COLUMN first_seen_at;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

@@ -27,6 +27,7 @@ mod publisher;
 mod replicas;
 mod scrape;
 mod storage;
+mod webhooks;
 mod world;
 
 pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};

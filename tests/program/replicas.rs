@@ -5,7 +5,7 @@ use crate::{
     postgres::{Cable, Schema},
     process::Program,
     scrape::Scrape,
-    until_or,
+    until_or, webhooks,
     world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
@@ -296,6 +296,40 @@ async fn a_dead_account_is_told_once_whoever_looks_after_it() {
     pair.world.until_mails(&owner(&dead), 1).await;
     let refused = pair.world.refreshed(&dead).into_iter().filter(|how| *how != Refreshed::Rotated);
     assert_eq!(refused.count(), 1, "a dead token is not tried again: {}", pair.tell());
+}
+
+#[tokio::test]
+async fn what_one_replica_hears_the_one_that_has_the_account_knows() {
+    let section = "{enabled: true, listen: \"127.0.0.1:0\"}";
+    let plan = plan().life(7_200).age(1_800).section("webhooks", section);
+    let mut pair = Pair::start(plan).await;
+    pair.until_shared().await;
+    let theirs = pair.two.scrape().await.accounts().into_iter().next().unwrap();
+    let answer = webhooks::announce_removal(&pair.world, &pair.one, &theirs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    until_or(
+        "the one that has the account knows",
+        async || pair.two.scrape().await.cause(&theirs).as_deref() == Some("consent_revoked"),
+        || pair.tell(),
+    )
+    .await;
+    let again = webhooks::announce_removal(&pair.world, &pair.two, &theirs).await;
+    assert_eq!(again.status, 200);
+    // Taken from whoever heard it a moment before he is killed.
+    let ours = pair.one.scrape().await.accounts().into_iter().next().unwrap();
+    assert_eq!(webhooks::announce_removal(&pair.world, &pair.one, &ours).await.status, 200);
+    pair.one.kill_9();
+    pair.until_all_at(&pair.two).await;
+    until_or(
+        "the other one knows what the killed one was told",
+        async || pair.two.scrape().await.cause(&ours).as_deref() == Some("consent_revoked"),
+        || pair.tell(),
+    )
+    .await;
+    for account in [&ours, &theirs] {
+        pair.world.until_mails(&owner(account), 1).await;
+        assert_eq!(pair.world.refreshed(account), [], "nothing is spent on it");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,22 @@ refresh:
   params: {client_id: '{client_id}', refresh_token: '{refresh_token}'}
 ";
 
+const REVOKED: &str = "consent_revoked";
+
+/// A provider that sends messages, of which a row knows the cause, if there is one.
+fn webhook(header: &str, timestamp: &str, digest: &str, tolerance: &str, cause: &str) -> String {
+    let errors = match cause {
+        "" => String::new(),
+        cause => {
+            format!("errors: [{{where: webhook, match: {{path: a, eq: b}}, cause: {cause}}}]\n")
+        }
+    };
+    let signature = format!(
+        "{{header: {header}, timestamp: {timestamp}, digest: {digest}, tolerance: {tolerance}}}"
+    );
+    format!("{MINIMAL}{errors}webhook:\n  signature: {signature}\n  at: a\n  subject: b\n")
+}
+
 #[test]
 fn a_wrong_file_is_refused_by_key_with_what_was_expected() {
     assert_eq!(Provider::from_yaml(MINIMAL).unwrap().title, "Mine");
@@ -190,6 +206,37 @@ fn a_wrong_file_is_refused_by_key_with_what_was_expected() {
                 .replace("rotating", "extend_in_place")
                 .replace("'{refresh_token}'", "'{access_token}'"),
             "junk: nothing is renewed with a refresh token here",
+        ),
+        (
+            row("{where: webhook, match: {path: a, eq: b}, cause: consent_revoked}"),
+            "errors[0].where: nothing says how a message is signed",
+        ),
+        (webhook("h", "t", "s", "1m", ""), "webhook: no row with `where: webhook` says"),
+        (
+            webhook("h", "t", "s", "1m", "provider_outage"),
+            "errors[0].cause: nothing follows from a message with this cause",
+        ),
+        (
+            webhook("h", "t", "s", "1m", "scope_missing, app_wide: true"),
+            "errors[0].cause: nothing follows from a message with this cause",
+        ),
+        (webhook("a b", "t", "s", "1m", REVOKED), "webhook.signature.header: expected 1 to 64"),
+        (webhook("h", "''", "s", "1m", REVOKED), "webhook.signature.timestamp: expected 1 to 64"),
+        (webhook("h", "t", "'s='", "1m", REVOKED), "webhook.signature.digest: expected 1 to 64"),
+        (webhook("h", "t", "t", "1m", REVOKED), "webhook.signature.digest: is the same as"),
+        (webhook("h", "t", "s", "1d", REVOKED), "webhook.signature.tolerance: expected 10s to 1h"),
+        (webhook("h", "t", "s", "1s", REVOKED), "webhook.signature.tolerance: expected 10s to 1h"),
+        (
+            webhook("h", "t", "s", "soon", REVOKED),
+            "webhook.signature.tolerance: expected a duration",
+        ),
+        (
+            webhook("h", "t", "s", "1m", REVOKED).replace("at: a", "at: 'a b'"),
+            "webhook.at: `a b` is no dotted path",
+        ),
+        (
+            webhook("h", "t", "s", "1m", REVOKED).replace("subject: b", "secret: b"),
+            "webhook.secret: unknown field `secret`",
         ),
         (
             junk(JUNK_MARK, "eq: a").replace("  params", "  client_auth: none\n  params"),

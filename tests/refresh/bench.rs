@@ -392,6 +392,7 @@ fn refresher(
         client_secrets: Arc::new(vec![SecretRef::File(folder.path().join("secret"))].into()),
         scopes: [Arc::from("video.publish")].into(),
         is_default: true,
+        is_testing: false,
     };
     let apps: Apps = [(Arc::clone(&app.name), Arc::new(app))].into();
     let transport = Script {
@@ -443,6 +444,7 @@ fn word(finished: &Finished) -> String {
         Finished::Restored(_) => "restored".to_owned(),
         Finished::Unsaved(_) => "unsaved".to_owned(),
         Finished::Dead(evidence) => format!("dead {}", evidence.cause.as_label()),
+        Finished::KnownDead(_) => "known to be dead".to_owned(),
         Finished::WrongAccount(evidence) => format!("wrong {}", evidence.cause.as_label()),
         Finished::NotCommitted(evidence) => {
             let of_app = if evidence.app_wide { " of the app" } else { "" };

@@ -124,6 +124,7 @@ async fn a_token_that_is_known_to_be_dead_is_not_presented_again() {
     bench.ends("the verdict", &finished, expected).await;
     let bench = bench.crash().await;
     let finished = bench.refresh().await;
+    let expected = "known to be dead; sent [0]; store 0; journal empty";
     bench.ends("after the verdict", &finished, expected).await;
 
     // A new consent is asked about, and only it.

@@ -326,6 +326,7 @@ async fn a_dead_token_is_presented_by_nobody_else_although_the_verdict_was_not_r
     // Whoever has the account next knows nothing but what lies in the journal.
     let mut bench = bench.crash().await;
     let finished = bench.refresh().await;
+    let expected = "known to be dead; sent [0]; store 0; journal empty";
     bench.ends("it is given again", &finished, expected).await;
     bench.store.put(&id(), Some(token("5")));
     bench.answers(200, &good("6"));

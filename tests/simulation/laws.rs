@@ -263,7 +263,7 @@ impl Laws {
             | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }
-            Finished::Dead(evidence) => {
+            Finished::Dead(evidence) | Finished::KnownDead(evidence) => {
                 person.dead = held.map(|number| (number, evidence.cause));
                 person.trouble_at = t;
             }
@@ -411,7 +411,7 @@ impl Laws {
                 let cause = account.cause;
                 law!(
                     world,
-                    cause.is_none(),
+                    person.announced_causes(t).contains(&cause),
                     "{}: {cause:?}, and its trouble is over for {calm} s\n{account:?}\n{:?} {:?}",
                     person.id,
                     person.entry,
@@ -471,7 +471,11 @@ impl Laws {
                 account.cause,
                 person.connected
             );
-            let expected = if person.can_be_kept(t) { vec![None] } else { person.true_causes(t) };
+            let expected = if person.can_be_kept(t) {
+                person.announced_causes(t)
+            } else {
+                person.true_causes(t)
+            };
             law!(
                 world,
                 expected.contains(&account.cause),

@@ -4,6 +4,7 @@
 
 mod crash;
 mod history;
+mod inbox;
 mod journal;
 mod kinds;
 mod leases;
@@ -20,6 +21,7 @@ use oauth_keepalive::{
     core::{
         AccountId, AppMemory, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp,
         TokenFacts,
+        diagnose::Step,
         notices::{Audience, Change, Notice, Subject},
     },
     oauth::Token,
@@ -108,6 +110,10 @@ macro_rules! contract {
                 history::what_happened_comes_back_sorted_and_unchanged,
                 history::the_last_history_of_an_account_replaces_the_one_before,
                 history::a_forgotten_account_leaves_no_history,
+                inbox::what_was_announced_is_kept_once_and_comes_back_unchanged,
+                inbox::processes_that_hear_the_same_at_once_keep_it_once,
+                inbox::what_nobody_sends_again_is_forgotten,
+                inbox::of_too_many_the_oldest_are_forgotten,
                 journal::an_account_with_an_open_entry_gets_no_second_one,
                 journal::the_one_probe_is_spent_once_over_all_processes,
                 journal::an_entry_with_a_result_needs_no_probe_and_gets_none,

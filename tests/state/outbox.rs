@@ -17,6 +17,7 @@ pub(crate) fn firing() -> Notice {
         at: at(100),
         expires_at: Some(at(900)),
         evidence: Some(Arc::new(evidence)),
+        step: Some(Step::ReconnectGranting),
         missing_scopes: vec!["video.publish".into()],
         accounts: 1,
     }

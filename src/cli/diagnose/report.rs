@@ -183,6 +183,7 @@ fn failure(failure: &Failure, now: Timestamp) -> String {
         Source::Refresh => ", refreshing".to_owned(),
         Source::Check => ", trying the access token".to_owned(),
         Source::Publisher => ", reported by the publisher".to_owned(),
+        Source::Announcement => ", announced under a signature".to_owned(),
     });
     text
 }

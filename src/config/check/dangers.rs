@@ -3,7 +3,7 @@
 use super::Check;
 use crate::{
     config::{
-        Settings,
+        self, Settings,
         file::{self, Span},
     },
     stores,
@@ -14,6 +14,7 @@ use std::time::Duration;
 pub(super) fn warn(check: &mut Check<'_>, settings: &Settings) {
     let refresh = &settings.refresh;
     in_flight(check, settings);
+    webhooks(check, settings);
     if refresh.danger_fraction < DANGER_COMFORTABLE {
         check.warn(
             "refresh.danger",
@@ -43,6 +44,21 @@ pub(super) fn warn(check: &mut Check<'_>, settings: &Settings) {
             "store.poll_every",
             format!("an account that its owner reconnects may wait {} unnoticed", Span(poll_every)),
             format!("use {} or less", Span(POLL_COMFORTABLE)),
+        );
+    }
+}
+
+/// A listener to which nobody can send anything.
+fn webhooks(check: &mut Check<'_>, settings: &Settings) {
+    let Some(webhooks) = &settings.server.webhooks else { return };
+    let sends = |app: &config::App| {
+        settings.provider_of(app).is_some_and(|provider| provider.signature_header().is_some())
+    };
+    if webhooks.secret.is_none() && !settings.apps.iter().any(sends) {
+        check.warn(
+            "webhooks.enabled",
+            "no app has a provider that sends messages, and publishers have no secret to sign events with",
+            "name a secret_file for publishers, or switch webhooks off",
         );
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
         delivery: mail::check(&mut check, &file.mail),
-        server: service::server(&mut check, &file.server, &file.reports),
+        server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,

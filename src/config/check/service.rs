@@ -1,4 +1,4 @@
-//! `refresh`, `http`, `server` and `reports`.
+//! `refresh`, `http`, `server`, `reports` and `webhooks`.
 
 use super::Check;
 use crate::{
@@ -92,6 +92,7 @@ pub(super) fn server(
     check: &mut Check<'_>,
     server: &file::Server,
     reports: &file::Reports,
+    webhooks: &file::Webhooks,
 ) -> server::Settings {
     check.within("server.connections_max", server.connections_max, 1..=65_535);
     let listen = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
@@ -102,12 +103,40 @@ pub(super) fn server(
             "listen on a loopback address, or reload with SIGHUP",
         );
     }
+    let reports = self::reports(check, reports, listen);
     server::Settings {
         listen,
         enable_reload: server.enable_reload,
         connections_max: server.connections_max as usize,
-        reports: self::reports(check, reports, listen),
+        webhooks: self::webhooks(check, webhooks, listen, reports.as_ref()),
+        reports,
     }
+}
+
+fn webhooks(
+    check: &mut Check<'_>,
+    webhooks: &file::Webhooks,
+    telemetry: SocketAddr,
+    reports: Option<&server::Reports>,
+) -> Option<server::Webhooks> {
+    let listen = listen(check, "webhooks.listen", &webhooks.listen, "127.0.0.1:8642");
+    let (file, env) = (webhooks.secret_file.as_deref(), webhooks.secret_env.as_deref());
+    let secret = check.secret(&"webhooks".into(), "secret", file, env, webhooks.enabled);
+    if !webhooks.enabled {
+        return None;
+    }
+    let others =
+        [("server.listen", Some(telemetry)), ("reports.listen", reports.map(|one| one.listen))];
+    for (key, other) in others {
+        if let Some(other) = other.filter(|other| collide(listen, *other)) {
+            check.problem(
+                "webhooks.listen",
+                format!("{listen} is taken by {key} ({other})"),
+                "choose another port; what comes from outside has a listener of its own",
+            );
+        }
+    }
+    Some(server::Webhooks { listen, secret })
 }
 
 fn reports(

@@ -2,7 +2,7 @@
 //! people.
 
 use crate::core::{
-    Cause, Timestamp,
+    Cause, Revoker, Timestamp,
     history::{Failure, Source, Writer},
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -295,10 +295,23 @@ impl fmt::Display for Said {
             Source::Refresh => "Asked for a new token, the provider answered",
             Source::Check => "Tried with the access token, the provider answered",
             Source::Publisher => "Called by the publishing tool, the provider answered",
+            Source::Announcement => "A message whose signature was checked said",
         })?;
+        if self.source == Source::Announcement && self.cause == Cause::ConsentRevoked {
+            let by = match Revoker::of_detail(self.detail.as_deref()) {
+                Revoker::User => "that the user took the consent back",
+                Revoker::Provider => "that the provider ended the consent",
+                Revoker::Developer => {
+                    "that the consent was taken back by whoever the app belongs to"
+                }
+                Revoker::Unknown => "that the consent was taken back, and not by whom",
+            };
+            write!(f, " {by}")?;
+        }
         match self.status {
             Some(status) => write!(f, " HTTP {status}")?,
             // Something came all the same, as a message.
+            None if self.source == Source::Announcement => {}
             None if self.source == Source::Publisher || self.code.is_some() => {}
             None => f.write_str(" nothing")?,
         }

@@ -95,6 +95,12 @@ impl Step {
         }
     }
 
+    /// The step with this label.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.as_label() == label)
+    }
+
     /// Who acts.
     #[must_use]
     pub const fn actor(self) -> Actor {

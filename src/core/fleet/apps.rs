@@ -36,6 +36,8 @@ struct State {
     paused_until: Option<Timestamp>,
     /// When the provider last refused or accepted it, as far as is known here.
     changed_at: Option<Timestamp>,
+    /// Its accounts fail together and asking about it tells nothing: only a token that is renewed does.
+    doubted: bool,
     /// What asking about it has told.
     question: Question,
 }
@@ -78,6 +80,7 @@ impl Apps {
                     frozen: None,
                     paused_until: None,
                     changed_at: None,
+                    doubted: false,
                     question: Question::default(),
                 },
             };
@@ -151,9 +154,38 @@ impl Apps {
     /// request that tries it does: others were sent before, and one that succeeded under the old secret
     /// would thaw the app for the next to freeze it.
     pub(super) fn is_proof(&self, name: &str, id: &AccountId) -> bool {
-        self.by_name
-            .get(name)
-            .is_some_and(|state| state.refusals == 0 || state.trial.as_ref() == Some(id))
+        self.by_name.get(name).is_some_and(|state| {
+            state.refusals == 0 || state.trial.as_ref() == Some(id) || state.doubted()
+        })
+    }
+
+    /// True when it is left alone because its accounts fail together, whatever is said of the app itself.
+    pub(super) fn is_doubted(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(State::doubted)
+    }
+
+    /// True when the token of `id` was to show whether the app goes on.
+    pub(super) fn is_trial_of(&self, name: &str, id: &AccountId) -> bool {
+        self.by_name.get(name).is_some_and(|state| state.trial.as_ref() == Some(id))
+    }
+
+    /// True while requests of the app are under way.
+    pub(super) fn is_busy(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|state| state.in_flight > 0)
+    }
+
+    /// Its accounts fail together: it is frozen for `cause` at once.
+    pub(super) fn doubt(
+        &mut self,
+        name: &str,
+        cause: Cause,
+        now: Timestamp,
+        next_try_at: Timestamp,
+    ) {
+        self.refused_once(name, cause, now, next_try_at, 1);
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.doubted = true;
+        }
     }
 
     pub(super) fn ended(&mut self, name: &str) {
@@ -208,6 +240,7 @@ impl Apps {
         state.refusals = 0;
         state.next_try_at = None;
         state.unclaimed_until = None;
+        state.doubted = false;
         state.frozen.take()
     }
 
@@ -268,11 +301,13 @@ impl Apps {
         (asked && state.asks()).then(|| due.unwrap_or(now))
     }
 
-    /// Somebody wants to know whether the provider accepts the app.
-    pub(super) fn want_question(&mut self, name: &str, now: Timestamp) {
-        if let Some(state) = self.by_name.get_mut(name) {
+    /// Somebody wants to know whether the provider accepts the app. False when nobody will be asked: it cannot be, or
+    /// the last answer is young.
+    pub(super) fn want_question(&mut self, name: &str, now: Timestamp) -> bool {
+        self.by_name.get_mut(name).is_some_and(|state| {
             state.question.want(now);
-        }
+            state.question.under_way || state.is_wanted()
+        })
     }
 
     /// The apps to be asked about now.
@@ -367,8 +402,14 @@ impl Apps {
 
 impl State {
     /// True when it is asked about, while it is refused, instead of tried with somebody's token.
-    const fn asks(&self) -> bool {
-        self.app.can_be_asked && self.question.is_worth_asking()
+    fn asks(&self) -> bool {
+        self.app.can_be_asked && self.question.is_worth_asking() && !self.doubted()
+    }
+
+    /// A token that is nobody's does not tell in which environment it would be good, so that another replica's
+    /// word, and the last run's, are enough.
+    fn doubted(&self) -> bool {
+        self.doubted || self.frozen.is_some_and(|(cause, _)| cause == Cause::WrongEnvironment)
     }
 
     /// True when it is to be asked about although it is not refused.
@@ -408,6 +449,7 @@ impl State {
             // answer of our own might be to wait for ever.
             self.refusals = 0;
             self.frozen = None;
+            self.doubted = false;
             self.next_try_at = None;
             self.question.rely_on_another();
         } else {

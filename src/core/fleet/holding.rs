@@ -141,6 +141,7 @@ impl Fleet {
         }
         let Some(account) = self.table.remove(id) else { return };
         self.notes.part(&account);
+        self.announced.remove(id);
         if self.changed.remove(id) {
             // What we knew last is worth knowing there. If it is not ours to write any more, the state
             // does not take it.

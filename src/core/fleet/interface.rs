@@ -98,6 +98,13 @@ pub enum Input {
         /// What it amounts to.
         evidence: Evidence,
     },
+    /// The provider, or a publisher that knows more, announced it under a signature. The same may be told again.
+    Announced {
+        /// Of which account.
+        id: AccountId,
+        /// What it amounts to, and as of when.
+        evidence: Evidence,
+    },
     /// Somebody asked for a refresh now.
     Asked {
         /// Of which account.
@@ -160,6 +167,8 @@ pub enum Finished {
     Unsaved(TokenFacts),
     /// The refresh token is finished.
     Dead(Evidence),
+    /// The store holds a refresh token of which the provider said so before: it was not asked again.
+    KnownDead(Evidence),
     /// The new token is another account's: it was not stored, and the old one is spent.
     WrongAccount(Evidence),
     /// The refresh token was not spent.

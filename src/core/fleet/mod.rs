@@ -5,7 +5,9 @@
 //! [`Input`]; everything it can do is an [`Effect`]. What to do about an account is decided in
 //! [`super::decide`]; this file dispatches.
 
+mod announced;
 mod apps;
+mod ends;
 mod holding;
 mod interface;
 mod notes;
@@ -16,12 +18,13 @@ mod ready;
 mod saving;
 mod setback;
 mod telling;
+mod together;
 
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Memory, Snapshot, Table, Timestamp,
-    TokenFacts,
+    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Evidence, Memory, Snapshot, Table,
+    Timestamp, TokenFacts,
     correlate::Correlation,
     decide::{self, Action, App, Decision},
     diagnose::cause_of,
@@ -63,6 +66,8 @@ pub struct Fleet {
     /// Tokens that a pass over the store found while something was under way for their accounts. The store
     /// says once that it changed, so what it said then must not be lost.
     passed_over: BTreeMap<AccountId, Option<TokenFacts>>,
+    /// What was announced about accounts for which something is under way, or whose newest token nobody knows.
+    announced: BTreeMap<AccountId, Arc<Evidence>>,
     /// Those of `recalled` whose rows the pass that is running could not read: they have not left.
     unreadable: BTreeSet<AccountId>,
     /// Accounts whose memory must be written.
@@ -112,6 +117,7 @@ impl Fleet {
             recalled: BTreeMap::new(),
             reopened: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            announced: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
             forgotten: Vec::new(),
@@ -163,6 +169,7 @@ impl Fleet {
             Input::Probed { id, checked } => self.note_check(now, &id, checked),
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Said { id, evidence } => self.note_said(now, &id, evidence),
+            Input::Announced { id, evidence } => self.note_announced(now, &id, evidence),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
@@ -339,6 +346,8 @@ impl Fleet {
         let tell_at = danger.filter(|at| account.failed_in_a_row > 0 && *at > now);
         let renewable = account.token.filter(|token| token.renewable_by.is_some());
         let due_at = renewable.map(|token| schedule::due(id, &token, app.min_age, &self.policy));
+        let refresh_end = ends::end_of(account, app);
+        let word_at = self.next_word(now, account, app, refresh_end);
         let urgency = Urgency {
             app: Arc::clone(&account.app),
             saves: decision.action == Action::Save,
@@ -346,11 +355,15 @@ impl Fleet {
         };
         self.table.change(id, |account| {
             account.due_at = due_at;
+            account.refresh_end = refresh_end;
             account.recheck_at = match decision.action {
                 Action::Wait | Action::AskHuman(_) => {
                     // Never now or before: that would be asked again and again for ever.
                     let at = decision.recheck_at.map(|at| tell_at.map_or(at, |tell| tell.min(at)));
-                    at.map(|at| at.max(now.plus(Duration::from_secs(1))))
+                    at.into_iter()
+                        .chain(word_at)
+                        .min()
+                        .map(|at| at.max(now.plus(Duration::from_secs(1))))
                 }
                 // It stands in the queue from now on.
                 Action::Refresh | Action::Settle | Action::Save | Action::Probe => None,
@@ -371,6 +384,11 @@ impl Fleet {
         }
         for app in self.apps.to_be_tried(now) {
             if self.ready.holds_any(&app) {
+                continue;
+            }
+            if self.apps.is_doubted(&app) {
+                // Nothing was said that time alone could make untrue: the next account that is due tells.
+                self.apps.leave_unclaimed(&app, now.plus(self.policy.backoff_max));
                 continue;
             }
             if let Some(until) = self.first_pause_of(now, &app) {
@@ -484,7 +502,8 @@ impl Fleet {
         let Some(account) = self.table.find(id) else {
             return;
         };
-        let to = cause_of(now, account, decision, self.apps.frozen(&account.app));
+        let to = cause_of(now, account, decision, self.apps.frozen(&account.app))
+            .or_else(|| self.is_announced(now, account).then_some(Cause::NotRenewable));
         let from = account.cause;
         if from != to {
             let from_person = from.is_some_and(Cause::needs_reconnect);
@@ -502,6 +521,7 @@ impl Fleet {
         // While something is under way, its end is the news.
         if decision.reason != decide::Reason::UnderWay {
             self.tell_about(now, id);
+            self.look_again_to_tell(now, id);
         }
     }
 

@@ -14,11 +14,12 @@ impl Fleet {
     pub(super) fn finish(&mut self, now: Timestamp, id: &AccountId, result: Finished) {
         let busy = self.land(id);
         let theirs = self.passed_over.remove(id);
-        if busy == Busy::Refreshing && speaks_for_the_app(&result) {
+        if busy == Busy::Refreshing && self.speaks_for_its_app(id, &result) {
             self.accept_app_of(now, id);
         }
         self.correlate(now, id, busy, &result);
         self.conclude_beside(now, id, result, theirs);
+        self.heed_what_waited(now, id);
         self.let_go(id);
     }
 
@@ -32,9 +33,10 @@ impl Fleet {
     ) {
         match (result, theirs) {
             // A verdict about a token that the store has replaced in the meantime is no news.
-            (Finished::Dead(_) | Finished::WrongAccount(_), Some(theirs))
-                if !self.is_spent(id, theirs) =>
-            {
+            (
+                Finished::Dead(_) | Finished::KnownDead(_) | Finished::WrongAccount(_),
+                Some(theirs),
+            ) if !self.is_spent(id, theirs) => {
                 self.take_theirs(now, id, theirs);
             }
             (
@@ -42,6 +44,7 @@ impl Fleet {
                 | Finished::Ambiguous { .. }
                 | Finished::Blocked(_)
                 | Finished::Dead(_)
+                | Finished::KnownDead(_)
                 | Finished::WrongAccount(_)),
                 Some(theirs),
             ) => {
@@ -79,6 +82,7 @@ impl Fleet {
             }
             Finished::Dead(evidence) => {
                 self.give_up_saving(id);
+                let evidence = self.named_by_announcement(id, evidence);
                 let verdict = evidence.cause;
                 self.fail(now, id, evidence, |account| {
                     account.in_doubt = false;
@@ -88,6 +92,13 @@ impl Fleet {
                         Cause::RefreshTokenRejected
                     });
                 });
+            }
+            Finished::KnownDead(mut evidence) => {
+                // Its owner was told why; what is noted of the token says only that it is over.
+                let told = self.table.find(id).and_then(|account| account.told.or(account.cause));
+                evidence.cause =
+                    told.filter(|told| told.needs_reconnect()).unwrap_or(evidence.cause);
+                self.conclude(now, id, Finished::Dead(evidence));
             }
             Finished::WrongAccount(evidence) => {
                 self.give_up_saving(id);
@@ -135,6 +146,7 @@ impl Fleet {
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
         let spacing = self.policy.backoff_first;
         let pass = self.load;
+        self.watch_end(id, &token);
         let was_unsaved = self.table.change(id, |account| {
             account.replace_token(token);
             account.written_back = false;
@@ -283,11 +295,25 @@ impl Fleet {
                 if is_about_the_token(evidence) =>
             {
                 self.correlation.failed(now, &app, &server, id);
-                if self.correlation.suspect(now, &app) > Some(Suspect::Accounts) {
-                    self.apps.want_question(&app, now);
+                if self.apps.is_doubted(&app)
+                    || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
+                {
+                    self.suspect_app(now, &app, id);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// True when the provider dealt with the account, so that it accepts the app. Of an app in doubt that was never
+    /// the question: only a token that is renewed ends the doubt.
+    fn speaks_for_its_app(&self, id: &AccountId, result: &Finished) -> bool {
+        match result {
+            Finished::Renewed(_) | Finished::Unsaved(_) => true,
+            Finished::Dead(_) | Finished::WrongAccount(_) => {
+                !self.table.find(id).is_some_and(|account| self.apps.is_doubted(&account.app))
+            }
+            _ => false,
         }
     }
 
@@ -391,6 +417,7 @@ impl Fleet {
         if let Some(theirs) = self.passed_over.remove(id) {
             // The answer is about a token that the store has replaced in the meantime.
             self.take_theirs(now, id, theirs);
+            self.heed_what_waited(now, id);
             self.let_go(id);
             return;
         }
@@ -424,6 +451,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.look_at(now, id);
+        self.heed_what_waited(now, id);
         self.let_go(id);
     }
 
@@ -460,6 +488,11 @@ impl Fleet {
         }
         let evidence = Arc::new(evidence);
         self.note_failure(now, id, &evidence, Source::Publisher);
+        self.heed_claim(now, id, &evidence);
+    }
+
+    /// What follows from a claim.
+    pub(super) fn heed_claim(&mut self, now: Timestamp, id: &AccountId, evidence: &Arc<Evidence>) {
         self.table.change(id, |account| {
             if account.verdict.is_some() {
                 return;
@@ -468,7 +501,7 @@ impl Fleet {
                 Cause::ScopeMissing => {
                     account.verdict = Some(Cause::ScopeMissing);
                     account.questioned_at = None;
-                    account.last_failure = Some(Arc::clone(&evidence));
+                    account.last_failure = Some(Arc::clone(evidence));
                 }
                 cause if cause.needs_reconnect() => account.questioned_at = Some(now),
                 Cause::AccessTokenExpired | Cause::WrongEnvironment => {
@@ -488,14 +521,6 @@ impl Fleet {
         });
         self.look_at(now, id);
     }
-}
-
-/// True when the provider dealt with the account, so that it accepts the app.
-const fn speaks_for_the_app(result: &Finished) -> bool {
-    matches!(
-        result,
-        Finished::Renewed(_) | Finished::Unsaved(_) | Finished::Dead(_) | Finished::WrongAccount(_)
-    )
 }
 
 /// False for silence, limits and refusals of the app, which have causes of their own.

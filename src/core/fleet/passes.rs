@@ -1,8 +1,9 @@
 //! What a pass over the store brings: new accounts, tokens that somebody else wrote, accounts that left.
 
-use super::{Effect, Fleet, Reopened, Seen};
+use super::{Effect, Fleet, Reopened, Seen, ends};
 use crate::core::{
     Account, AccountId, Busy, Cause, Event, Evidence, Memory, Timestamp, TokenFacts,
+    second_clock::Differs,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -63,6 +64,7 @@ impl Fleet {
         let missing = seen.token.map_or(0, |token| token.missing_scopes);
         let noted = self.table.change(&seen.id, |account| {
             let was_written_back = std::mem::take(&mut account.written_back);
+            ends::compare(account, seen.token.as_ref());
             match &mut account.token {
                 Some(token) if missing != 0 && token.missing_scopes != missing => {
                     token.missing_scopes = missing;
@@ -114,6 +116,7 @@ impl Fleet {
         if let Some(memory) = remembered.clone() {
             recall(&mut account, memory);
         }
+        ends::take_up(&mut account, seen.token.as_ref());
         if let Some(reopened) = self.reopened.remove(&seen.id) {
             self.unsaved += usize::from(reopened.unsaved.is_some());
             take_up(&mut account, &reopened);
@@ -132,10 +135,12 @@ impl Fleet {
     /// void.
     pub(super) fn adopt(&mut self, now: Timestamp, id: &AccountId, token: Option<TokenFacts>) {
         self.give_up_saving(id);
-        self.table.change(id, |account| {
+        let was_refused = self.table.change(id, |account| {
+            let was_refused = account.verdict == Some(Cause::RefreshTokenRejected);
             // Of a token that is known already, what is known is better than what the store says.
             if account.token.map(|known| known.token) != token.map(|token| token.token) {
                 account.token = token;
+                account.differs = Differs::default();
             }
             account.verdict = None;
             account.access_refused = false;
@@ -144,8 +149,12 @@ impl Fleet {
             account.questioned_at = None;
             account.in_doubt = false;
             account.written_back = false;
+            was_refused
         });
         self.changed.insert(id.clone());
+        if was_refused == Some(true) && token.is_some() {
+            self.end_doubt_of(now, id);
+        }
         self.look_at(now, id);
     }
 
@@ -192,6 +201,7 @@ impl Fleet {
                 self.save_once_more(id);
             }
             self.changed.remove(id);
+            self.announced.remove(id);
             self.notes.forget(id);
             self.forget(now, account.memory());
         }

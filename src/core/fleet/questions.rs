@@ -136,6 +136,9 @@ impl Fleet {
             return;
         }
         match asked {
+            // Then it is neither the secret nor so many owners.
+            Asked::Accepted if self.doubts_app_although_it_is_accepted(now, app) => {}
+            Asked::Unclear(_) if self.doubts_app_although_it_is_accepted(now, app) => {}
             Asked::Accepted => self.accept_on_its_word(now, app),
             Asked::Refused(evidence) => {
                 let evidence = Arc::new(evidence);
@@ -228,7 +231,7 @@ impl Fleet {
         self.apps.refused_once(app, cause, now, next_try_at, refusals_max).then_some(cause)
     }
 
-    fn announce_freeze(
+    pub(super) fn announce_freeze(
         &mut self,
         now: Timestamp,
         app: &Arc<str>,
@@ -252,7 +255,7 @@ impl Fleet {
     }
 
     /// How long an app that was refused so many times in a row is left alone.
-    fn pause_of_app(&self, app: &Arc<str>, times: u32) -> Duration {
+    pub(super) fn pause_of_app(&self, app: &Arc<str>, times: u32) -> Duration {
         let of_app = self.id_of_app(app);
         match u16::try_from(times) {
             Ok(times) if times < REFUSED_MAX => schedule::backoff(&of_app, times, &self.policy),

@@ -1,9 +1,10 @@
 //! Who is told of what, once.
 
-use super::{Effect, Fleet, TELL_STANDING_AFTER};
+use super::{Effect, Fleet, TELL_STANDING_AFTER, ends};
 use crate::core::{
     AccountId, Cause, Event, Evidence, Memory, Timestamp,
     cause::Actor,
+    diagnose::{self, Step, Tally},
     notices::{self, Audience, Change, Notice, Subject},
     schedule,
 };
@@ -56,8 +57,15 @@ impl Fleet {
             return;
         };
         let (told, cause) = (account.told, account.cause);
+        if told == cause && self.is_reminder_due(now, account) {
+            self.remind(now, id);
+            return;
+        }
         // Expiry is followed by a refresh; what becomes of that is the news.
-        if told == cause || cause == Some(Cause::AccessTokenExpired) {
+        if told == cause
+            || self.stands_beside(now, account)
+            || cause == Some(Cause::AccessTokenExpired)
+        {
             return;
         }
         let token = account.token;
@@ -70,13 +78,18 @@ impl Fleet {
         let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
         // Its app's own notice speaks for it, whatever the app is frozen for.
         let is_shared = cause.is_some() && self.apps.frozen(&account.app) == cause;
-        let audience =
-            notices::audience(account, in_danger).filter(|_| !too_early && !untried && !is_shared);
+        let waits = too_early || untried || is_shared || self.is_withheld(now, account);
+        let audience = notices::audience(account, in_danger).filter(|_| !waits);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
         }
+        if told.is_some_and(Cause::needs_reconnect) && cause == Some(Cause::ConsentRevoked) {
+            // It has a better name now; who must reconnect it knows that already.
+            return;
+        }
         let since = account.cause_since.unwrap_or(now);
+        let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
         let notice = |cause: Cause, change, audience, since| Notice {
             subject: Subject::Account(id.clone()),
             cause,
@@ -86,18 +99,26 @@ impl Fleet {
             at: now,
             expires_at: token.and_then(|token| token.expires_at),
             evidence: account.last_failure.clone(),
+            step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
         };
         let mut owed = Vec::new();
         if let Some(told) = told {
             let began = account.told_since.unwrap_or(since);
-            owed.push(notice(told, Change::Resolved, audience_of(told), began));
+            // Of an end that was announced and has come nobody hears that all is well.
+            let came = told == Cause::NotRenewable && cause.is_some_and(Cause::needs_reconnect);
+            let change = if came { Change::Withdrawn } else { Change::Resolved };
+            owed.push(notice(told, change, audience_of(told), began));
         }
         let mut now_told = None;
         if let (Some(cause), Some(audience)) = (cause, audience) {
             let mut firing = notice(cause, Change::Firing, audience, since);
             firing.missing_scopes = self.names_of_missing(id);
+            firing.step = self.step_for(now, id, audience);
+            if let Some(announced) = announced {
+                ends::word(&mut firing, &announced);
+            }
             owed.push(firing);
             now_told = Some(cause);
         }
@@ -112,6 +133,20 @@ impl Fleet {
         self.effects.extend(owed.into_iter().map(Effect::Notify));
     }
 
+    /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
+    /// the accounts for each notice.
+    fn step_for(&self, now: Timestamp, id: &AccountId, audience: Audience) -> Option<Step> {
+        let snapshot = self.snapshot(now);
+        let account = snapshot.accounts.find(id)?;
+        let step = diagnose::diagnose(&Tally::of(&snapshot).case(&snapshot, account, now)).step;
+        let acts = match step.actor() {
+            Actor::Owner => audience == Audience::Owner,
+            Actor::Operator => audience == Audience::Operator,
+            Actor::Nobody => false,
+        };
+        acts.then_some(step)
+    }
+
     /// An account has left: an open incident is closed without a mail.
     pub(super) fn forget(&mut self, now: Timestamp, memory: Memory) {
         if let Some(told) = memory.told {
@@ -124,6 +159,7 @@ impl Fleet {
                 at: now,
                 expires_at: None,
                 evidence: None,
+                step: None,
                 missing_scopes: Vec::new(),
                 accounts: 1,
             }));
@@ -252,6 +288,7 @@ const fn shared(
         at,
         expires_at: None,
         evidence: None,
+        step: None,
         missing_scopes: Vec::new(),
         accounts: 0,
     }

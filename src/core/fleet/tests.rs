@@ -4,6 +4,7 @@ use super::*;
 use crate::core::{
     Evidence, Fingerprint, Shares,
     decide::Probe,
+    diagnose::Step,
     notices::{Audience, Change, Subject},
 };
 
@@ -32,6 +33,7 @@ pub(super) fn app(name: &str) -> App {
         probe: Probe::Free,
         is_sandbox: false,
         can_be_asked: false,
+        assumed: Default::default(),
     }
 }
 
@@ -249,6 +251,32 @@ fn a_provider_that_asks_for_a_moment_each_time_gets_no_third_request_within_a_mi
     assert_eq!(bench.started(), [""; 0]);
     bench.pass(22);
     assert_eq!(bench.started(), ["refresh a"]);
+}
+
+#[test]
+fn a_notice_says_what_its_reader_is_to_do_where_the_evidence_knows_more_than_the_cause() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    let mut evidence = bench.evidence(Cause::WrongEnvironment);
+    evidence.detail = Some("another_account".into());
+    bench.finish("a", Finished::WrongAccount(evidence));
+    let steps = |bench: &Bench| -> Vec<_> {
+        let owed = bench.effects.iter().filter_map(|effect| match effect {
+            Effect::Notify(notice) if notice.change == Change::Firing => {
+                Some((notice.audience, notice.step))
+            }
+            _ => None,
+        });
+        owed.collect()
+    };
+    assert_eq!(steps(&bench), [(Audience::Operator, Some(Step::CompareAccount))]);
+
+    let mut bench = Bench::new();
+    let mut token = bench.token(1, 0.3);
+    token.missing_scopes = 1;
+    bench.load(&[("a", token)]);
+    assert_eq!(steps(&bench), [(Audience::Owner, Some(Step::ReconnectGranting))]);
 }
 
 #[test]

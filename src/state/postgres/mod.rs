@@ -7,6 +7,7 @@
 
 mod apps;
 mod history;
+mod inbox;
 mod journal;
 mod memory;
 mod newest;
@@ -22,6 +23,7 @@ mod writer;
 pub(super) use self::{
     apps::{app_memories, remember_apps},
     history::{keep_histories, page_of_histories},
+    inbox::{heard_after, take_in},
     journal::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,

@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 5] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY];
+const TABLES: [&str; 6] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -288,4 +288,14 @@ CREATE TABLE history (
     record   text NOT NULL,
     PRIMARY KEY (provider, account)
 ) WITH (fillfactor = 70);
+"#;
+
+const INBOX: &str = r#"
+-- What was announced of accounts, as JSON without secrets, for every replica to hear.
+CREATE TABLE inbox (
+    position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key      text COLLATE "C" NOT NULL UNIQUE,
+    record   text NOT NULL,
+    heard_at bigint NOT NULL
+);
 "#;

@@ -143,6 +143,19 @@ impl Process {
         // Stopped while it stands still, it goes on when the longer of both is over.
         let (since, before) = gate.stalled;
         gate.stalled = if before > now { (since, before.max(until)) } else { (now, until) };
+        let until = gate.stalled.1;
+        drop(gate);
+        // What it heard a moment ago it writes down only then.
+        let mut truth = self.world.truth();
+        truth.stopped_at = now;
+        for player in &mut truth.players {
+            if let Some(away) = player.stay_away.as_mut()
+                && away.heard_by == self.life
+                && now - away.heard_at < 2 * SECOND
+            {
+                away.heard_at = until;
+            }
+        }
     }
 
     /// Nothing leaves it, and nothing enters, ever again.
@@ -318,7 +331,8 @@ impl Process {
                     let cause = notice.cause.as_label();
                     truth.note(None, || format!("mail: {subject} {cause} firing: {firing}"));
                     let key = mail.message_key.clone();
-                    let mail = Mail { at, subject, cause, firing, key };
+                    let decided_at = (notice.at.as_unix() - START) * SECOND;
+                    let mail = Mail { at, decided_at, subject, cause, firing, key };
                     truth.mails.push(mail.clone());
                     laws::mailed(&mut truth, &mail);
                 }
@@ -427,6 +441,7 @@ fn apps() -> Apps {
             client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
+            is_testing: false,
         };
         (Arc::clone(&app.name), Arc::new(app))
     };
