@@ -116,7 +116,7 @@ impl Fleet {
             at: now,
             expires_at: None,
             evidence: None,
-            step: None,
+            step: self.step_for(now, id, Audience::Owner),
             missing_scopes: Vec::new(),
             accounts: 1,
         };

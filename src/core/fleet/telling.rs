@@ -135,7 +135,12 @@ impl Fleet {
 
     /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
     /// the accounts for each notice.
-    fn step_for(&self, now: Timestamp, id: &AccountId, audience: Audience) -> Option<Step> {
+    pub(super) fn step_for(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        audience: Audience,
+    ) -> Option<Step> {
         let snapshot = self.snapshot(now);
         let account = snapshot.accounts.find(id)?;
         let step = diagnose::diagnose(&Tally::of(&snapshot).case(&snapshot, account, now)).step;
