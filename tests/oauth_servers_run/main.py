@@ -69,7 +69,7 @@ def seconds(text):
 
 def run(sidecar, servers, audit, until_at_least):
     until("the program listens", sidecar.is_silent)
-    until("every account was renewed", lambda: all_renewed(servers, lambda server: server.accounts, 1))
+    until("every account was renewed", lambda: seldom_renewed(servers, lambda server: server.accounts, 1))
     make_trouble(sidecar, servers)
     expected = {account: cause for server in servers for account, cause in wrong_by_now(server).items()}
     until("every cause is shown", lambda: missing(expected, sidecar.causes()))
@@ -79,7 +79,7 @@ def run(sidecar, servers, audit, until_at_least):
     mend(sidecar, servers)
     expected = {account: cause for server in servers for account, cause in wrong_for_good(server).items()}
     until("whoever can be well is well", lambda: differing(expected, sidecar.causes()))
-    until("everybody else is renewed many times", lambda: all_renewed(servers, healthy, ROTATIONS_MIN))
+    until("everybody else is renewed many times", lambda: seldom_renewed(servers, healthy, ROTATIONS_MIN))
     while time.monotonic() < until_at_least:
         time.sleep(LOOK_EVERY_SECONDS)
     until("nothing is wrong with anybody else", lambda: differing(expected, sidecar.causes()))
@@ -137,8 +137,8 @@ def healthy(server):
     return [account for group in ("peaceful", "public", "ended") for account in server.groups[group]]
 
 
-def all_renewed(servers, which, times):
-    """Those that were not renewed so often."""
+def seldom_renewed(servers, which, times):
+    """Those that were renewed less often."""
     return [
         account
         for server in servers
