@@ -322,11 +322,14 @@ mod tests {
         account
     }
 
+    /// What is seen, when each answer came and which end it declared, and what follows.
+    type Row<'a> = (&'a str, &'a [(i64, i64)], Moves);
+
     #[test]
     fn whether_an_end_moves_is_seen_in_two_renewals_in_a_row() {
         use Moves::{Absolute, Sliding, Unknown};
         let year = 365 * DAY;
-        let rows: [(&str, &[(i64, i64)], Moves); 9] = [
+        let rows: [Row<'_>; 9] = [
             ("one answer says nothing", &[(0, year)], Unknown),
             ("one renewal is not enough", &[(0, year), (HOUR, year)], Unknown),
             ("it stands", &[(0, year), (HOUR, year), (2 * HOUR, year)], Absolute),
