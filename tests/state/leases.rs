@@ -87,6 +87,17 @@ pub(crate) async fn an_intent_whose_call_would_outlast_the_lease_is_refused<B: B
     state.intend(&lease, &intent()).await.unwrap();
 }
 
+pub(crate) async fn whoever_is_late_gives_back_his_own_lease_and_not_the_one_after_it<B: Backend>() {
+    let world = B::make().await;
+    let (one, two) = (open(&world).await, open(&world).await);
+    let (first, second) = (lease(&one, &ann()).await, lease(&one, &ann()).await);
+    one.release(&first).await.unwrap();
+    assert_eq!(two.take_lease(&ann(), at(0), LIFE).await.unwrap(), None);
+    one.intend(&second, &intent()).await.unwrap();
+    one.release(&second).await.unwrap();
+    assert!(two.take_lease(&ann(), at(0), LIFE).await.unwrap().is_some());
+}
+
 pub(crate) async fn a_lease_that_was_given_back_allows_nothing_any_more<B: Backend>() {
     let world = B::make().await;
     let state = open(&world).await;

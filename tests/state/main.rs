@@ -139,6 +139,7 @@ macro_rules! contract {
                 leases::a_lease_that_is_given_back_is_free_and_its_epoch_is_never_used_again,
                 leases::a_lease_from_a_clock_that_was_years_ahead_locks_nothing,
                 leases::an_intent_whose_call_would_outlast_the_lease_is_refused,
+                leases::whoever_is_late_gives_back_his_own_lease_and_not_the_one_after_it,
                 leases::a_lease_that_was_given_back_allows_nothing_any_more,
                 leases::each_taking_has_a_higher_epoch_whoever_takes_and_gives_back,
                 memory::what_is_remembered_comes_back_sorted_and_unchanged,
