@@ -10,6 +10,7 @@ use crate::{
         Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
+        second_clock::{Assumed, Moves},
     },
     delivery::{self, mailer::Mailer},
     http_client::{self, HttpClient},
@@ -175,6 +176,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
             client_secrets: Arc::new(app.client_secrets.clone().into()),
             scopes,
             is_default: app.default_for_provider,
+            is_testing: app.is_testing,
         };
         Some((name, Arc::new(ours)))
     };
@@ -199,6 +201,7 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
         },
         is_sandbox: app.provider.environment == Environment::Sandbox,
         can_be_asked: app.provider.can_be_asked_about_apps(),
+        assumed: assumed(app),
     };
     apps.values().map(app).collect()
 }
@@ -208,6 +211,15 @@ fn server_of(app: &App) -> &str {
     let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
     let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
     endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
+}
+
+/// What is stated about the lives of an app's refresh tokens.
+fn assumed(app: &App) -> Assumed {
+    let provider = app.provider;
+    match provider.testing_refresh_life.filter(|_| app.is_testing) {
+        Some(life) => Assumed { life: Some(life), moves: Moves::Absolute },
+        None => Assumed { life: provider.assumed_refresh_life, moves: provider.refresh_end },
+    }
 }
 
 /// When and how hard to refresh.

@@ -94,6 +94,13 @@ impl Clock {
         self.with(|timeline, reading| timeline.machine_is_off_by(reading))
     }
 
+    /// How far the machine's clock is ahead of the time that several providers agreed on.
+    #[must_use]
+    pub fn machine_is_ahead_by(&self) -> Duration {
+        let ahead = self.with(|timeline, reading| timeline.machine_is_ahead_by(reading));
+        Duration::from_secs(ahead.unsigned_abs())
+    }
+
     /// Seconds by which the wall clock is ahead of the program's time; not zero after a step that
     /// nobody has confirmed.
     #[must_use]

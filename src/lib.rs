@@ -27,7 +27,8 @@
 //! A newcomer reads [`core::decide`], [`core::fleet`], [`keeper`] and [`refresh`], in this order; that is all
 //! of the idea.
 //!
-//! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]), what
+//! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]) and when
+//!   its connection ends ([`core::second_clock`]), what time it is ([`core::timeline`], by [`core::witness`]), what
 //!   is wrong and why ([`core::diagnose`], from [`core::history`]), whose trouble it is when many fail
 //!   ([`core::correlate`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing

@@ -172,7 +172,14 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     #[must_use]
     pub fn facts(&self, app: &App, token: &Token) -> TokenFacts {
         let maker = self.state.fingerprinter();
-        token.facts(&maker, app.renews_itself(), self.clock.now(), &app.scopes)
+        let mut facts = token.facts(&maker, app.renews_itself(), self.clock.now(), &app.scopes);
+        if token.issued_at.is_none() {
+            // Nothing shows by which clock its end was written down. Where that may be this machine's, the earlier
+            // of the two readings is the one that does not come too late.
+            let ahead = self.clock.machine_is_ahead_by();
+            facts.expires_at = facts.expires_at.map(|end| end.minus(ahead));
+        }
+        facts
     }
 
     async fn under_lease<'a, F>(

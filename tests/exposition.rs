@@ -12,6 +12,7 @@ use oauth_keepalive::{
         Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Revoker, Shares,
         Snapshot, Table, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
+        second_clock::{End, Moves, Provenance},
     },
     metrics::{
         Encoding, Format, Metrics, Readings, Scrape,
@@ -51,6 +52,9 @@ fn fleet() -> Table {
         ..token(21_600, Some(64_800))
     });
     healthy.due_at = Some(at(36_000));
+    healthy.refresh_end =
+        Some(End { at: at(15_552_000), from: Provenance::Learnt, moves: Moves::Absolute });
+    healthy.differs.access = -3_600;
     healthy.last_refresh_at = Some(at(-21_600));
     healthy.refresh_attempts = 7;
     healthy.responses.count(200, 120);

@@ -161,6 +161,7 @@ impl Bench {
             client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
+            is_testing: false,
         };
         let clock = Clock::simulated(Timestamp::from_unix(START));
         let refresher = Arc::new(Refresher {
@@ -188,6 +189,7 @@ impl Bench {
             probe: decide::Probe::Free,
             is_sandbox: false,
             can_be_asked: false,
+            assumed: Default::default(),
         };
         fleet.handle(clock.now(), Input::Configured { policy, apps: vec![app] });
         fleet.handle(clock.now(), Input::Holding { shares: Shares::ALL, until: None });

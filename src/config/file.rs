@@ -175,6 +175,8 @@ pub(super) struct App {
     pub(super) client_secret_env: Option<OneOrMany<String>>,
     pub(super) scopes: Vec<String>,
     pub(super) environment: Environment,
+    /// Its consents live shorter.
+    pub(super) testing: bool,
     pub(super) endpoints: Endpoints,
     /// Absent: true for an app that is its provider's only one.
     #[serde(rename = "default")]

@@ -69,6 +69,8 @@ pub struct App {
     pub provider: String,
     /// Which of the provider's worlds it lives in.
     pub environment: Environment,
+    /// Its owner still tests it at the provider, and consents live shorter.
+    pub is_testing: bool,
     /// Public id (`client_key` at TikTok).
     pub client_id: String,
     /// Its secret; none for public clients. Several during a rotation, in the order in which they are tried.

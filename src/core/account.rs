@@ -1,6 +1,10 @@
 //! What may be known about an account. Nothing in this file can hold a token.
 
-use super::{Cause, History, Timestamp, timeline::SLEW_SECONDS_MAX};
+use super::{
+    Cause, History, Timestamp,
+    second_clock::{Differs, End, Watched},
+    timeline::SLEW_SECONDS_MAX,
+};
 use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 /// One login at one provider. Written `provider/account` wherever a person types or reads it.
@@ -296,6 +300,12 @@ pub struct Account {
     pub told_since: Option<Timestamp>,
     /// Refreshes that failed in a row.
     pub failed_in_a_row: u16,
+    /// What was seen of the refresh token's declared ends. What it came to is kept in the history.
+    pub watched: Watched,
+    /// The refresh token's own end, as far as it is known. Written at each look.
+    pub refresh_end: Option<End>,
+    /// By how much the store contradicts what is known of its token's ends. Written when a pass reads it.
+    pub differs: Differs,
     /// What is under way.
     pub busy: Busy,
     /// True while a token was received that the store has not taken.
@@ -345,6 +355,9 @@ impl Account {
             told: None,
             told_since: None,
             failed_in_a_row: 0,
+            watched: Watched::default(),
+            refresh_end: None,
+            differs: Differs::default(),
             busy: Busy::Idle,
             unsaved: false,
             in_doubt: false,

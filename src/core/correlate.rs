@@ -92,6 +92,15 @@ impl Correlation {
         }
     }
 
+    /// True when so many accounts of `app` were refused lately, with no success between them, that it is not they.
+    #[must_use]
+    pub fn accounts_fail_together(&self, now: Timestamp, app: &str) -> bool {
+        let recent = self.recent.get(app);
+        recent.is_some_and(|recent| {
+            recent.failed.iter().filter(|(_, at)| is_recent(*at, now)).count() >= AT_ONCE
+        })
+    }
+
     /// Whose trouble the failures of `app` are; `None` while there are none.
     #[must_use]
     pub fn suspect(&self, now: Timestamp, app: &str) -> Option<Suspect> {

@@ -3,6 +3,7 @@
 use super::{
     Account, Busy, Cause, Timestamp,
     schedule::{self, Policy},
+    second_clock::Assumed,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,8 @@ pub struct App {
     pub is_sandbox: bool,
     /// Whether the provider may be asked about the app without spending a token.
     pub can_be_asked: bool,
+    /// What is stated about its refresh tokens' lives, for where answers say nothing.
+    pub assumed: Assumed,
 }
 
 /// Whether an access token can be tried, and at what price.
@@ -286,6 +289,7 @@ mod tests {
             probe: Probe::Free,
             is_sandbox: false,
             can_be_asked: false,
+            assumed: Assumed::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! An account on which nothing ever happened has none. Everything in it is bounded, and nothing in it is a
 //! secret: codes that a provider's table knows, filtered request ids, names of scopes and apps, instants.
 
-use super::{Cause, Evidence, Timestamp};
+use super::{Cause, Evidence, Timestamp, second_clock::Moves};
 use std::{sync::Arc, time::Duration};
 
 /// What happened to one account.
@@ -21,6 +21,11 @@ pub struct History {
     pub check: Option<Check>,
     /// The app that the account belonged to before the present one.
     pub moved: Option<Moved>,
+    /// What renewals were seen to do to the refresh token's end, where that is not what they usually do: where
+    /// it stands still.
+    pub end_moves: Moves,
+    /// When its owner was last reminded of an end.
+    pub reminded_at: Option<Timestamp>,
 }
 
 /// One kind of failure, as often as it was seen without a good refresh in between.

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod history;
 pub mod notices;
 pub mod schedule;
+pub mod second_clock;
 pub mod secret;
 pub mod shares;
 pub mod table;

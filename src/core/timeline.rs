@@ -119,6 +119,13 @@ impl Timeline {
         (self.witnesses.version(), self.offset)
     }
 
+    /// By how many seconds the machine's clock is ahead of what several providers agreed on; zero where it is not.
+    /// A publisher on the same machine writes its ends so much too late.
+    #[must_use]
+    pub fn machine_is_ahead_by(&self, reading: Reading) -> i64 {
+        if self.is_theirs { self.step(reading).max(0) } else { 0 }
+    }
+
     /// By how many seconds the machine's clock seems to be wrong; zero while nothing speaks against it. Not what
     /// is added to anything: it is for people.
     #[must_use]
@@ -227,6 +234,7 @@ mod tests {
             hear(&mut timeline, 3, wrong, &[("a", 0), ("b", 1)]);
             assert_eq!(timeline.now(at(120, wrong)), Timestamp::from_unix(NOON + 120), "{wrong}");
             assert_eq!(timeline.machine_is_off_by(at(120, wrong)), wrong);
+            assert_eq!(timeline.machine_is_ahead_by(at(120, wrong)), wrong.max(0));
             // Somebody sets the clock right.
             assert_eq!(timeline.now(at(180, 0)), Timestamp::from_unix(NOON + 180), "{wrong}");
             assert_eq!(timeline.machine_is_off_by(at(180, 0)), 0);

@@ -6,10 +6,11 @@ use super::{
     words::{Posts, readable, roughly, short, shown},
 };
 use crate::core::{
-    Cause,
+    Cause, Evidence, Timestamp,
     account::FAIL_TOGETHER,
     cause::Actor,
     notices::{Audience, Change, Notice, Subject},
+    second_clock::Provenance,
 };
 use minijinja::{Environment, value::Serde};
 use serde::Serialize;
@@ -90,9 +91,7 @@ impl View {
         let firing = notice.change == Change::Firing;
         let (what, posts) = if firing {
             let posts = Posts::under(notice.cause, notice.expires_at, now);
-            let what =
-                if fails_together(notice) { FAIL_TOGETHER_WHAT } else { notice.cause.sentence() };
-            (what.to_owned(), posts.sentence(now))
+            (what_is_wrong(notice, now), posts.sentence(now))
         } else {
             what_is_over(notice)
         };
@@ -156,6 +155,25 @@ impl About {
             (_, Audience::Operator) => capitalised(&format!("{}: all is well again", self.long)),
         }
     }
+}
+
+fn what_is_wrong(notice: &Notice, now: Timestamp) -> String {
+    if fails_together(notice) {
+        return FAIL_TOGETHER_WHAT.to_owned();
+    }
+    let sentence = notice.cause.sentence();
+    if notice.cause != Cause::NotRenewable {
+        return sentence.to_owned();
+    }
+    if notice.expires_at.is_some_and(|end| end.has_come(now)) {
+        return TOO_OLD.to_owned();
+    }
+    let is_estimate =
+        |evidence: &Evidence| evidence.detail.as_deref() == Some(Provenance::Estimated.as_label());
+    if notice.evidence.as_deref().is_some_and(is_estimate) {
+        return format!("{sentence} {ESTIMATE}");
+    }
+    sentence.to_owned()
 }
 
 fn what_is_over(notice: &Notice) -> (String, String) {
@@ -245,7 +263,8 @@ fn facts(notice: &Notice, about: &About) -> Vec<Fact> {
 
 /// One line to pass on: codes and numbers that only the provider's support understands.
 fn support(notice: &Notice, about: &About) -> Option<String> {
-    let evidence = notice.evidence.as_deref()?;
+    // What is announced was said by nobody.
+    let evidence = notice.evidence.as_deref().filter(|e| e.cause != Cause::NotRenewable)?;
     let clean = |text: &str| shown(text, CODE_CHARS_MAX);
     let mut said = vec![notice.cause.as_label().to_owned()];
     said.extend(evidence.status.map(|status| format!("HTTP status {status}")));
@@ -304,6 +323,8 @@ fn wrapped(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+const TOO_OLD: &str = "The connection became too old to be renewed and has ended.";
+const ESTIMATE: &str = "The provider does not say when that is; the date is an estimate.";
 const TEXT: &str = include_str!("templates/mail.txt");
 const HTML: &str = include_str!("templates/mail.html");
 /// What RFC 5322 section 2.1.1 leaves of 78 columns once a reply has quoted it.
@@ -319,7 +340,7 @@ mod tests {
         super::message::tests::{SINCE, notice, with_letter},
         *,
     };
-    use crate::core::{Evidence, diagnose::Step};
+    use crate::core::diagnose::Step;
     use std::{sync::Arc, time::Duration};
 
     #[test]
@@ -335,9 +356,9 @@ mod tests {
 
     #[test]
     fn an_operator_reads_that_the_accounts_of_an_app_are_refused_together() {
-        let mut notice = notice("", Cause::WrongEnvironment, Audience::Operator);
+        let mut notice = notice("", Cause::AppCredentialsRejected, Audience::Operator);
         notice.subject = Subject::App("main".into());
-        let mut evidence = Evidence::of(Cause::WrongEnvironment, notice.at);
+        let mut evidence = Evidence::of(Cause::AppCredentialsRejected, notice.at);
         evidence.detail = Some(FAIL_TOGETHER.into());
         notice.evidence = Some(Arc::new(evidence));
         let text = unwrapped(&with_letter(&notice, words).text);
@@ -457,6 +478,32 @@ more mail when it is over.
         let expected = "TikTok: consent_revoked, HTTP status 400, code invalid_grant\u{fffd}\u{fffd}X: y, \
                         log id 202611221031A1, seen 22 November 2026, 10:31 UTC";
         assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn an_announced_end_says_until_when_posts_go_out_and_whether_that_is_a_guess() {
+        let mut notice = notice("brand-a", Cause::NotRenewable, Audience::Owner);
+        notice.expires_at = Some(SINCE.plus(Duration::from_secs(21 * 24 * 3_600)));
+        let estimate = Evidence {
+            detail: Some("estimated".into()),
+            ..Evidence::of(Cause::NotRenewable, SINCE)
+        };
+        let rows = [
+            (None, "works now but cannot be renewed before it ends. Posts still go out until"),
+            (Some(estimate), "the date is an estimate. Posts still go out until"),
+        ];
+        for (evidence, expected) in rows {
+            notice.evidence = evidence.map(Arc::new);
+            let text = with_letter(&notice, words).text.replace('\n', " ");
+            assert!(text.contains(expected), "{text}");
+            assert!(text.contains("Please reconnect your") && !text.contains("detail"), "{text}");
+        }
+        notice.expires_at = Some(SINCE);
+        let text = with_letter(&notice, words).text.replace('\n', " ");
+        assert!(
+            text.contains("too old to be renewed and has ended. Posts are not going"),
+            "{text}"
+        );
     }
 
     #[test]

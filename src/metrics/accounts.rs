@@ -7,7 +7,10 @@ use super::{
     negotiation::Format,
     text::{Family, write_escaped, write_integer_line},
 };
-use crate::core::{Account, Cause, Timestamp};
+use crate::core::{
+    Account, Cause, Timestamp,
+    second_clock::{self, Moves, Provenance},
+};
 
 /// A family and what it shows of one account.
 pub struct Column {
@@ -16,7 +19,7 @@ pub struct Column {
 }
 
 /// Every family with labels `provider` and `account`.
-pub const COLUMNS: [Column; 12] = [
+pub const COLUMNS: [Column; 14] = [
     Column {
         family: Family::gauge(
             "token_age_seconds",
@@ -47,6 +50,33 @@ pub const COLUMNS: [Column; 12] = [
             let Some(token) = account.token else { return };
             lines.write_known(ACCESS, token.expires_at.map(Timestamp::as_unix));
             lines.write_known(REFRESH, token.refresh_expires_at.map(Timestamp::as_unix));
+        },
+    },
+    Column {
+        family: Family::gauge(
+            "token_end_info",
+            "How the token's end is known, and whether a renewal moves it.",
+        ),
+        write: |lines, account, _| {
+            if let Some(from) = second_clock::access_end_from(account) {
+                let renewed = account.token.is_some_and(|token| token.renewable_by.is_some());
+                let moves = if renewed { Moves::Sliding } else { Moves::Absolute };
+                lines.write_end(ACCESS_OPEN, from, moves);
+            }
+            if let Some(end) = account.refresh_end {
+                lines.write_end(REFRESH_OPEN, end.from, end.moves);
+            }
+        },
+    },
+    Column {
+        family: Family::gauge(
+            "token_end_difference_seconds",
+            "Seconds by which the end in the store is later than the one that the provider declared of the same token.",
+        ),
+        write: |lines, account, _| {
+            let known = |by: i32| (by != 0).then(|| i64::from(by));
+            lines.write_known(ACCESS, known(account.differs.access));
+            lines.write_known(REFRESH, known(account.differs.refresh));
         },
     },
     Column {
@@ -203,6 +233,14 @@ impl Lines<'_> {
         self.end_line(value);
     }
 
+    /// `token` is one of this file's constants.
+    fn write_end(&mut self, token: &'static str, from: Provenance, moves: Moves) {
+        self.begin_line();
+        let parts = [token, "provenance=\"", from.as_label(), "\",moves=\"", moves.as_label()];
+        parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
+        self.end_line(1);
+    }
+
     fn write_app(&mut self, app: &str) {
         self.begin_line();
         self.out.extend_from_slice(b"\",app=\"");
@@ -223,6 +261,8 @@ impl Lines<'_> {
 
 const PLAIN: &str = "\"} ";
 const ACCESS: &str = "\",token=\"access\"} ";
+const ACCESS_OPEN: &str = "\",token=\"access\",";
+const REFRESH_OPEN: &str = "\",token=\"refresh\",";
 const REFRESH: &str = "\",token=\"refresh\"} ";
 
 /// In the order of [`crate::core::Responses::CODES`].
@@ -351,7 +391,8 @@ mod tests {
     fn two_providers_in_one_block_keep_their_own_names() {
         let rows = [account(), Account::new(AccountId::new("x", "b"), "other".into())];
         let mut out = Vec::new();
-        COLUMNS[7].write_rows(&mut out, &rows, NOON);
+        let attempts = COLUMNS.iter().find(|column| column.family.name == "refresh_attempts");
+        attempts.unwrap().write_rows(&mut out, &rows, NOON);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(r#"{provider="tiktok",account="a"} 0"#), "{text}");
         assert!(text.contains(r#"{provider="x",account="b"} 0"#), "{text}");

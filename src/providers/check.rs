@@ -7,12 +7,12 @@ use super::{
     rules::{Matcher, Path, Row, Rules, Subject, Test},
     schema::{
         ClientAuth, Condition, Environment, ErrorForm, ErrorRow, JunkForm, MatchForm, MethodWord,
-        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RenewalWord, RequestForm, Scalar,
-        SendAs, Where,
+        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RefreshEndWord, RenewalWord,
+        RequestForm, Scalar, SendAs, Where,
     },
     webhook,
 };
-use crate::core::Cause;
+use crate::core::{Cause, second_clock::Moves};
 use regex_lite::RegexBuilder;
 use std::sync::Arc;
 
@@ -70,6 +70,12 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         min_age: file.min_age,
         assumed_access_life: file.assumed_life.access,
         assumed_refresh_life: file.assumed_life.refresh,
+        testing_refresh_life: file.assumed_life.testing,
+        refresh_end: match file.refresh_end {
+            RefreshEndWord::Learnt => Moves::Unknown,
+            RefreshEndWord::Absolute => Moves::Absolute,
+            RefreshEndWord::Sliding => Moves::Sliding,
+        },
         authorize_endpoint: file.endpoints.authorize,
         refresh_endpoint: file.endpoints.refresh.or(file.endpoints.token),
         probe_endpoint: file.endpoints.probe,

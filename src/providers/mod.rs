@@ -20,7 +20,7 @@ pub use schema::{Environment, Where};
 pub use webhook::{Message, Unheard};
 
 use crate::{
-    core::{Evidence, Timestamp},
+    core::{Evidence, Timestamp, second_clock::Moves},
     oauth::{Answer, Credentials, Exchange, Liveness, Outcome, Request, Standing, Token},
 };
 use std::{sync::LazyLock, time::Duration};
@@ -65,6 +65,10 @@ pub struct Provider {
     pub assumed_access_life: Option<Duration>,
     /// The same for a refresh token.
     pub assumed_refresh_life: Option<Duration>,
+    /// The same while the app is being tested, from the consent on.
+    pub testing_refresh_life: Option<Duration>,
+    /// What its pages say a renewal does to the refresh token's end.
+    pub refresh_end: Moves,
     /// Its consent page.
     pub authorize_endpoint: Option<String>,
     refresh_endpoint: Option<String>,

@@ -31,6 +31,9 @@ pub struct ProviderFile {
     /// Lives to assume where an answer does not declare any.
     #[serde(default)]
     pub assumed_life: AssumedLife,
+    /// What a renewal does to the refresh token's end.
+    #[serde(default)]
+    pub refresh_end: RefreshEndWord,
     /// Where its endpoints are; an app may name others.
     #[serde(default)]
     pub endpoints: EndpointUrls,
@@ -79,6 +82,22 @@ pub struct AssumedLife {
     /// Of a refresh token.
     #[serde(default, deserialize_with = "optional_duration")]
     pub refresh: Option<Duration>,
+    /// Of a refresh token while the app is being tested (`apps[].testing`), from the consent on.
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub testing: Option<Duration>,
+}
+
+/// The word for what a renewal does to the refresh token's end, where the provider's pages say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshEndWord {
+    /// They do not say; it is learnt.
+    #[default]
+    Learnt,
+    /// It was fixed when the owner consented.
+    Absolute,
+    /// It moves on.
+    Sliding,
 }
 
 /// Absolute URLs without a query.

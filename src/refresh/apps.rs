@@ -26,6 +26,8 @@ pub struct App {
     pub scopes: Arc<[Arc<str>]>,
     /// True when accounts of its provider belong to it unless the store says otherwise.
     pub is_default: bool,
+    /// True while its owner tests it at the provider, and consents live shorter.
+    pub is_testing: bool,
 }
 
 impl App {

@@ -12,6 +12,7 @@ use crate::{
         Account, Cause, Snapshot, Timestamp,
         cause::Actor,
         diagnose::{self, Diagnosis, Fact, Tally},
+        second_clock::{End, Moves, Provenance},
         shares::SHARES,
     },
     metrics::{accounts::HEALTHY, fleet::Totals},
@@ -309,6 +310,8 @@ struct Row<'a> {
     life: Option<Life>,
     expires: Option<Moment>,
     refresh_expires: Option<Moment>,
+    /// How that is known, where it is not simply declared.
+    refresh_how: Option<&'static str>,
     due: Option<Moment>,
     last_refresh: Option<Moment>,
     unauthorized: u32,
@@ -335,13 +338,28 @@ impl<'a> Row<'a> {
             }),
             life: Life::of(account, now),
             expires: token.and_then(|token| token.expires_at).map(|at| Moment::of(at, now)),
-            refresh_expires: token
-                .and_then(|token| token.refresh_expires_at)
+            refresh_expires: account
+                .refresh_end
+                .map(|end| end.at)
+                .or_else(|| token?.refresh_expires_at)
                 .map(|at| Moment::of(at, now)),
+            refresh_how: account.refresh_end.and_then(how),
             due: due_at(account).map(|at| Moment::of(at, now)),
             last_refresh: account.last_refresh_at.map(|at| Moment::of(at, now)),
             unauthorized: account.responses.unauthorized(),
         }
+    }
+}
+
+/// What a reader should know of an end beside its instant.
+const fn how(end: End) -> Option<&'static str> {
+    match (end.from, end.moves) {
+        (Provenance::Estimated, Moves::Sliding) => Some("an estimate; each renewal moves it on"),
+        (Provenance::Estimated, _) => Some("an estimate"),
+        (_, Moves::Sliding) => Some("each renewal moves it on"),
+        (_, Moves::Absolute) => Some("renewals do not move it"),
+        (Provenance::Stored, Moves::Unknown) => Some("by what the store says"),
+        (_, Moves::Unknown) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::core::{
         CHANGES_KEPT_MAX, Check, FAILURES_KEPT_MAX, Failure, Moved, ScopesSeen, Source, Writer,
         Writing,
     },
+    second_clock::Moves,
 };
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,10 @@ struct Stored {
     check: Option<(i64, Option<bool>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moved: Option<(i64, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end_moves: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reminded_at: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +97,10 @@ pub(super) fn text(history: &History) -> String {
             .collect(),
         check: history.check.map(|check| (check.at.as_unix(), check.alive)),
         moved: history.moved.as_ref().map(|moved| (moved.at.as_unix(), moved.from.to_string())),
+        end_moves: Some(history.end_moves)
+            .filter(|moves| *moves != Moves::default())
+            .map(|moves| moves.as_label().to_owned()),
+        reminded_at: history.reminded_at.map(Timestamp::as_unix),
     };
     serde_json::to_string(&stored).expect("names and numbers are always JSON")
 }
@@ -125,5 +134,7 @@ pub(super) fn read(text: &str) -> Option<History> {
         writings: stored.writings.into_iter().filter_map(writing).take(CHANGES_KEPT_MAX).collect(),
         check: stored.check.map(|(seconds, alive)| Check { at: at(seconds), alive }),
         moved: stored.moved.map(|(seconds, from)| Moved { at: at(seconds), from: from.into() }),
+        end_moves: stored.end_moves.and_then(|word| Moves::from_label(&word)).unwrap_or_default(),
+        reminded_at: stored.reminded_at.map(at),
     })
 }

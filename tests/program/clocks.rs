@@ -1,6 +1,10 @@
 //! Clocks that are wrong, and ends that come closer.
 
-use crate::{until_or, world::World};
+use crate::{
+    until_or,
+    world::{SCOPES, World, owner},
+};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_provider_whose_clock_is_wrong_is_shown_and_moves_no_end() {
@@ -27,6 +31,40 @@ async fn until_offset(world: &World, expected: f64) {
             let shown = world.running().scrape().await.value("clock_offset_seconds", &labels);
             // Halves of round trips, and whole seconds.
             shown.is_some_and(|shown| (shown - expected).abs() <= 10.0)
+        },
+        || world.tell(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_end_that_renewals_do_not_move_is_learnt_announced_to_the_owner_and_over_with_a_new_consent()
+ {
+    let world = World::new().accounts(2).life(12).prepare().await;
+    world.provider.end_refresh_token_in("brand-01", Duration::from_secs(120));
+    let mut world = world;
+    world.start().await;
+    // The store says half a year of both; only answers tell them apart.
+    until_end(&world, "brand-01", "absolute").await;
+    until_end(&world, "brand-02", "sliding").await;
+    world.until_cause("brand-01", "not_renewable").await;
+    let mails = world.until_mails(&owner("brand-01"), 1).await;
+    let text = mails[0].text.replace('\n', " ");
+    assert!(text.contains("cannot be renewed before it ends"), "{text}");
+    assert!(world.live("brand-01"), "it is renewed all the same\n{}", world.tell());
+    let new = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &new);
+    world.until_cause("brand-01", "none").await;
+    world.until_mails(&owner("brand-01"), 2).await;
+    assert_eq!(world.mails_to(&owner("brand-02")), []);
+}
+
+async fn until_end(world: &World, account: &str, moves: &str) {
+    until_or(
+        "the end is watched long enough",
+        async || {
+            let labels = [("account", account), ("token", "refresh"), ("moves", moves)];
+            world.running().scrape().await.value("token_end_info", &labels) == Some(1.0)
         },
         || world.tell(),
     )

@@ -392,6 +392,7 @@ fn refresher(
         client_secrets: Arc::new(vec![SecretRef::File(folder.path().join("secret"))].into()),
         scopes: [Arc::from("video.publish")].into(),
         is_default: true,
+        is_testing: false,
     };
     let apps: Apps = [(Arc::clone(&app.name), Arc::new(app))].into();
     let transport = Script {

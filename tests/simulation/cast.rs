@@ -85,6 +85,7 @@ impl Kind {
             probe: if self.can_probe { Probe::Free } else { Probe::None },
             is_sandbox: false,
             can_be_asked: self.can_be_asked,
+            assumed: Default::default(),
         }
     }
 }
@@ -213,6 +214,19 @@ impl Player {
             && token.grant_ends_at.is_none_or(|end| now < end)
     }
 
+    /// The causes that are true of an account that can be kept: that its grant ends is announced three weeks ahead
+    /// at the most, and with a ninth of its life left in any case, whatever could be learnt of it until then.
+    pub(crate) fn announced_causes(&self, now: i64) -> Vec<Option<Cause>> {
+        let end = self.ours().and_then(|token| token.grant_ends_at);
+        let (Some(life), Some(end)) = (self.kind.grant_life, end) else { return vec![None] };
+        let announced = Some(Cause::NotRenewable);
+        match end - now {
+            left if left > ANNOUNCED_FROM => vec![None],
+            left if left > life / 9 - SLACK => vec![None, announced],
+            _ => vec![announced],
+        }
+    }
+
     /// The causes that are true of an account that cannot be kept.
     pub(crate) fn true_causes(&self, now: i64) -> Vec<Option<Cause>> {
         let Some(token) = self.ours() else { return vec![Some(Cause::NotRenewable)] };
@@ -241,3 +255,9 @@ impl Player {
         causes
     }
 }
+
+/// No end is announced earlier.
+pub(crate) const ANNOUNCED_FROM: i64 = 21 * DAY;
+
+/// A grant is seen a little after it was given.
+const SLACK: i64 = 3_600;

@@ -260,6 +260,7 @@ impl Laws {
             Finished::Renewed(facts)
             | Finished::Adopted(facts)
             | Finished::Restored(facts)
+            | Finished::Shared(facts)
             | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }
@@ -411,7 +412,7 @@ impl Laws {
                 let cause = account.cause;
                 law!(
                     world,
-                    cause.is_none(),
+                    person.announced_causes(t).contains(&cause),
                     "{}: {cause:?}, and its trouble is over for {calm} s\n{account:?}\n{:?} {:?}",
                     person.id,
                     person.entry,
@@ -471,7 +472,11 @@ impl Laws {
                 account.cause,
                 person.connected
             );
-            let expected = if person.can_be_kept(t) { vec![None] } else { person.true_causes(t) };
+            let expected = if person.can_be_kept(t) {
+                person.announced_causes(t)
+            } else {
+                person.true_causes(t)
+            };
             law!(
                 world,
                 expected.contains(&account.cause),

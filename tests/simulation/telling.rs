@@ -106,6 +106,14 @@ impl Laws {
                     !Self::trouble_free_since(world, who, end.saturating_sub(person.kind.life));
                 law!(world, real, "{id}: {cause:?} is told, and nothing happened");
             }
+            // Judged by the end that the notice names: the store may have a new consent that no pass has found.
+            Cause::NotRenewable
+                if notice.expires_at.is_some() && person.kind.grant_life.is_some() =>
+            {
+                let end = notice.expires_at.map_or(NEVER, Timestamp::as_unix);
+                let lead = crate::cast::ANNOUNCED_FROM;
+                law!(world, end - t <= lead, "{id}: is told {} s before its end", end - t);
+            }
             _ => {
                 let fresh = t - person.trouble_at > 600 && t - world.laws.shared_trouble_at > 600;
                 let kept = person.can_be_kept(t);

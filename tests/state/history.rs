@@ -4,6 +4,7 @@ use super::*;
 use oauth_keepalive::core::{
     History,
     history::{Check, Failure, Moved, ScopesSeen, Source, Writer, Writing},
+    second_clock::Moves,
 };
 
 fn full() -> History {
@@ -42,6 +43,8 @@ fn full() -> History {
         writings: vec![Writing { at: at(2), by: Writer::StaleCopy }],
         check: Some(Check { at: at(3), alive: None }),
         moved: Some(Moved { at: at(4), from: "before".into() }),
+        end_moves: Moves::Absolute,
+        reminded_at: Some(at(5)),
     }
 }
 

@@ -59,6 +59,7 @@ async fn refreshed(beside: &Beside<'_>, open_id: &'static str, meanwhile: Meanwh
         client_secrets: Arc::new(vec![SecretRef::File(secret)].into()),
         scopes: [Arc::from("video.publish")].into(),
         is_default: true,
+        is_testing: false,
     };
     let apps: Apps = [(Arc::clone(&app.name), Arc::new(app))].into();
     let clock = Clock::simulated(Timestamp::from_unix(1_795_341_600));

@@ -65,6 +65,11 @@ fn account(found: &Found<'_>) -> Value {
         "issued_at": unix(token.map(|token| token.issued_at)),
         "expires_at": unix(token.and_then(|token| token.expires_at)),
         "refresh_expires_at": unix(token.and_then(|token| token.refresh_expires_at)),
+        "refresh_end": account.refresh_end.map(|end| json!({
+            "at": end.at.as_unix(),
+            "provenance": end.from.as_label(),
+            "moves": end.moves.as_label(),
+        })),
         "first_seen_at": unix(account.first_seen_at),
         "last_refresh_at": unix(account.last_refresh_at),
         "granted_scopes": found.granted,

@@ -138,7 +138,10 @@ fn evidence(found: &Found<'_>, now: Timestamp) -> String {
         line("Token", format!("{} (a fingerprint)", token.token));
         line("Issued, or found", moment(now, token.issued_at));
         line("Access token ends", at(token.expires_at));
-        line("Refresh token ends", at(token.refresh_expires_at));
+        let end = account.refresh_end;
+        let known = end.map(|end| format!(" ({}, {})", end.from.as_label(), end.moves.as_label()));
+        let ends_at = end.map(|end| end.at).or(token.refresh_expires_at);
+        line("Refresh token ends", at(ends_at) + known.as_deref().unwrap_or_default());
     }
     line("First seen", at(account.first_seen_at));
     line(

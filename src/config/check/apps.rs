@@ -61,9 +61,29 @@ fn check_one(
         scopes: app.scopes.clone(),
         endpoints: endpoints(check, &at, &provider, &app.endpoints, described),
         environment: app.environment,
+        is_testing: testing(check, &at, &provider, app.testing, described),
         provider,
         default_for_provider: app.is_default.unwrap_or(false),
     }
+}
+
+/// Only where being tested changes how long a consent lives.
+fn testing(
+    check: &mut Check<'_>,
+    at: &KeyPath,
+    provider: &str,
+    testing: bool,
+    described: &[Described],
+) -> bool {
+    let known = config::provider(provider, Environment::default(), described);
+    if testing && known.is_some_and(|known| known.testing_refresh_life.is_none()) {
+        check.problem(
+            at.key("testing"),
+            format!("true, and nothing is known of how `{provider}` treats apps in testing"),
+            "remove the key, or describe the provider with `assumed_life: {testing: …}`",
+        );
+    }
+    testing
 }
 
 /// One secret, or a list of them, from files or from variables.

@@ -167,6 +167,11 @@ fn near_its_end(case: &Case<'_>) -> (Option<bool>, Option<Fact>) {
     if let Some(end) = token.refresh_expires_at.filter(|end| end.has_come(case.now)) {
         return (Some(true), Some(Fact::at(What::RefreshEnded, end)));
     }
+    // That is what the cause says: its owner has been told.
+    let is_announced = case.account.cause == Some(Cause::NotRenewable);
+    if let Some(end) = case.account.refresh_end.filter(|_| is_announced) {
+        return (Some(true), Some(Fact::at(What::ConnectionEnds(end.from), end.at)));
+    }
     let Some(end) = token.expires_at else {
         return (None, Some(Fact::of(What::AccessEndUnknown)));
     };

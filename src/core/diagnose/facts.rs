@@ -4,6 +4,7 @@
 use crate::core::{
     Cause, Revoker, Timestamp,
     history::{Failure, Source, Writer},
+    second_clock::Provenance,
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -41,6 +42,12 @@ pub enum What {
     RefreshEnded,
     /// It has not.
     RefreshLives,
+    /// The connection ends for good, whatever is renewed meanwhile, as far as is known in this way.
+    ConnectionEnds(Provenance),
+    /// The store contradicts what was declared of the access token's end, by so many seconds.
+    StoreDiffers(i32),
+    /// Only a token that lives can be extended.
+    TooOldToExtend,
     /// There is nothing that could renew the token.
     NothingRenews,
     /// The store's row holds no token.
@@ -174,6 +181,9 @@ impl Fact {
             What::AccessEndUnknown => "access_token_end_unknown",
             What::RefreshEnded => "refresh_token_ended",
             What::RefreshLives => "refresh_token_lives",
+            What::ConnectionEnds(_) => "connection_ends",
+            What::StoreDiffers(_) => "store_differs",
+            What::TooOldToExtend => "too_old_to_extend",
             What::NothingRenews => "nothing_renews",
             What::NoToken => "no_token",
             What::CheckedAlive => "checked_alive",
@@ -243,6 +253,25 @@ impl fmt::Display for Fact {
                 return write!(f, "The provider refuses the app ({}).", cause.as_label());
             }
             What::ClockAhead(seconds) => return clock(f, *seconds),
+            What::StoreDiffers(seconds) => {
+                let by = length(Duration::from_secs(seconds.unsigned_abs().into()));
+                let way = if *seconds > 0 { "later" } else { "earlier" };
+                return write!(
+                    f,
+                    "The store says that the token ends {by} {way} than was declared."
+                );
+            }
+            What::ConnectionEnds(from) => match from {
+                Provenance::Declared => "By what the provider declared, the connection ends.",
+                Provenance::Learnt => {
+                    "The provider declared when the connection ends, and renewals do not move it."
+                }
+                Provenance::Stored => "By what the store says, the connection ends.",
+                Provenance::Estimated => {
+                    "By what the provider's pages say, the connection ends; this is an estimate."
+                }
+            },
+            What::TooOldToExtend => "Only a token that lives can be extended; this one ended.",
             What::Refreshed => "It was refreshed successfully.",
             What::NeverRefreshed => "No refresh of it has succeeded here.",
             What::FirstSeen => "The account was first seen in the store.",

@@ -7,6 +7,7 @@ use super::{Case, Confidence, Fact, Step, What};
 use crate::core::{
     Cause, History, Timestamp,
     history::{Failure, Writer},
+    second_clock::Provenance,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -331,6 +332,15 @@ fn not_renewable(case: &Case<'_>, pro: &mut Vec<Fact>) -> Verdict {
     if nothing_renews {
         pro.insert(0, Fact::of(What::NothingRenews));
     }
+    if let Some(end) = case.account.refresh_end.filter(|_| !nothing_renews) {
+        pro.insert(0, Fact::at(What::ConnectionEnds(end.from), end.at));
+        let said = matches!(end.from, Provenance::Declared | Provenance::Learnt);
+        pro.extend(access_end(case));
+        return (certain_if(said), vec![], Step::Reconnect);
+    }
+    if !nothing_renews {
+        pro.insert(0, Fact::of(What::TooOldToExtend));
+    }
     pro.extend(access_end(case));
     // One that was never given a refresh token was not asked for one.
     let never_had = nothing_renews && case.account.last_refresh_at.is_none();
@@ -342,6 +352,8 @@ fn not_renewable(case: &Case<'_>, pro: &mut Vec<Fact>) -> Verdict {
 fn circumstances(case: &Case<'_>, cause: Cause, failure: Option<&Failure>, pro: &mut Vec<Fact>) {
     let account = case.account;
     pro.extend(failure.and_then(|f| f.token_age).map(|age| Fact::of(What::TokenAge(age))));
+    let differs = account.differs.access;
+    pro.extend((differs != 0).then(|| Fact::of(What::StoreDiffers(differs))));
     let unauthorized = account.responses.unauthorized();
     if unauthorized > 0 {
         pro.push(Fact::of(What::Unauthorized(unauthorized)));

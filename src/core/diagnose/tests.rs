@@ -5,6 +5,7 @@ use crate::core::{
     AccountId, Evidence, Fingerprint, History, TokenFacts,
     cause::Actor,
     history::{self, Failure, ScopesSeen, Source, Writer, Writing},
+    second_clock::{End, Moves, Provenance},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +54,11 @@ impl Situation {
             store_up: self.store_up,
             state_up: self.state_up,
         })
+    }
+
+    fn ends(&mut self, from: Provenance) {
+        let end = End { at: hence(6 * DAY), from, moves: Moves::Absolute };
+        self.account.refresh_end = Some(end);
     }
 
     fn token(&mut self) -> &mut TokenFacts {
@@ -263,6 +269,20 @@ fn plain_rows() -> Vec<Row> {
             Cause::NotRenewable,
             Certain,
             Step::ReconnectOffline,
+        ),
+        row(
+            "a connection whose end stands is reconnected before it comes",
+            of(Cause::NotRenewable, |s| s.ends(Provenance::Learnt)),
+            Cause::NotRenewable,
+            Certain,
+            Step::Reconnect,
+        ),
+        row(
+            "an end that is only estimated is likely",
+            of(Cause::NotRenewable, |s| s.ends(Provenance::Estimated)),
+            Cause::NotRenewable,
+            Likely,
+            Step::Reconnect,
         ),
         row(
             "a token that was renewed before and ended cannot be renewed any more",

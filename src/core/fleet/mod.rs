@@ -7,6 +7,7 @@
 
 mod announced;
 mod apps;
+mod ends;
 mod holding;
 mod interface;
 mod notes;
@@ -351,6 +352,8 @@ impl Fleet {
         let tell_at = danger.filter(|at| account.failed_in_a_row > 0 && *at > now);
         let renewable = account.token.filter(|token| token.renewable_by.is_some());
         let due_at = renewable.map(|token| schedule::due(id, &token, app.min_age, &self.policy));
+        let refresh_end = ends::end_of(account, app);
+        let word_at = self.next_word(now, account, app, refresh_end);
         let urgency = Urgency {
             app: Arc::clone(&account.app),
             saves: decision.action == Action::Save,
@@ -358,11 +361,15 @@ impl Fleet {
         };
         self.table.change(id, |account| {
             account.due_at = due_at;
+            account.refresh_end = refresh_end;
             account.recheck_at = match decision.action {
                 Action::Wait | Action::AskHuman(_) => {
                     // Never now or before: that would be asked again and again for ever.
                     let at = decision.recheck_at.map(|at| tell_at.map_or(at, |tell| tell.min(at)));
-                    at.map(|at| at.max(now.plus(Duration::from_secs(1))))
+                    at.into_iter()
+                        .chain(word_at)
+                        .min()
+                        .map(|at| at.max(now.plus(Duration::from_secs(1))))
                 }
                 // It stands in the queue from now on.
                 Action::Refresh | Action::Settle | Action::Save | Action::Probe => None,
@@ -501,7 +508,8 @@ impl Fleet {
         let Some(account) = self.table.find(id) else {
             return;
         };
-        let to = cause_of(now, account, decision, self.apps.frozen(&account.app));
+        let to = cause_of(now, account, decision, self.apps.frozen(&account.app))
+            .or_else(|| self.is_announced(now, account).then_some(Cause::NotRenewable));
         let from = account.cause;
         if from != to {
             let from_person = from.is_some_and(Cause::needs_reconnect);

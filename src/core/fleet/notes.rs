@@ -125,6 +125,13 @@ impl Fleet {
             (_, None) => Writer::Removed,
             (Some(known), Some(theirs)) if known.token == theirs.token => return,
             (_, Some(theirs)) if only_by_consent(now, account, theirs) => Writer::Reconnect,
+            // A provider that keeps the refresh token hands out another one for a new consent only.
+            (Some(known), Some(theirs))
+                if self.apps.find(&account.app).is_some_and(|app| app.retry_is_safe)
+                    && known.renewable_by != theirs.renewable_by =>
+            {
+                Writer::Reconnect
+            }
             (_, Some(_)) => Writer::Publisher,
         };
         self.note(id, |_, history| history.note_writing(Writing { at: now, by }));
@@ -165,7 +172,7 @@ impl Fleet {
         self.note(id, |_, history| history.moved = Some(Moved { at: now, from }));
     }
 
-    fn note(&mut self, id: &AccountId, change: impl FnOnce(&Account, &mut History)) {
+    pub(super) fn note(&mut self, id: &AccountId, change: impl FnOnce(&Account, &mut History)) {
         let noted = self.table.change(id, |account| {
             // Shared with the snapshot that others may be reading.
             let mut history = account.history.take().map(Arc::unwrap_or_clone).unwrap_or_default();

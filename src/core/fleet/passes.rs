@@ -1,8 +1,9 @@
 //! What a pass over the store brings: new accounts, tokens that somebody else wrote, accounts that left.
 
-use super::{Effect, Fleet, Reopened, Seen};
+use super::{Effect, Fleet, Reopened, Seen, ends};
 use crate::core::{
     Account, AccountId, Busy, Cause, Event, Evidence, Memory, Timestamp, TokenFacts,
+    second_clock::Differs,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -63,6 +64,7 @@ impl Fleet {
         let missing = seen.token.map_or(0, |token| token.missing_scopes);
         let noted = self.table.change(&seen.id, |account| {
             let was_written_back = std::mem::take(&mut account.written_back);
+            ends::compare(account, seen.token.as_ref());
             match &mut account.token {
                 Some(token) if missing != 0 && token.missing_scopes != missing => {
                     token.missing_scopes = missing;
@@ -114,6 +116,7 @@ impl Fleet {
         if let Some(memory) = remembered.clone() {
             recall(&mut account, memory);
         }
+        ends::take_up(&mut account, seen.token.as_ref());
         if let Some(reopened) = self.reopened.remove(&seen.id) {
             self.unsaved += usize::from(reopened.unsaved.is_some());
             take_up(&mut account, &reopened);
@@ -137,6 +140,7 @@ impl Fleet {
             // Of a token that is known already, what is known is better than what the store says.
             if account.token.map(|known| known.token) != token.map(|token| token.token) {
                 account.token = token;
+                account.differs = Differs::default();
             }
             account.verdict = None;
             account.access_refused = false;
@@ -268,7 +272,12 @@ fn recall(account: &mut Account, memory: Memory) {
     }
     account.failed_in_a_row = memory.failed_in_a_row;
     account.not_before = memory.not_before;
-    account.verdict = memory.cause.filter(|cause| {
+    let of_app = |cause: &Cause| {
+        let last = account.history.as_ref().and_then(|history| history.last_of(*cause));
+        last.is_some_and(|failure| failure.evidence.app_wide)
+    };
+    // What was its app's is known from there, and may be over.
+    account.verdict = memory.cause.filter(|cause| !of_app(cause)).filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
     if (memory.failed_in_a_row > 0 || account.verdict.is_some())

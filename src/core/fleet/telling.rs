@@ -1,6 +1,6 @@
 //! Who is told of what, once.
 
-use super::{Effect, Fleet, TELL_STANDING_AFTER};
+use super::{Effect, Fleet, TELL_STANDING_AFTER, ends};
 use crate::core::{
     AccountId, Cause, Event, Evidence, Memory, Timestamp,
     cause::Actor,
@@ -57,8 +57,15 @@ impl Fleet {
             return;
         };
         let (told, cause) = (account.told, account.cause);
+        if told == cause && self.is_reminder_due(now, account) {
+            self.remind(now, id);
+            return;
+        }
         // Expiry is followed by a refresh; what becomes of that is the news.
-        if told == cause || cause == Some(Cause::AccessTokenExpired) {
+        if told == cause
+            || self.stands_beside(now, account)
+            || cause == Some(Cause::AccessTokenExpired)
+        {
             return;
         }
         let token = account.token;
@@ -82,6 +89,7 @@ impl Fleet {
             return;
         }
         let since = account.cause_since.unwrap_or(now);
+        let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
         let notice = |cause: Cause, change, audience, since| Notice {
             subject: Subject::Account(id.clone()),
             cause,
@@ -98,13 +106,19 @@ impl Fleet {
         let mut owed = Vec::new();
         if let Some(told) = told {
             let began = account.told_since.unwrap_or(since);
-            owed.push(notice(told, Change::Resolved, audience_of(told), began));
+            // Of an end that was announced and has come nobody hears that all is well.
+            let came = told == Cause::NotRenewable && cause.is_some_and(Cause::needs_reconnect);
+            let change = if came { Change::Withdrawn } else { Change::Resolved };
+            owed.push(notice(told, change, audience_of(told), began));
         }
         let mut now_told = None;
         if let (Some(cause), Some(audience)) = (cause, audience) {
             let mut firing = notice(cause, Change::Firing, audience, since);
             firing.missing_scopes = self.names_of_missing(id);
             firing.step = self.step_for(now, id, audience);
+            if let Some(announced) = announced {
+                ends::word(&mut firing, &announced);
+            }
             owed.push(firing);
             now_told = Some(cause);
         }
@@ -121,7 +135,12 @@ impl Fleet {
 
     /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
     /// the accounts for each notice.
-    fn step_for(&self, now: Timestamp, id: &AccountId, audience: Audience) -> Option<Step> {
+    pub(super) fn step_for(
+        &self,
+        now: Timestamp,
+        id: &AccountId,
+        audience: Audience,
+    ) -> Option<Step> {
         let snapshot = self.snapshot(now);
         let account = snapshot.accounts.find(id)?;
         let step = diagnose::diagnose(&Tally::of(&snapshot).case(&snapshot, account, now)).step;

@@ -33,6 +33,7 @@ pub(super) fn app(name: &str) -> App {
         probe: Probe::Free,
         is_sandbox: false,
         can_be_asked: false,
+        assumed: Default::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use oauth_keepalive::{
     oauth::{Exchange, Fingerprinter, Token},
     state::{Newest, OpenEntry},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long after its last trouble an account may take to be well again: the longest pause, the longest time
 /// between two passes over the store, and its turn.
@@ -133,7 +133,7 @@ pub(crate) fn heard(
     // The one probe that ends in the dark is the end, also where the request before it never left and nobody knows.
     let in_the_dark = if token.is_probed { 2 } else { 1 };
     let Exchange::Answered(answer) = exchange else {
-        token.unknown += in_the_dark;
+        (token.unknown, token.unknown_at) = (token.unknown + in_the_dark, now);
         return failed(truth, process, who);
     };
     match (answer.status, answer.body.expose().contains("invalid_grant")) {
@@ -152,7 +152,7 @@ pub(crate) fn heard(
         (401, _) => token.presented -= 1,
         (200, _) if answer.body.expose().contains("access_token") => {}
         _ => {
-            token.unknown += in_the_dark;
+            (token.unknown, token.unknown_at) = (token.unknown + in_the_dark, now);
             failed(truth, process, who);
         }
     }
@@ -306,10 +306,13 @@ pub(crate) fn mailed(truth: &mut Truth, mail: &Mail) {
     }
     let player = &truth.players[who];
     let number = player.row.as_ref().map_or(0, |row| row.number);
-    let unsure = player.tokens[number].unknown >= 2;
+    let unsure = truth.is_in_the_dark(who, number);
     let left = player.tokens[number].at + player.life - truth.now;
     // The mail was decided about the token before this one, or about this one a moment ago.
-    let known_at = player.tokens[number].stored_at.unwrap_or(truth.now) + SEEN_WITHIN;
+    let stored_at = player.tokens[number].stored_at.unwrap_or(truth.now);
+    let awake = truth.processes.iter().flatten();
+    let awake_at = awake.map(|process| process.went_on_at().max(process.started_at)).max();
+    let known_at = stored_at.max(awake_at.unwrap_or(0)) + SEEN_WITHIN;
     let fresh = truth.now - player.tokens[number].at < 10 * MINUTE || mail.decided_at < known_at;
     let early = left > player.life * 15 / 100 + MINUTE && !fresh;
     let well = player.is_whole() && truth.calm(who) > WELL_WITHIN && !unsure;
@@ -400,7 +403,7 @@ fn nothing_is_lost(truth: &mut Truth, maker: &Fingerprinter, open: &[OpenEntry],
 fn whoever_is_well_lives(truth: &mut Truth, who: usize) {
     let player = &truth.players[who];
     let ended = truth.now - (player.tokens[player.current()].at + player.life);
-    let judged = player.is_whole() && player.tokens[player.current()].unknown < 2;
+    let judged = player.is_whole() && !truth.is_in_the_dark(who, player.current());
     let calm = truth.calm(who);
     let late = judged && ended > 0 && calm > WELL_WITHIN;
     truth.law(!late, "whoever is well is renewed in time", Some(who), |_| {
@@ -423,8 +426,7 @@ fn shows_the_truth(
         .min(truth.now - process.state_failed_at());
     let Some(account) = snapshot.accounts.find(&player.id) else { return };
     let (cause, name) = (account.cause, process.name());
-    let current = &player.tokens[player.current()];
-    let whole = player.is_whole() && current.unknown < 2;
+    let whole = player.is_whole() && !truth.is_in_the_dark(who, player.current());
     truth.law(
         !(whole && calm > WELL_WITHIN && cause.is_some()),
         "whoever is well is shown well",
@@ -455,7 +457,7 @@ fn shows_the_truth(
         let number = row.number;
         // Over a dead token, and one whose last request and one probe ended in the dark, nothing is put back; what
         // is shown is then the newest that we know of.
-        let in_the_dark = player.tokens.get(row.number + 1).is_some_and(|next| next.unknown >= 2);
+        let in_the_dark = truth.is_in_the_dark(who, row.number + 1);
         let dead =
             row.stale && (!player.alive || player.current() != row.number + 1 || in_the_dark);
         truth.law(shown.token == there || dead, "the newest token is shown", Some(who), |_| {
@@ -514,10 +516,10 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         });
         let told = |since: Millis| {
             // Mails of one incident may come twice, and so after those of the next.
-            let mut last = BTreeMap::new();
+            let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
             let subject = format!("account {id}");
             let its = truth.mails.iter().filter(|mail| mail.subject == subject);
-            for mail in its {
+            for mail in its.filter(|mail| seen.insert((&mail.key, mail.firing))) {
                 last.insert(mail.cause, (mail.firing, mail.at));
             }
             last.into_values().any(|(firing, at)| firing && at > since)
@@ -530,7 +532,7 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         truth.law(whole || told || renewing, "nobody dies silently", Some(who), |_| {
             "needs its owner, and nobody was told".to_owned()
         });
-        let unsure = truth.players[who].tokens[row.number].unknown >= 2;
+        let unsure = truth.is_in_the_dark(who, row.number);
         truth.law(
             !(whole && owed_an_end) || unsure || renewing,
             "an end is told too",

@@ -155,6 +155,7 @@ async fn kill(world: &Arc<World>, replica: usize, away: Millis, policy: Policy) 
     process.kill();
     let mut truth = world.truth();
     laws::dies(&mut truth, &process, &world.maker, &open);
+    truth.stopped_at = truth.now;
     let until = truth.now + away;
     truth.shared_trouble(until);
     drop(truth);

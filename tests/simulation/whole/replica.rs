@@ -146,7 +146,9 @@ impl Process {
         let until = gate.stalled.1;
         drop(gate);
         // What it heard a moment ago it writes down only then.
-        for player in &mut self.world.truth().players {
+        let mut truth = self.world.truth();
+        truth.stopped_at = now;
+        for player in &mut truth.players {
             if let Some(away) = player.stay_away.as_mut()
                 && away.heard_by == self.life
                 && now - away.heard_at < 2 * SECOND
@@ -439,6 +441,7 @@ fn apps() -> Apps {
             client_secrets: Arc::default(),
             scopes: [].into(),
             is_default: true,
+            is_testing: false,
         };
         (Arc::clone(&app.name), Arc::new(app))
     };

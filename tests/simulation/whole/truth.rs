@@ -46,6 +46,8 @@ pub(crate) struct Minted {
     pub(crate) presented: u32,
     /// Those of them whose outcome nobody on our side learned.
     pub(crate) unknown: u32,
+    /// When that was so last.
+    pub(crate) unknown_at: Millis,
     /// The last of them was the one probe.
     pub(crate) is_probed: bool,
     /// The life of ours that heard that it is dead.
@@ -153,6 +155,7 @@ impl Player {
             stored_at: None,
             presented: 0,
             unknown: 0,
+            unknown_at: 0,
             is_probed: false,
             dead_heard_by: None,
         });

@@ -71,6 +71,8 @@ pub(crate) struct Truth {
     /// By how many seconds the clock of each replica's machine is ahead.
     pub(crate) skews: Vec<i64>,
     pub(crate) lives: u64,
+    /// When a process was last stopped or killed.
+    pub(crate) stopped_at: Millis,
     /// Mails as their recipients see them: when, whose, cause, firing, and the key of the mail.
     pub(crate) mails: Vec<Mail>,
     pub(crate) requests: u64,
@@ -132,6 +134,7 @@ impl World {
             processes: vec![None; replicas],
             skews: vec![0; replicas],
             lives: 0,
+            stopped_at: 0,
             mails: Vec::new(),
             requests: 0,
             broken: None,
@@ -165,6 +168,13 @@ impl World {
 }
 
 impl Truth {
+    /// True when the one probe of this token may be spent with nobody the wiser: it ended in the dark, or whoever had
+    /// noted that it would be sent, or was not, was stopped before anybody else could know.
+    pub(crate) fn is_in_the_dark(&self, who: usize, number: usize) -> bool {
+        let Some(token) = self.players[who].tokens.get(number) else { return false };
+        token.unknown >= 2 || (token.unknown == 1 && self.stopped_at > token.unknown_at)
+    }
+
     /// A law; the first that does not hold is kept.
     pub(crate) fn law(
         &mut self,
