@@ -171,7 +171,7 @@ pub(crate) async fn a_refresh_token_is_spent_for_one_account_at_a_time<B: Backen
         let (first, second) =
             tokio::join!(one.intend(&ours, &intent), two.intend(&theirs, &intent));
         assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
-        let refused = first.as_ref().err().or(second.as_ref().err()).unwrap();
+        let refused = first.as_ref().err().or_else(|| second.as_ref().err()).unwrap();
         assert!(
             matches!(refused, Error::EntryOpen { .. } | Error::LeaseLost { .. }),
             "somebody else is at it: {refused}"
