@@ -68,6 +68,8 @@
 //!   it is used, and wiped after the call; one that the journal does not take is held, and lies sealed in the spill,
 //!   until journal or store does.
 //! - **Locks across an await**, and any second writer of an account.
+//! - **A refresh token that another row's account has spent**: each intent to spend one is the journal's only one, and who
+//!   spent it is asked before.
 //! - **Retries in the HTTP client**, redirects, cookies, proxies from the environment: who repeats a request
 //!   that may have spent a token decides that knowingly, in [`core::decide`].
 //! - **Constants for the life of a token.** Every due instant and margin is a share of its own declared life.

@@ -12,6 +12,7 @@ mod heard;
 mod held;
 mod homeless;
 mod secrets;
+mod shared;
 mod spilled;
 mod stale;
 mod together;
@@ -239,6 +240,13 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let Found { token: old, restored } = match self.put_right(id, &app, old, newest).await {
             Ok(found) => found,
             Err(finished) => return finished,
+        };
+        let old = match open {
+            None if !restored => match self.share(id, &app, old).await {
+                Ok(old) => old,
+                Err(finished) => return finished,
+            },
+            _ => old,
         };
         match open {
             Some(open) => self.finish_open(&lease, app, old, open, may_wait).await,

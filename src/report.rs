@@ -87,6 +87,9 @@ fn log(event: &Event) {
         Event::Adopted { id } => {
             tracing::info!(account = %id, "somebody else put another token into the store; it is taken");
         }
+        Event::Shared { id } => {
+            tracing::debug!(account = %id, "it shares a credential, and has the new token too");
+        }
         Event::Restored { id } => {
             tracing::warn!(account = %id, "somebody wrote a token back that is spent; the newest one is in the store again");
         }

@@ -109,6 +109,7 @@ fn snapshot() -> Snapshot {
         state_up: true,
         store_read_at: Some(at(-30)),
         in_flight: 1,
+        sharing: 2,
         unsaved: 0,
         clock_offsets: vec![("tiktok".into(), -1)],
     }

@@ -120,6 +120,11 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
             "restored",
             "somebody had written a spent token back; the newest one is in the store again, and nothing was spent".to_owned(),
         ),
+        Finished::Shared(_) => (
+            Exit::Done,
+            "shared",
+            "it shares a credential that was refreshed for another account; its row has the new token too".to_owned(),
+        ),
         Finished::Unsaved(_) => (
             Exit::Unreachable,
             "unsaved",

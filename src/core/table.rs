@@ -181,6 +181,8 @@ pub struct Snapshot {
     pub store_read_at: Option<Timestamp>,
     /// Refreshes and saves under way.
     pub in_flight: usize,
+    /// Accounts whose row held the same credential as another's when the store was read last.
+    pub sharing: usize,
     /// Accounts whose newest token the store has not taken.
     pub unsaved: usize,
     /// Seconds by which a provider's clock is ahead of ours, by provider, from `Date` headers.
@@ -246,6 +248,7 @@ impl Snapshot {
             state_up: true,
             store_read_at: None,
             in_flight: 0,
+            sharing: 0,
             unsaved: 0,
             clock_offsets: Vec::new(),
         }

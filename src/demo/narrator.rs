@@ -109,7 +109,8 @@ impl Narrator {
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
             | Event::MailSent { .. }
-            | Event::Announced { .. } => return None,
+            | Event::Announced { .. }
+            | Event::Shared { .. } => return None,
         };
         Some((who, what))
     }

@@ -252,6 +252,7 @@ impl Metrics {
             Event::Reloaded { successful, at, .. } => self.reloaded(*successful, *at),
             // Shown by the snapshot, account by account or as the fleet's gauges.
             Event::Announced { .. }
+            | Event::Shared { .. }
             | Event::StoreRowDamaged { .. }
             | Event::StoreUp { .. }
             | Event::StateUp { .. }

@@ -47,6 +47,7 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
         STORE_LAST_READ.write_single(out, format, at.as_unix());
     }
     STATE_UP.write_single(out, format, i64::from(snapshot.state_up));
+    ACCOUNTS_SHARING.write_single(out, format, count(snapshot.sharing as u64));
     UNSAVED_TOKENS.write_single(out, format, count(snapshot.unsaved as u64));
     SPILLED_TOKENS.write_single(out, format, count(readings.spilled_tokens));
     JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
@@ -204,6 +205,10 @@ const STORE_LAST_READ: Family = Family::gauge(
     "When the token store was last read from end to end, as Unix time.",
 );
 const STATE_UP: Family = Family::gauge("state_up", "Whether our own state can be written.");
+const ACCOUNTS_SHARING: Family = Family::gauge(
+    "accounts_sharing_credential",
+    "Accounts whose row holds the same refresh token as another one's; it is presented once for all of them.",
+);
 const UNSAVED_TOKENS: Family = Family::gauge(
     "unsaved_tokens",
     "New tokens that were received and that the store has not taken; each is lost if our state is.",

@@ -204,6 +204,15 @@ impl Backend {
         }
     }
 
+    pub(super) async fn spender(&self, spent: Fingerprint) -> Result<Option<AccountId>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Read, move |desk| newest::spender(desk, spent)).await
+            }
+            Postgres(writer) => writer.run(postgres::spender(spent)).await,
+        }
+    }
+
     pub(super) async fn open_entries(
         &self,
         of: Option<&AccountId>,

@@ -27,6 +27,10 @@ pub(super) fn intend(desk: &mut Desk, lease: &Lease, intent: &Intent) -> Result<
         // The same call again, because the answer to the first was lost: nothing has been sent yet.
         return same.ok_or_else(|| Refusal::EntryOpen(lease.id.clone()));
     }
+    if is_being_spent(desk, intent.spending)? {
+        // By another row with the same refresh token.
+        return Err(Refusal::EntryOpen(lease.id.clone()));
+    }
     desk.room.ensure(&desk.connection).map_err(Refusal::Unavailable)?;
     desk.connection.execute(
         "INSERT INTO journal (provider, account, old, spending, requested_at, over_at, sealed, epoch)
@@ -43,6 +47,14 @@ pub(super) fn intend(desk: &mut Desk, lease: &Lease, intent: &Intent) -> Result<
         ],
     )?;
     Ok(EntryId(desk.connection.last_insert_rowid()))
+}
+
+fn is_being_spent(desk: &Desk, spending: Fingerprint) -> Result<bool, Refusal> {
+    let found = desk
+        .connection
+        .prepare_cached("SELECT 1 FROM journal WHERE spending = ?1 AND orphan = 0")?
+        .exists([number(spending)])?;
+    Ok(found)
 }
 
 /// Spends the one probe of an entry that has no result; false when it cannot be spent any more.

@@ -2,6 +2,7 @@
 
 use super::{
     journal::{fingerprint, number},
+    newest,
     writer::{Desk, Refusal},
 };
 use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
@@ -50,11 +51,10 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
 pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
     let delete = |sql| desk.connection.prepare_cached(sql);
     let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
-    let mut newest = delete("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?;
     let mut history = delete("DELETE FROM history WHERE provider = ?1 AND account = ?2")?;
     for id in ids.iter().filter(|id| !desk.is_anothers(id)) {
         memory.execute((&*id.provider, &*id.account))?;
-        newest.execute((&*id.provider, &*id.account))?;
+        newest::forget(desk, id)?;
         history.execute((&*id.provider, &*id.account))?;
     }
     Ok(())

@@ -309,7 +309,7 @@ impl State {
 
     /// Must have returned before the first byte of the request leaves. Fails with `LeaseLost` when the
     /// epoch is not ours any more or the lease does not last until `over_at`, with `EntryOpen` when an
-    /// earlier attempt is not settled, and with `Unavailable` when there would be no room for the result.
+    /// earlier attempt is not settled, with either when another account is just spending the same refresh token, and with `Unavailable` when there would be no room for the result.
     /// The very same intent again, under the same lease, is the same entry.
     pub async fn intend(&self, lease: &Lease, intent: &Intent) -> Result<EntryId, Error> {
         self.0.backend.intend(lease, intent).await
@@ -417,6 +417,11 @@ impl State {
         let token = sealed_token::open(&self.0.sealer, id, &sealed.token);
         let token = token.map_err(|refusal| self.error(&refusal))?;
         Ok(Some(Newest { token, spent: sealed.spent }))
+    }
+
+    /// The account that spent a refresh token, so far as that is kept: whoever else holds it must not present it.
+    pub async fn spender(&self, spent: Fingerprint) -> Result<Option<AccountId>, Error> {
+        self.0.backend.spender(spent).await
     }
 
     /// Every attempt that must be brought to its end, oldest first; orphans are not among them.

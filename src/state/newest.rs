@@ -2,7 +2,8 @@
 //! SQLite.
 //!
 //! A publisher with a cached row may write an older token back over it. Without this the newer one would be
-//! gone, and the older, presented again, may cost the whole grant.
+//! gone, and the older, presented again, may cost the whole grant. And where several rows hold one refresh token,
+//! whoever spends it says so here before another row's account comes to it.
 
 use super::{
     EntryId, journal,
@@ -45,9 +46,10 @@ pub(super) fn complete(
     let before = of(desk, id)?.map(|before| before.spent);
     // A provider that never replaces a refresh token leaves nothing to confuse it with.
     if kept.spent.is_some() || before.is_some() {
-        let spent = kept.spent.into_iter().chain(before.unwrap_or_default());
+        let before = before.unwrap_or_default();
+        let spent = kept.spent.into_iter().chain(before.iter().copied());
         let newest_first = bounded(spent.filter(|one| Some(*one) != kept.renewable_by));
-        put(desk, id, &newest_first, &kept.sealed)?;
+        put(desk, id, &before, &newest_first, &kept.sealed)?;
     }
     desk.connection.execute("DELETE FROM journal WHERE entry = ?1", [entry.0])?;
     Ok(())
@@ -63,18 +65,70 @@ pub(super) fn bury(
     dead: Option<&[u8]>,
 ) -> Result<(), Refusal> {
     let before = of(desk, id)?.map(|before| (before.spent, before.token));
-    let Some((spent, token)) = before.or_else(|| Some((Vec::new(), dead?.to_owned()))) else {
+    let Some((before, token)) = before.or_else(|| Some((Vec::new(), dead?.to_owned()))) else {
         return Ok(());
     };
     let dead: i64 = desk
         .connection
         .prepare_cached("SELECT spending FROM journal WHERE entry = ?1")?
         .query_row([entry.0], |row| row.get(0))?;
-    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(spent));
-    put(desk, id, &spent, &token)
+    let known = before.iter().copied();
+    let spent = bounded(std::iter::once(fingerprint(dead)).chain(newest).chain(known));
+    put(desk, id, &before, &spent, &token)
 }
 
-fn put(desk: &Desk, id: &AccountId, spent: &[Fingerprint], sealed: &[u8]) -> Result<(), Refusal> {
+/// Who spent a refresh token, of the last few of each account.
+pub(super) fn spender(desk: &Desk, spent: Fingerprint) -> Result<Option<AccountId>, Refusal> {
+    Ok(desk
+        .connection
+        .prepare_cached("SELECT provider, account FROM spent WHERE fingerprint = ?1")?
+        .query_row([number(spent)], |row| {
+            Ok(AccountId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })
+        .optional()?)
+}
+
+/// An account is forgotten: so is what it spent.
+pub(super) fn forget(desk: &Desk, id: &AccountId) -> Result<(), Refusal> {
+    let Some(known) = of(desk, id)? else { return Ok(()) };
+    note_spent(desk, id, &known.spent, &[])?;
+    desk.connection
+        .prepare_cached("DELETE FROM newest WHERE provider = ?1 AND account = ?2")?
+        .execute((&*id.provider, &*id.account))?;
+    Ok(())
+}
+
+/// Whoever spent one first did it.
+fn note_spent(
+    desk: &Desk,
+    id: &AccountId,
+    before: &[Fingerprint],
+    after: &[Fingerprint],
+) -> Result<(), Refusal> {
+    let mut note = desk.connection.prepare_cached(
+        "INSERT INTO spent (fingerprint, provider, account) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for one in after.iter().filter(|one| !before.contains(one)) {
+        note.execute(params![number(*one), &*id.provider, &*id.account])?;
+    }
+    let mut forget = desk.connection.prepare_cached(
+        "DELETE FROM spent WHERE fingerprint = ?1 AND provider = ?2 AND account = ?3",
+    )?;
+    for one in before.iter().filter(|one| !after.contains(one)) {
+        forget.execute(params![number(*one), &*id.provider, &*id.account])?;
+    }
+    Ok(())
+}
+
+fn put(
+    desk: &Desk,
+    id: &AccountId,
+    before: &[Fingerprint],
+    spent: &[Fingerprint],
+    sealed: &[u8],
+) -> Result<(), Refusal> {
+    note_spent(desk, id, before, spent)?;
     desk.connection
         .prepare_cached(
             "INSERT INTO newest (provider, account, spent, sealed) VALUES (?1, ?2, ?3, ?4)

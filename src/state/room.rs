@@ -192,7 +192,9 @@ mod tests {
         let lease = state.take_lease(&id(name), now, Duration::from_secs(30)).await?;
         let intent = Intent {
             old: Fingerprint::from_hash(1),
-            spending: Fingerprint::from_hash(2),
+            spending: Fingerprint::from_hash(
+                name.bytes().fold(0, |hash, byte| hash * 256 + u64::from(byte)),
+            ),
             requested_at: now,
             over_at: now.plus(Duration::from_secs(10)),
         };

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 6;
+const SCHEMA_VERSION: i64 = 7;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -145,6 +145,14 @@ CREATE TABLE inbox (
     key      TEXT NOT NULL UNIQUE,
     record   TEXT NOT NULL,
     heard_at INTEGER NOT NULL
+) STRICT;
+",
+    "
+CREATE INDEX journal_spending ON journal (spending) WHERE orphan = 0;
+CREATE TABLE spent (
+    fingerprint INTEGER PRIMARY KEY,
+    provider    TEXT NOT NULL,
+    account     TEXT NOT NULL
 ) STRICT;
 ",
 ];
@@ -188,6 +196,7 @@ CREATE TABLE journal (
     epoch        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX journal_open ON journal (provider, account) WHERE orphan = 0;
+CREATE INDEX journal_spending ON journal (spending) WHERE orphan = 0;
 CREATE INDEX journal_orphans ON journal (provider, account) WHERE orphan = 1;
 
 CREATE TABLE memory (
@@ -226,6 +235,13 @@ CREATE TABLE newest (
     spent    BLOB NOT NULL,
     sealed   BLOB NOT NULL,
     PRIMARY KEY (provider, account)
+) STRICT;
+
+-- By whom a refresh token was spent, of those in newest: another row may hold the same one.
+CREATE TABLE spent (
+    fingerprint INTEGER PRIMARY KEY,
+    provider    TEXT NOT NULL,
+    account     TEXT NOT NULL
 ) STRICT;
 
 -- What the provider said of each app. frozen: why, where the operator was told.
@@ -314,7 +330,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

@@ -26,6 +26,7 @@ mod process;
 mod publisher;
 mod replicas;
 mod scrape;
+mod shared;
 mod storage;
 mod webhooks;
 mod world;

@@ -5,7 +5,7 @@ use crate::{
     postgres::{Cable, Schema},
     process::Program,
     scrape::Scrape,
-    until_or, webhooks,
+    shared, until_or, webhooks,
     world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
@@ -330,6 +330,25 @@ async fn what_one_replica_hears_the_one_that_has_the_account_knows() {
         pair.world.until_mails(&owner(account), 1).await;
         assert_eq!(pair.world.refreshed(account), [], "nothing is spent on it");
     }
+}
+
+#[tokio::test]
+async fn rows_with_one_refresh_token_are_one_credential_whoever_has_them() {
+    let mut pair = Pair::start(plan().accounts(2).life(16)).await;
+    pair.until_shared().await;
+    let pages: Vec<String> = (1..=20).map(|number| format!("page-{number:02}")).collect();
+    pages.iter().for_each(|page| shared::copy(&pair.world, page));
+    pair.accounts += pages.len();
+    pair.until_shared().await;
+    let rows: Vec<&str> = pages.iter().map(String::as_str).collect();
+    let ours = pair.one.scrape().await.accounts();
+    let here = rows.iter().filter(|row| ours.contains(**row)).count();
+    assert!((1..rows.len()).contains(&here), "each of the two has some of them: {ours:?}");
+    shared::until_renewed_together(&pair.world, &rows, 3).await;
+    pair.world.assert_well_behaved();
+    let log = pair.world.refreshed("brand-01");
+    assert!(log.iter().all(|how| *how == Refreshed::Rotated), "{}", pair.tell());
+    assert_eq!(pair.world.mailbox.mails(), [], "nobody has to do anything");
 }
 
 #[tokio::test]

@@ -442,6 +442,7 @@ fn word(finished: &Finished) -> String {
         Finished::Renewed(_) => "renewed".to_owned(),
         Finished::Adopted(_) => "adopted".to_owned(),
         Finished::Restored(_) => "restored".to_owned(),
+        Finished::Shared(_) => "shared".to_owned(),
         Finished::Unsaved(_) => "unsaved".to_owned(),
         Finished::Dead(evidence) => format!("dead {}", evidence.cause.as_label()),
         Finished::KnownDead(_) => "known to be dead".to_owned(),

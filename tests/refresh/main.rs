@@ -12,6 +12,7 @@ mod one_call;
 mod races;
 mod received;
 mod settling;
+mod shared;
 mod spilled;
 mod stale;
 mod stopped;

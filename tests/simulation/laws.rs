@@ -260,6 +260,7 @@ impl Laws {
             Finished::Renewed(facts)
             | Finished::Adopted(facts)
             | Finished::Restored(facts)
+            | Finished::Shared(facts)
             | Finished::Unsaved(facts) => {
                 person.reached = person.reached.max(facts.token.as_hash());
             }

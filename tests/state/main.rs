@@ -83,7 +83,18 @@ async fn lease(state: &State, id: &AccountId) -> Lease {
 
 async fn intended(state: &State, id: &AccountId) -> EntryId {
     let lease = lease(state, id).await;
-    state.intend(&lease, &intent()).await.unwrap()
+    state.intend(&lease, &intent_of(id)).await.unwrap()
+}
+
+/// Each account has a refresh token of its own.
+fn intent_of(id: &AccountId) -> Intent {
+    if *id == ann() {
+        return intent();
+    }
+    let bytes = id.account.bytes().chain(id.provider.bytes());
+    let hash =
+        bytes.fold(1_000, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Intent { spending: Fingerprint::from_hash(hash), ..intent() }
 }
 
 fn place_and_reason<T>(result: Result<T, Error>) -> (String, String) {
@@ -150,6 +161,8 @@ macro_rules! contract {
                 memory::a_call_that_fails_does_not_harm_its_neighbours_in_the_commit,
                 memory::what_was_begun_is_done_although_the_caller_went_away,
                 memory::two_words_on_one_account_in_one_call_leave_the_last,
+                newest::who_spent_a_refresh_token_is_known_until_it_is_too_long_ago,
+                newest::a_refresh_token_is_spent_for_one_account_at_a_time,
                 newest::the_newest_is_kept_with_the_last_few_that_were_spent,
                 newest::a_refresh_token_that_lives_on_is_not_among_the_spent,
                 newest::an_end_that_is_told_again_keeps_nothing_older,

@@ -128,3 +128,65 @@ pub(crate) async fn a_refresh_token_that_died_before_any_was_kept_is_remembered_
     assert!(matches!(buried, Err(Error::LeaseLost { .. })), "{buried:?}");
     assert_eq!(state.newest(&ann()).await.unwrap().unwrap().token, token("b"));
 }
+
+pub(crate) async fn who_spent_a_refresh_token_is_known_until_it_is_too_long_ago<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let bob = AccountId::new("tiktok", "bob");
+    let spent = |number: u64| Fingerprint::from_hash(10_000 + number);
+    for number in 0..10 {
+        let intent = Intent { spending: spent(number), ..intent() };
+        let lease = lease(&state, &ann()).await;
+        let entry = state.intend(&lease, &intent).await.unwrap();
+        state.record_result(entry, &ann(), &token("new")).await.unwrap();
+        let next = Some(spent(number + 1));
+        state.complete(entry, &ann(), &token("new"), next, Some(spent(number))).await.unwrap();
+        assert_eq!(state.spender(spent(number)).await.unwrap(), Some(ann()));
+    }
+    assert_eq!(state.spender(spent(10)).await.unwrap(), None, "it is the newest");
+    assert_eq!(state.spender(spent(0)).await.unwrap(), None, "it is too long ago");
+    assert_eq!(state.spender(spent(2)).await.unwrap(), Some(ann()));
+    // A death counts too, and whoever spent one first did it.
+    for (number, spender) in [(20, bob.clone()), (9, ann())] {
+        let intent = Intent { spending: spent(number), ..intent() };
+        let lease = lease(&state, &bob).await;
+        let entry = state.intend(&lease, &intent).await.unwrap();
+        state.bury(entry, &bob, None, Some(&token("dead"))).await.unwrap();
+        assert_eq!(state.spender(spent(number)).await.unwrap(), Some(spender));
+    }
+    drop(state);
+    let state = open(&world).await;
+    state.forget(vec![ann()]).await.unwrap();
+    assert_eq!(state.spender(spent(5)).await.unwrap(), None, "nobody knows it any more");
+    assert_eq!(state.spender(spent(20)).await.unwrap(), Some(bob));
+}
+
+pub(crate) async fn a_refresh_token_is_spent_for_one_account_at_a_time<B: Backend>() {
+    let world = B::make().await;
+    let (one, two) = (open(&world).await, open(&world).await);
+    for number in 0..20 {
+        let intent = Intent { spending: Fingerprint::from_hash(500 + number), ..intent() };
+        let named = |name: &str| AccountId::new("tiktok", format!("{name}-{number}"));
+        let (ours, theirs) = (lease(&one, &named("a")).await, lease(&two, &named("b")).await);
+        let (first, second) =
+            tokio::join!(one.intend(&ours, &intent), two.intend(&theirs, &intent));
+        assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
+        let refused = first.as_ref().err().or_else(|| second.as_ref().err()).unwrap();
+        assert!(
+            matches!(refused, Error::EntryOpen { .. } | Error::LeaseLost { .. }),
+            "somebody else is at it: {refused}"
+        );
+        // Once that is over the other one may, if it is still worth it.
+        match (first, second) {
+            (Ok(entry), _) => {
+                one.close(entry, Closing::Void).await.unwrap();
+                two.intend(&theirs, &intent).await.unwrap();
+            }
+            (_, Ok(entry)) => {
+                two.close(entry, Closing::Void).await.unwrap();
+                one.intend(&ours, &intent).await.unwrap();
+            }
+            (Err(_), Err(_)) => {}
+        }
+    }
+}

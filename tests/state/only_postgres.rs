@@ -27,7 +27,7 @@ impl Walk {
         let life = Duration::from_secs(600);
         let state = self.state.clone();
         let lease = self.insist(&id, 0, || state.take_lease(&id, at(0), life)).await.unwrap();
-        let intent = intent();
+        let intent = intent_of(&id);
         let entry = self.insist(&id, INTENDED, || state.intend(&lease, &intent)).await;
         let token = token(&id.account);
         self.insist(&id, RECORDED, || state.record_result(entry, &id, &token)).await;
@@ -281,7 +281,7 @@ async fn many_on_many_replicas_refresh_the_same_accounts_without_getting_in_each
             tokio::spawn(async move {
                 let id = AccountId::new("tiktok", format!("{account}"));
                 let lease = state.take_lease(&id, at(0), LIFE).await.unwrap()?;
-                let entry = state.intend(&lease, &intent()).await.ok()?;
+                let entry = state.intend(&lease, &intent_of(&lease.id)).await.ok()?;
                 state.record_result(entry, &id, &token("one")).await.unwrap();
                 state.close(entry, Closing::Done).await.unwrap();
                 state.release(&lease).await.unwrap();
@@ -315,7 +315,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_fir
     let world = Postgres::make().await;
     drop(open(&world).await);
     world
-        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox; ALTER TABLE memory DROP COLUMN first_seen_at; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
         .await;
     let (one, two) = tokio::join!(open(&world), open(&world));
     for state in [one, two] {

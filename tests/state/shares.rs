@@ -193,7 +193,7 @@ async fn a_guest_takes_the_lease_of_one_account_beside_those_who_run() {
     let (runs, guest) = (replica(&world).await, open(&world).await);
     hold(&runs).await;
     let lease = lease(&guest, &ann()).await;
-    guest.intend(&lease, &intent()).await.unwrap();
+    guest.intend(&lease, &intent_of(&lease.id)).await.unwrap();
     assert_eq!(runs.take_lease(&ann(), at(0), LIFE).await.unwrap(), None, "one at a time");
     guest.remember(vec![memory(&ann(), 3)]).await.unwrap();
     assert_eq!(guest.memories().await.unwrap().len(), 1);
@@ -206,7 +206,7 @@ async fn a_stalled_holder_writes_nothing_but_the_token_that_it_received() {
     let (stalled, heir) = (replica(&world).await, replica(&world).await);
     hold(&stalled).await;
     let lease = lease(&stalled, &ann()).await;
-    let entry = stalled.intend(&lease, &intent()).await.unwrap();
+    let entry = stalled.intend(&lease, &intent_of(&lease.id)).await.unwrap();
     stalled.remember(vec![memory(&ann(), 1)]).await.unwrap();
     assert!(stalled.fire(&notice(&ann(), Change::Firing), owner()).await.unwrap());
     world.pass(60).await;
@@ -239,8 +239,8 @@ async fn an_heir_waits_for_the_lease_of_an_account_only_while_a_request_may_be_u
     for name in ["nothing sent", "on the wire", "answered"] {
         leases.push(stalled.take_lease(&id(name), at(0), long).await.unwrap().unwrap());
     }
-    stalled.intend(&leases[1], &intent()).await.unwrap();
-    let entry = stalled.intend(&leases[2], &intent()).await.unwrap();
+    stalled.intend(&leases[1], &intent_of(&leases[1].id)).await.unwrap();
+    let entry = stalled.intend(&leases[2], &intent_of(&leases[2].id)).await.unwrap();
     stalled.record_result(entry, &id("answered"), &token("new")).await.unwrap();
     world.pass(60).await;
     hold(&heir).await;
@@ -249,7 +249,7 @@ async fn an_heir_waits_for_the_lease_of_an_account_only_while_a_request_may_be_u
         let taken = heir.take_lease(&id(name), at(0), long).await.unwrap();
         assert_eq!(taken.is_some(), is_free, "{name}");
     }
-    let late = stalled.intend(&leases[0], &intent()).await;
+    let late = stalled.intend(&leases[0], &intent_of(&leases[0].id)).await;
     assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
     world.pass(600).await;
     hold(&heir).await;
@@ -287,7 +287,7 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     let before = open(&world).await;
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
-    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox; ALTER TABLE memory DROP COLUMN first_seen_at").await;
+    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at").await;
     world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);

@@ -163,6 +163,9 @@ pub enum Finished {
     Adopted(TokenFacts),
     /// The store held a token that was replaced before; our newest is there again. No request was sent.
     Restored(TokenFacts),
+    /// The account shares a credential that was refreshed for another account, and its row holds the new token
+    /// too. No request was sent.
+    Shared(TokenFacts),
     /// A new token was received; the store has not taken it.
     Unsaved(TokenFacts),
     /// The refresh token is finished.

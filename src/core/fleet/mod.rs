@@ -17,6 +17,7 @@ mod questions;
 mod ready;
 mod saving;
 mod setback;
+mod shared;
 mod telling;
 mod together;
 
@@ -35,6 +36,7 @@ use holding::Holding;
 use notes::Notes;
 use ready::{Ready, Urgency};
 use saving::Saves;
+use shared::Shared;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -96,6 +98,8 @@ pub struct Fleet {
     clock_offsets: BTreeMap<Arc<str>, i64>,
     /// Accounts whose newest token the store has not taken.
     unsaved: usize,
+    /// Which accounts hold one credential.
+    shared: Shared,
     /// Whether the store takes tokens.
     saves: Saves,
     /// True once the program is about to end.
@@ -132,6 +136,7 @@ impl Fleet {
             handled_at: None,
             clock_offsets: BTreeMap::new(),
             unsaved: 0,
+            shared: Shared::default(),
             saves: Saves::default(),
             stopping: false,
         }
@@ -243,6 +248,7 @@ impl Fleet {
             state_up: self.state.is_well(),
             store_read_at: self.store_read_at,
             in_flight: self.flying.len(),
+            sharing: self.shared.accounts(),
             unsaved: self.unsaved,
             clock_offsets: self
                 .clock_offsets

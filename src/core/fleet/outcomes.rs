@@ -74,6 +74,7 @@ impl Fleet {
                 self.take_over(now, id, Some(token));
             }
             Finished::Restored(token) => self.restore(now, id, token),
+            Finished::Shared(token) => self.take_share(now, id, token),
             Finished::Unsaved(token) => self.hold_unsaved(now, id, token),
             Finished::Dead(_) if self.is_known_dead(id) => {
                 self.table.change(id, |account| account.in_doubt = false);
@@ -145,6 +146,7 @@ impl Fleet {
     fn renew(&mut self, now: Timestamp, id: &AccountId, token: TokenFacts) {
         let spacing = self.policy.backoff_first;
         let pass = self.load;
+        let before = self.table.find(id).and_then(|account| account.token?.renewable_by);
         self.watch_end(id, &token);
         let was_unsaved = self.table.change(id, |account| {
             account.replace_token(token);
@@ -171,6 +173,12 @@ impl Fleet {
         self.note_scopes(now, id);
         self.report(Event::Refreshed { id: id.clone(), expires_at: token.expires_at });
         self.look_at(now, id);
+        let replaced = self.table.find(id).and_then(|account| account.replaced);
+        self.send_for_share(
+            now,
+            id,
+            before.filter(|before| Some(*before) != token.renewable_by).or(replaced),
+        );
     }
 
     /// Somebody had written a spent token back, and ours is in the store again.

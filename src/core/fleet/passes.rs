@@ -172,6 +172,7 @@ impl Fleet {
             .collect();
         gone.iter().for_each(|id| self.bid_farewell(now, id));
         self.store_read_at = Some(now);
+        self.note_shared();
         // Whoever is remembered and was not seen has left while nobody looked.
         let unreadable = std::mem::take(&mut self.unreadable);
         let holding = &self.holding;

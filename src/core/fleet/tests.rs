@@ -81,6 +81,13 @@ impl Bench {
         self.tell(Input::LoadEnded { damaged: 0 });
     }
 
+    /// The store holds exactly these, each with a token of its own that has used `share` of its life.
+    pub(super) fn load_each(&mut self, names: &[String], share: f64) {
+        let tokens = (100..).map(|number| self.token(number, share));
+        let accounts: Vec<_> = names.iter().map(String::as_str).zip(tokens).collect();
+        self.load(&accounts);
+    }
+
     pub(super) fn finish(&mut self, name: &str, result: Finished) {
         self.tell(Input::Finished { id: id(name), result });
     }
@@ -877,8 +884,7 @@ fn play_saves(bench: &mut Bench, seconds: u64, takes: impl Fn(&str) -> bool) -> 
 fn a_store_that_answers_and_takes_no_token_stops_spending() {
     let mut bench = Bench::with_policy(Policy { in_flight_max: 1, ..Policy::default() });
     let names: Vec<String> = (0..300).map(|number| format!("account-{number:03}")).collect();
-    let due = bench.token(1, 0.9);
-    bench.load(&names.iter().map(|name| (name.as_str(), due)).collect::<Vec<_>>());
+    bench.load_each(&names, 0.9);
     let (spent, _) = play_saves(&mut bench, 60, |_| false);
     assert_eq!(spent, 3, "then it was clear that it is not about single rows");
     assert!(!bench.fleet.snapshot(bench.now).store_up);
@@ -898,8 +904,7 @@ fn a_store_that_answers_and_takes_no_token_stops_spending() {
 fn three_rows_that_refuse_their_tokens_do_not_stop_the_others() {
     let mut bench = Bench::with_policy(Policy { in_flight_max: 1, ..Policy::default() });
     let names: Vec<String> = (0..300).map(|number| format!("account-{number:03}")).collect();
-    let due = bench.token(1, 0.9);
-    bench.load(&names.iter().map(|name| (name.as_str(), due)).collect::<Vec<_>>());
+    bench.load_each(&names, 0.9);
     // The worst order: they are the first.
     let takes = |name: &str| !["account-000", "account-001", "account-002"].contains(&name);
     let (_, saved) = play_saves(&mut bench, 400, takes);
@@ -1031,9 +1036,7 @@ fn of_a_whole_fleet_at_most_five_are_refused_whatever_the_order_of_the_answers()
     for (sentence, policy, proven) in rows {
         let mut bench = Bench::with_policy(policy);
         let names: Vec<String> = (0..40).map(|number| format!("account-{number:02}")).collect();
-        let due = bench.token(1, 0.8);
-        let accounts: Vec<_> = names.iter().map(|name| (name.as_str(), due)).collect();
-        bench.load(&accounts);
+        bench.load_each(&names, 0.8);
         let mut waiting: VecDeque<String> = bench.started().into();
         if proven {
             let first = waiting.pop_front().unwrap();

@@ -85,7 +85,7 @@ pub(in super::super) fn intend(holder: [u8; 16], lease: &Lease, intent: &Intent)
                 Ok(EntryId(open.try_get(0).map_err(unavailable)?))
             }
             (None, Some(_)) => Err(Refusal::EntryOpen(id.clone())),
-            // The lease ended between two statements.
+            // The lease ended between two statements, or another row's account spends the same refresh token.
             (None, None) => Err(Refusal::LeaseLost(id.clone())),
         }
     })
@@ -180,6 +180,7 @@ pub(in super::super) fn bury(
     let steps = vec![
         step!(LOCK_LEASE_OF_ENTRY, entry.0),
         newest::bury(holder, entry, newest, dead),
+        newest::note_spent(holder, entry),
         step!(CLOSE_WITHOUT_RESULT, entry.0, holder.to_vec()),
     ];
     ended(holder, entry, steps)
@@ -315,7 +316,7 @@ SELECT provider, account, epoch, $5::bigint, $6::bigint, $7::bigint, $8::bigint,
 FROM lease
 WHERE provider = $1 AND account = $2 AND epoch = $3 AND holder = $4
   AND expires_at > clock_timestamp() + $9::float8 * interval '1 second'
-ON CONFLICT (provider, account) WHERE NOT orphan DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING entry";
 
 /// The same call again, because the answer to the first was lost: nothing has been sent yet.

@@ -192,6 +192,9 @@ WITH ours AS (
 ), dropped AS (
     DELETE FROM newest USING ours
     WHERE newest.provider = ours.provider AND newest.account = ours.account
+), unspent AS (
+    DELETE FROM spent USING ours
+    WHERE spent.provider = ours.provider AND spent.account = ours.account
 ), erased AS (
     DELETE FROM history USING ours
     WHERE history.provider = ours.provider AND history.account = ours.account

@@ -29,7 +29,7 @@ pub(super) use self::{
         return_probe, take_lease,
     },
     memory::{forget, page_of_memories, remember},
-    newest::{complete, newest},
+    newest::{complete, newest, spender},
     outbox::{fire, outlook, owed, resolve, settle, told},
     save::together,
     shares::{hold, leave},

@@ -7,7 +7,7 @@ use super::{
         newest::{Kept, SPENT_PER_ACCOUNT_MAX, Sealed},
         writer::{Kind, Refusal},
     },
-    journal::{CLOSE, LEFT_OPEN, LOCK_LEASE_OF_ENTRY, names, of_the_last_holder},
+    journal::{CLOSE, LEFT_OPEN, LOCK_LEASE_OF_ENTRY, id_of, names, of_the_last_holder},
     session::unavailable,
     work::{Step, Work, step},
 };
@@ -23,6 +23,7 @@ pub(in super::super) fn complete(
 ) -> Work<()> {
     let Kept { spent, renewable_by, sealed } = kept;
     let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
+    let entry_holder = holder;
     let holder = holder.to_vec();
     let keep = step!(
         KEEP,
@@ -36,13 +37,17 @@ pub(in super::super) fn complete(
     let steps = vec![
         step!(LOCK_LEASE_OF_ENTRY, entry.0),
         keep,
+        note_spent(entry_holder, entry),
+        step!(FORGET_SPENT, entry.0),
         step!(CLOSE, entry.0, holder.clone()),
         step!(LEFT_OPEN, entry.0, holder),
     ];
     let id = id.clone();
-    Work::new(Kind::Write, Some(&id.clone()), steps, move |answers| match answers[3].is_empty() {
-        true => Ok(()),
-        false => Err(Refusal::LeaseLost(id.clone())),
+    Work::new(Kind::Write, Some(&id.clone()), steps, move |answers| {
+        match answers.last().is_none_or(Vec::is_empty) {
+            true => Ok(()),
+            false => Err(Refusal::LeaseLost(id.clone())),
+        }
     })
 }
 
@@ -56,6 +61,18 @@ pub(super) fn bury(
 ) -> Step {
     let most = i32::try_from(SPENT_PER_ACCOUNT_MAX).expect("a handful");
     step!(BURY, entry.0, holder.to_vec(), most, newest.map(number), dead)
+}
+
+/// Says by whom the newest of the spent ones were: before the entry is closed, which says whose they are.
+pub(super) fn note_spent(holder: [u8; 16], entry: EntryId) -> Step {
+    step!(NOTE_SPENT, entry.0, holder.to_vec())
+}
+
+/// Who spent a refresh token, of the last few of each account.
+pub(in super::super) fn spender(spent: Fingerprint) -> Work<Option<AccountId>> {
+    Work::new(Kind::Read, None, vec![step!(SPENDER, number(spent))], |answers| {
+        answers[0].first().map(|row| id_of(row, 0)).transpose()
+    })
 }
 
 /// What is kept of one account.
@@ -99,5 +116,23 @@ WHERE j.entry = $1 AND NOT j.orphan AND j.result IS NULL
     "
 ON CONFLICT (provider, account) DO UPDATE SET spent = excluded.spent"
 );
+
+/// A refresh spends one, and a death may end two. Whoever spent one first did it.
+const NOTE_SPENT: &str = of_the_last_holder!(
+    "
+INSERT INTO spent (fingerprint, provider, account)
+SELECT one, j.provider, j.account
+FROM journal j JOIN newest n USING (provider, account), unnest(n.spent[1:2]) AS one
+WHERE j.entry = $1 AND NOT j.orphan",
+    " ON CONFLICT DO NOTHING"
+);
+
+/// What is too long ago to be kept.
+const FORGET_SPENT: &str = "
+DELETE FROM spent s USING journal j, newest n
+WHERE j.entry = $1 AND NOT j.orphan AND n.provider = j.provider AND n.account = j.account
+  AND s.provider = n.provider AND s.account = n.account AND s.fingerprint <> ALL (n.spent)";
+
+const SPENDER: &str = "SELECT provider, account FROM spent WHERE fingerprint = $1";
 
 const NEWEST: &str = "SELECT spent, sealed FROM newest WHERE provider = $1 AND account = $2";

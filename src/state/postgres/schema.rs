@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 6] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX];
+const TABLES: [&str; 7] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -298,4 +298,23 @@ CREATE TABLE inbox (
     record   text NOT NULL,
     heard_at bigint NOT NULL
 );
+"#;
+
+const SPENT: &str = r#"
+-- By whom a refresh token was spent, of those in newest: another row may hold the same one.
+CREATE TABLE spent (
+    fingerprint bigint PRIMARY KEY,
+    provider    text COLLATE "C" NOT NULL,
+    account     text COLLATE "C" NOT NULL
+);
+CREATE INDEX spent_by ON spent (provider, account);
+INSERT INTO spent (fingerprint, provider, account)
+SELECT one, provider, account FROM newest, unnest(spent) AS one
+ON CONFLICT DO NOTHING;
+
+-- Two rows with one refresh token are not spent at once. Of two that are, the later one forgets which it was.
+UPDATE journal j SET spending = -j.entry
+WHERE NOT j.orphan AND EXISTS (
+    SELECT FROM journal e WHERE NOT e.orphan AND e.spending = j.spending AND e.entry < j.entry);
+CREATE UNIQUE INDEX journal_spending ON journal (spending) WHERE NOT orphan;
 "#;
