@@ -88,7 +88,8 @@
 //!   closes the listeners.
 //! - **Tests.** The core has tables beside its code; every store passes one contract suite; the whole program
 //!   runs against the misbehaving provider of [`demo`]. `tests/crash` kills it at every system call around a
-//!   rotation; `tests/soak` runs fleets under faults and kills.
+//!   rotation; `tests/soak` runs fleets under faults and kills;
+//!   `tests/oauth_servers` renews at servers that others wrote.
 #![forbid(unsafe_code)]
 
 pub mod core;

@@ -38,8 +38,8 @@ struct Recent {
     /// Accounts that failed since one succeeded, each once, the one that failed last at the end. At most
     /// [`AT_ONCE`]: more would not change the answer.
     failed: VecDeque<(AccountId, Timestamp)>,
-    /// When the provider refused the app itself, since it last accepted it.
-    refused_at: Option<Timestamp>,
+    /// When the provider first and last refused the app itself, since it last accepted it.
+    refused: Option<(Timestamp, Timestamp)>,
     /// When one succeeded last.
     succeeded_at: Option<Timestamp>,
 }
@@ -66,7 +66,7 @@ impl Correlation {
     pub fn succeeded(&mut self, now: Timestamp, app: &Arc<str>, server: &Arc<str>) {
         let recent = self.of(app, server);
         recent.failed.clear();
-        recent.refused_at = None;
+        recent.refused = None;
         recent.succeeded_at = Some(now);
     }
 
@@ -82,14 +82,25 @@ impl Correlation {
 
     /// The provider refused `app` itself.
     pub fn refused(&mut self, now: Timestamp, app: &Arc<str>, server: &Arc<str>) {
-        self.of(app, server).refused_at = Some(now);
+        let recent = self.of(app, server);
+        let (first, _) = recent.refused.unwrap_or((now, now));
+        recent.refused = Some((first, now));
     }
 
     /// The provider says that it accepts `app`. What it says of tokens is another matter.
     pub fn accepted(&mut self, app: &str) {
         if let Some(recent) = self.recent.get_mut(app) {
-            recent.refused_at = None;
+            recent.refused = None;
         }
+    }
+
+    /// True when so many accounts of `app` were refused lately, with no success between them, that it is not they.
+    #[must_use]
+    pub fn accounts_fail_together(&self, now: Timestamp, app: &str) -> bool {
+        let recent = self.recent.get(app);
+        recent.is_some_and(|recent| {
+            recent.failed.iter().filter(|(_, at)| is_recent(*at, now)).count() >= AT_ONCE
+        })
     }
 
     /// Whose trouble the failures of `app` are; `None` while there are none.
@@ -104,14 +115,18 @@ impl Correlation {
         })
     }
 
-    /// True when another app of the same server fails as a whole too, and none of them succeeded meanwhile.
+    /// True when another app of the same server fails as a whole too, and every one that does not has had no
+    /// success meanwhile.
     fn fails_beside(&self, now: Timestamp, app: &str, server: &str, since: Timestamp) -> bool {
         let mut others =
             self.recent.iter().filter(|(name, other)| &***name != app && *other.server == *server);
         let mut together = false;
         let none_works = others.all(|(_, other)| {
-            together |= other.fails_together(now).is_some();
-            other.succeeded_at.is_none_or(|at| at < since)
+            let fails = other.fails_together(now).is_some();
+            together |= fails;
+            let works = other.succeeded_at.is_some_and(|at| at >= since && is_recent(at, now));
+            // Of one that fails, every success came before.
+            fails || !works
         });
         together && none_works
     }
@@ -120,7 +135,7 @@ impl Correlation {
         let recent = self.recent.entry(Arc::clone(app)).or_insert_with(|| Recent {
             server: Arc::clone(server),
             failed: VecDeque::new(),
-            refused_at: None,
+            refused: None,
             succeeded_at: None,
         });
         // The configuration may have moved it.
@@ -132,14 +147,18 @@ impl Correlation {
 impl Recent {
     fn lately(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         let failed = self.failed.iter().map(|(_, at)| *at);
-        failed.chain(self.refused_at).filter(move |at| is_recent(*at, now))
+        failed.chain(self.refused.map(|(_, last)| last)).filter(move |at| is_recent(*at, now))
     }
 
     /// Since when the app itself is refused, or so many accounts fail that it is the app, if that is so.
     fn fails_together(&self, now: Timestamp) -> Option<Timestamp> {
         let first = self.lately(now).min()?;
-        let is_refused = self.refused_at.is_some_and(|at| is_recent(at, now));
-        (is_refused || self.lately(now).count() >= AT_ONCE).then_some(first)
+        let refused = self.refused.filter(|(_, last)| is_recent(*last, now));
+        match refused {
+            // Not since the last refusal: what works beside the app is seldom asked for in that very second.
+            Some((since, _)) => Some(first.min(since)),
+            None => (self.lately(now).count() >= AT_ONCE).then_some(first),
+        }
     }
 }
 
@@ -222,6 +241,17 @@ mod tests {
                 Some(App),
             ),
             ("two that are refused are the provider", "b! a!", Some(Provider)),
+            (
+                "a third that works between their refusals speaks for the provider",
+                "b! a! +1 c +1 b! a!",
+                Some(App),
+            ),
+            ("what it did long ago counts no more", "b! a! +1 c +900 b! a!", Some(Provider)),
+            (
+                "one that worked and is refused itself by now does not",
+                "a! +1 b +1 b! a!",
+                Some(Provider),
+            ),
             ("a second app with a few is no second app", "b1 b2 a1 a2 a3 a4 a5", Some(App)),
             (
                 "a third app that works speaks for the provider",

@@ -224,6 +224,8 @@ pub struct AppMemory {
     pub next_try_at: Option<Timestamp>,
     /// Set while the operator must act: why, and since when.
     pub frozen: Option<(Cause, Timestamp)>,
+    /// It was not refused itself: its accounts were, one after the other.
+    pub doubted: bool,
     /// When the provider last refused or accepted it, if it ever did.
     pub changed_at: Option<Timestamp>,
 }

@@ -356,9 +356,9 @@ mod tests {
 
     #[test]
     fn an_operator_reads_that_the_accounts_of_an_app_are_refused_together() {
-        let mut notice = notice("", Cause::WrongEnvironment, Audience::Operator);
+        let mut notice = notice("", Cause::AppCredentialsRejected, Audience::Operator);
         notice.subject = Subject::App("main".into());
-        let mut evidence = Evidence::of(Cause::WrongEnvironment, notice.at);
+        let mut evidence = Evidence::of(Cause::AppCredentialsRejected, notice.at);
         evidence.detail = Some(FAIL_TOGETHER.into());
         notice.evidence = Some(Arc::new(evidence));
         let text = unwrapped(&with_letter(&notice, words).text);

@@ -1,7 +1,7 @@
 //! What is remembered of apps, on SQLite: until when each was asked to wait, and whether it is refused.
 
 use super::writer::{Desk, Refusal};
-use crate::core::{AppMemory, Cause, Timestamp};
+use crate::core::{AppMemory, Cause, Timestamp, account::FAIL_TOGETHER};
 use rusqlite::{Row, params};
 
 /// Adds, or brings up to date: the longer pause, and the newer word about whether it is refused.
@@ -23,7 +23,7 @@ pub(super) fn remember(desk: &Desk, memories: &[AppMemory]) -> Result<(), Refusa
             memory.paused_until.map(Timestamp::as_unix),
             memory.refusals,
             memory.next_try_at.map(Timestamp::as_unix),
-            memory.frozen.map(|(cause, _)| cause.as_label()),
+            frozen_word(memory),
             memory.frozen.map(|(_, since)| since.as_unix()),
             memory.changed_at.map(Timestamp::as_unix),
         ])?;
@@ -49,14 +49,31 @@ fn read(row: &Row<'_>) -> Result<AppMemory, Refusal> {
     let instant = |column: usize| -> Result<Option<Timestamp>, Refusal> {
         Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_unix))
     };
-    let frozen = row.get::<_, Option<String>>(4)?;
-    let frozen: Option<Cause> = frozen.map(|label| super::outbox::cause(&label)).transpose()?;
+    let word = row.get::<_, Option<String>>(4)?;
+    let (frozen, doubted) = read_frozen(word.as_deref())?;
     Ok(AppMemory {
         name: row.get::<_, String>(0)?.into(),
         paused_until: instant(1)?,
         refusals: row.get(2)?,
         next_try_at: instant(3)?,
         frozen: frozen.zip(instant(5)?),
+        doubted,
         changed_at: instant(6)?,
     })
+}
+
+/// Why it is frozen, in one word: what it is suspected of is kept, and on what grounds.
+pub(super) fn frozen_word(memory: &AppMemory) -> Option<&'static str> {
+    let (cause, _) = memory.frozen?;
+    let suspected = memory.doubted && cause == Cause::AppCredentialsRejected;
+    Some(if suspected { FAIL_TOGETHER } else { cause.as_label() })
+}
+
+/// The way back.
+pub(super) fn read_frozen(word: Option<&str>) -> Result<(Option<Cause>, bool), Refusal> {
+    match word {
+        None => Ok((None, false)),
+        Some(FAIL_TOGETHER) => Ok((Some(Cause::AppCredentialsRejected), true)),
+        Some(label) => Ok((Some(super::outbox::cause(label)?), false)),
+    }
 }

@@ -21,25 +21,15 @@ class Audit:
     def __init__(self, servers, sidecar):
         self.servers, self.sidecar = servers, sidecar
         self.complaints = []
-        self.exit_code = None
-        # By account, the causes that were named rightly.
-        self.right = set()
-        self.wrong = set()
+        # Account, cause and actor that it should have, and what was said.
+        self.right, self.wrong = set(), set()
         self.lost = set()
 
-    def diagnosis_in_trouble(self, expected):
-        self.compare(expected, only_expected=False)
-
-    def diagnosis_at_the_end(self, expected):
-        self.compare(expected, only_expected=True)
-
-    def compare(self, expected, only_expected):
+    def hear_diagnosis(self, expected):
         diagnosed = self.sidecar.diagnosed()
         for account, cause in expected.items():
             wanted = (cause, ACTORS[cause])
             (self.right if diagnosed.get(account) == wanted else self.wrong).add((account, wanted, diagnosed.get(account)))
-        if only_expected:
-            self.none("accounts are well and were called broken", sorted(set(diagnosed) - set(expected)))
 
     def differing_counts(self):
         """Outcomes by our count and by the servers', where they are not the same."""
@@ -51,21 +41,22 @@ class Audit:
                     theirs[outcome_of(refresh)] += 1
         return {outcome: (count, theirs[outcome]) for outcome, count in ours.items() if count != theirs[outcome]}
 
-    def look(self):
+    def look(self, exit_code):
         """Once the program has ended."""
-        if self.exit_code != 0:
-            self.complaints.append(f"the program ended with {self.exit_code}")
+        if exit_code != 0:
+            self.complaints.append(f"the program ended with {exit_code}")
         stored = self.sidecar.stored()
         for server in self.servers:
             self.look_at_tokens(server, stored)
             self.look_at_requests(server)
         self.none("causes were wrong: account, wanted, diagnosed", sorted(self.wrong, key=str))
+        self.none("renewals that were under way were called unsaved", sorted(self.sidecar.called_unsaved))
         self.look_for_secrets()
 
     def look_at_tokens(self, server, stored):
         """Whoever has a consent must have in the store what the server honours, and it must buy another one."""
         live = server.change("live")
-        may_live = [account for account in server.accounts if account not in self.ended_consents(server)]
+        may_live = [account for account in server.accounts if account not in server.stay_away()]
         astray = [account for account in may_live if stored[account] != live.get(account)]
         self.none(f"{server.name}: what the store holds is not what the server honours", astray)
         with ThreadPoolExecutor(4) as pool:
@@ -73,11 +64,6 @@ class Audit:
         refused = [account for account in may_live if not buys[account]]
         self.none(f"{server.name}: what the store holds buys nothing", refused)
         self.lost |= {*astray, *refused}
-
-    def ended_consents(self, server):
-        return {account for account, (cause, _), _ in self.right if cause == "refresh_token_rejected"} & set(
-            server.groups["revoked"][1::2]
-        )
 
     def look_at_requests(self, server):
         gateway = server.gateway

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from audit import Audit
+from audit import LISTED_MAX, Audit
 from server import KINDS, SCOPE, Server
 from sidecar import Sidecar
 
@@ -37,12 +37,17 @@ def main():
         share = {name: options.accounts if name == "oidc-provider" else options.accounts // 3 for name in KINDS}
         servers = list(pool.map(lambda name: Server(name, share[name], options.life), KINDS))
         sidecar = Sidecar(options.binary.resolve(), Path(folder), servers, options.life)
+        for server in servers:
+            sidecar.connect(server, server.accounts)
         audit = Audit(servers, sidecar)
         try:
-            run(sidecar, servers, audit, began + options.run_for)
-        except BaseException:
-            print(f"--- the end of the program's log\n{sidecar.log.read_text()[-4000:]}\n---")
-            raise
+            sidecar.start()
+            try:
+                run(sidecar, servers, audit, began + options.run_for)
+            except NeverCameTrue as never:
+                audit.complaints.append(str(never))
+                print(f"--- the end of the program's log\n{sidecar.log.read_text()[-4000:]}\n---")
+            audit.look(sidecar.stop())
         finally:
             sidecar.kill()
             for server in servers:
@@ -54,34 +59,33 @@ def main():
     sys.exit(bool(audit.complaints))
 
 
+class NeverCameTrue(Exception):
+    pass
+
+
 def seconds(text):
     return int(text.removesuffix("s"))
 
 
 def run(sidecar, servers, audit, until_at_least):
-    for server in servers:
-        sidecar.connect(server, server.accounts)
-    sidecar.start()
     until("the program listens", sidecar.is_silent)
-    until("every account was renewed", lambda: all_renewed(servers, lambda server: server.accounts, 1))
+    until("every account was renewed", lambda: seldom_renewed(servers, lambda server: server.accounts, 1))
     make_trouble(sidecar, servers)
     expected = {account: cause for server in servers for account, cause in wrong_by_now(server).items()}
     until("every cause is shown", lambda: missing(expected, sidecar.causes()))
     until("every cause is written down", lambda: missing(expected, causes_of(sidecar.diagnosed())))
-    audit.diagnosis_in_trouble(expected)
+    audit.hear_diagnosis(expected)
 
     mend(sidecar, servers)
     expected = {account: cause for server in servers for account, cause in wrong_for_good(server).items()}
     until("whoever can be well is well", lambda: differing(expected, sidecar.causes()))
-    until("everybody else is renewed many times", lambda: all_renewed(servers, healthy, ROTATIONS_MIN))
+    until("everybody else is renewed many times", lambda: seldom_renewed(servers, healthy, ROTATIONS_MIN))
     while time.monotonic() < until_at_least:
         time.sleep(LOOK_EVERY_SECONDS)
     until("nothing is wrong with anybody else", lambda: differing(expected, sidecar.causes()))
     until("the same is written down", lambda: differing(expected, causes_of(sidecar.diagnosed())))
-    audit.diagnosis_at_the_end(expected)
+    audit.hear_diagnosis(expected)
     until("the program has counted what the servers have", audit.differing_counts)
-    audit.exit_code = sidecar.stop()
-    audit.look()
 
 
 def make_trouble(sidecar, servers):
@@ -110,7 +114,7 @@ def mend(sidecar, servers):
     for server in servers:
         client = f"{server.name} second"
         sidecar.write_secret(client, server.secrets[client])
-        sidecar.connect(server, reconnected(server))
+        sidecar.connect(server, server.reconnected())
 
 
 def wrong_by_now(server):
@@ -124,13 +128,8 @@ def wrong_by_now(server):
 
 
 def wrong_for_good(server):
-    mended = {*server.groups["second"], *reconnected(server)}
+    mended = {*server.groups["second"], *server.reconnected()}
     return {account: cause for account, cause in wrong_by_now(server).items() if account not in mended}
-
-
-def reconnected(server):
-    lost = [] if server.forgives else server.groups["lost"]
-    return [*lost, *server.groups["revoked"][::2]]
 
 
 def healthy(server):
@@ -138,8 +137,8 @@ def healthy(server):
     return [account for group in ("peaceful", "public", "ended") for account in server.groups[group]]
 
 
-def all_renewed(servers, which, times):
-    """Those that were not renewed so often."""
+def seldom_renewed(servers, which, times):
+    """Those that were renewed less often."""
     return [
         account
         for server in servers
@@ -169,8 +168,8 @@ def until(what, open_points):
     deadline = began + PATIENCE_SECONDS
     while left := open_points():
         if time.monotonic() > deadline:
-            some = list(left.items() if isinstance(left, dict) else left)[:10] if hasattr(left, "__len__") else left
-            raise SystemExit(f"never came true: {what}: {some}")
+            some = left if isinstance(left, bool) else list(left.items() if isinstance(left, dict) else left)[:LISTED_MAX]
+            raise NeverCameTrue(f"never came true: {what}: {some}")
         time.sleep(LOOK_EVERY_SECONDS)
     print(f"{time.monotonic() - began:4.0f} s until {what}", flush=True)
 

@@ -53,6 +53,14 @@ class Server:
                 return f"{self.name} {app}"
         return f"{self.name} main"
 
+    def reconnected(self):
+        """Those who lost their consent or their token for good, and give a consent again; not all of them."""
+        lost = [] if self.forgives else self.groups["lost"]
+        return [*lost, *self.groups["revoked"][::2]]
+
+    def stay_away(self):
+        return set(self.groups["revoked"]) - set(self.reconnected())
+
     def tell(self, **command):
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()

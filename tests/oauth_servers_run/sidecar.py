@@ -28,7 +28,9 @@ class Sidecar:
     def __init__(self, binary, folder, servers, life):
         self.binary, self.folder, self.life = binary, folder, life
         self.config, self.log = folder / "config.yaml", folder / "log"
-        self.process = None
+        self.process, self.diagnosis_text = None, ""
+        # The store always takes tokens: whoever diagnoses this sees one that is just on its way into it.
+        self.called_unsaved = set()
         with self.store() as store:
             store.executescript(SCHEMA)
         apps = []
@@ -141,9 +143,11 @@ class Sidecar:
         if done.returncode not in (0, 1):
             raise SystemExit(f"diagnose ended with {done.returncode}: {done.stderr}")
         self.diagnosis_text = done.stdout
-        return {
+        found = {
             one["account"]: (one["cause"], one["next_step"]["actor"]) for one in json.loads(done.stdout)["accounts"]
         }
+        self.called_unsaved |= {account for account, (cause, _) in found.items() if cause == "unsaved_token"}
+        return found
 
     def stop(self):
         """Asks it to end, and says with what it did."""

@@ -135,6 +135,7 @@ fn app(name: &str, paused_until: i64, refusals: u32, changed_at: Option<i64>) ->
         refusals,
         next_try_at: (refusals > 0).then(|| at(40)),
         frozen: (refusals > 2).then(|| (Cause::AppCredentialsRejected, at(30))),
+        doubted: refusals > 3,
         changed_at: changed_at.map(at),
     }
 }
@@ -145,6 +146,8 @@ pub(crate) async fn of_apps_the_longer_pause_and_the_newer_word_are_kept<B: Back
     let steps = [
         ("new", app("x", 50, 0, None), app("x", 50, 0, None)),
         ("refused", app("x", 0, 3, Some(20)), app("x", 50, 3, Some(20))),
+        ("its accounts refused", app("x", 0, 4, Some(20)), app("x", 50, 4, Some(20))),
+        ("refused itself", app("x", 0, 3, Some(20)), app("x", 50, 3, Some(20))),
         ("an older word, a longer pause", app("x", 90, 1, Some(10)), app("x", 90, 3, Some(20))),
         ("no word, a shorter pause", app("x", 60, 0, None), app("x", 90, 3, Some(20))),
         ("accepted", app("x", 0, 0, Some(30)), app("x", 90, 0, Some(30))),

@@ -155,13 +155,13 @@ impl Apps {
     /// would thaw the app for the next to freeze it.
     pub(super) fn is_proof(&self, name: &str, id: &AccountId) -> bool {
         self.by_name.get(name).is_some_and(|state| {
-            state.refusals == 0 || state.trial.as_ref() == Some(id) || state.doubted()
+            state.refusals == 0 || state.trial.as_ref() == Some(id) || state.doubted
         })
     }
 
     /// True when it is left alone because its accounts fail together, whatever is said of the app itself.
     pub(super) fn is_doubted(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(State::doubted)
+        self.by_name.get(name).is_some_and(|state| state.doubted)
     }
 
     /// True when the token of `id` was to show whether the app goes on.
@@ -268,6 +268,7 @@ impl Apps {
             refusals: state.refusals,
             next_try_at: state.next_try_at,
             frozen: state.frozen,
+            doubted: state.doubted,
             changed_at: state.changed_at,
         };
         changed.iter().filter_map(|name| self.by_name.get(name)).map(memory).collect()
@@ -402,14 +403,9 @@ impl Apps {
 
 impl State {
     /// True when it is asked about, while it is refused, instead of tried with somebody's token.
-    fn asks(&self) -> bool {
-        self.app.can_be_asked && self.question.is_worth_asking() && !self.doubted()
-    }
-
-    /// A token that is nobody's does not tell in which environment it would be good, so that another replica's
-    /// word, and the last run's, are enough.
-    fn doubted(&self) -> bool {
-        self.doubted || self.frozen.is_some_and(|(cause, _)| cause == Cause::WrongEnvironment)
+    const fn asks(&self) -> bool {
+        // A token that is nobody's tells nothing about why those of somebody are refused.
+        self.app.can_be_asked && self.question.is_worth_asking() && !self.doubted
     }
 
     /// True when it is to be asked about although it is not refused.
@@ -441,6 +437,7 @@ impl State {
         if memory.refusals > 0 {
             self.refusals = memory.refusals;
             self.frozen = memory.frozen;
+            self.doubted = memory.doubted;
             self.trial = None;
             // Whoever starts the program anew may have mended the app, and wants to see it.
             self.next_try_at = memory.next_try_at.filter(|_| !is_start);
@@ -455,6 +452,7 @@ impl State {
         } else {
             // Another replica was accepted: so may we be.
             self.next_try_at = None;
+            self.doubted = false;
         }
         true
     }

@@ -2,8 +2,7 @@
 
 use super::{Blocked, Checked, Finished, Fleet};
 use crate::core::{
-    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Suspect, Timestamp, TokenFacts,
-    decide,
+    Account, AccountId, AppMemory, Busy, Cause, Event, Evidence, Timestamp, TokenFacts, decide,
     history::Source,
     schedule::{self, RETRY_AFTER_MAX},
 };
@@ -295,8 +294,7 @@ impl Fleet {
                 if is_about_the_token(evidence) =>
             {
                 self.correlation.failed(now, &app, &server, id);
-                if self.apps.is_doubted(&app)
-                    || self.correlation.suspect(now, &app) > Some(Suspect::Accounts)
+                if self.apps.is_doubted(&app) || self.correlation.accounts_fail_together(now, &app)
                 {
                     self.suspect_app(now, &app, id);
                 }
@@ -523,9 +521,12 @@ impl Fleet {
     }
 }
 
-/// False for silence, limits and refusals of the app, which have causes of their own.
+/// False for silence, limits and refusals of the app, which have causes of their own; and for answers that were lost,
+/// of which an outage leaves many at once.
 const fn is_about_the_token(evidence: &Evidence) -> bool {
-    !evidence.app_wide && !matches!(evidence.cause, Cause::RateLimited | Cause::ProviderOutage)
+    let is_others =
+        matches!(evidence.cause, Cause::RateLimited | Cause::ProviderOutage | Cause::RotationLost);
+    !evidence.app_wide && !is_others
 }
 
 fn count_failure(account: &mut Account, cause: Cause) {

@@ -271,7 +271,12 @@ fn recall(account: &mut Account, memory: Memory) {
     }
     account.failed_in_a_row = memory.failed_in_a_row;
     account.not_before = memory.not_before;
-    account.verdict = memory.cause.filter(|cause| {
+    let of_app = |cause: &Cause| {
+        let last = account.history.as_ref().and_then(|history| history.last_of(*cause));
+        last.is_some_and(|failure| failure.evidence.app_wide)
+    };
+    // What was its app's is known from there, and may be over.
+    account.verdict = memory.cause.filter(|cause| !of_app(cause)).filter(|cause| {
         cause.needs_reconnect() || matches!(cause, Cause::ScopeMissing | Cause::WrongEnvironment)
     });
     if (memory.failed_in_a_row > 0 || account.verdict.is_some())

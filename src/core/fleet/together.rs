@@ -38,8 +38,8 @@ impl Fleet {
         now: Timestamp,
         app: &Arc<str>,
     ) -> bool {
-        let doubts = !self.apps.is_refused(app)
-            && self.correlation.suspect(now, app) > Some(Suspect::Accounts);
+        let doubts =
+            !self.apps.is_refused(app) && self.correlation.accounts_fail_together(now, app);
         if doubts {
             self.doubt_app(now, app);
         }
@@ -59,7 +59,7 @@ impl Fleet {
     fn cause_of_doubt(&self, now: Timestamp, app: &Arc<str>) -> Cause {
         match self.correlation.suspect(now, app) {
             Some(Suspect::Provider) => Cause::ProviderOutage,
-            _ => Cause::WrongEnvironment,
+            _ => Cause::AppCredentialsRejected,
         }
     }
 

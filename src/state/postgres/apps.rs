@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        outbox::cause,
+        apps::{frozen_word, read_frozen},
         writer::{Kind, Refusal},
     },
     session::unavailable,
@@ -29,7 +29,7 @@ pub(in super::super) fn remember_apps(memories: &[AppMemory]) -> Work<()> {
         column!(|memory| memory.paused_until.map(Timestamp::as_unix)),
         column!(|memory| i64::from(memory.refusals)),
         column!(|memory| memory.next_try_at.map(Timestamp::as_unix)),
-        column!(|memory| memory.frozen.map(|(cause, _)| cause.as_label())),
+        column!(|memory| frozen_word(memory)),
         column!(|memory| memory.frozen.map(|(_, since)| since.as_unix())),
         column!(|memory| memory.changed_at.map(Timestamp::as_unix)),
     );
@@ -46,13 +46,14 @@ fn read(row: &Row) -> Result<AppMemory, Refusal> {
         Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_unix))
     };
     let refusals: i64 = get(row, 2)?;
-    let frozen = get::<Option<&str>>(row, 4)?.map(cause).transpose()?;
+    let (frozen, doubted) = read_frozen(get::<Option<&str>>(row, 4)?)?;
     Ok(AppMemory {
         name: text::read(get(row, 0)?).into(),
         paused_until: instant(1)?,
         refusals: u32::try_from(refusals).unwrap_or(u32::MAX),
         next_try_at: instant(3)?,
         frozen: frozen.zip(instant(5)?),
+        doubted,
         changed_at: instant(6)?,
     })
 }

@@ -283,8 +283,11 @@ fn accounts_that_fail_all_at_once_are_reason_to_ask_once_and_a_few_are_not() {
     assert_eq!((view.suspect, view.frozen), (Some(Suspect::App), None));
 
     answer(&mut many, Asked::Accepted);
-    let doubted = Some(Cause::WrongEnvironment);
-    assert_eq!(frozen(&many, "main"), doubted, "then it is not the secret, nor so many owners");
+    assert_eq!(
+        frozen(&many, "main"),
+        Some(REFUSED),
+        "then it is not the secret, nor so many owners"
+    );
     let view = &many.fleet.snapshot(many.now).apps[0];
     assert_eq!(view.asked, Some(("accepted", many.now)));
 }

@@ -20,7 +20,7 @@ struct Story {
 }
 
 const FIRING: (Audience, Change, Cause) =
-    (Audience::Operator, Change::Firing, Cause::WrongEnvironment);
+    (Audience::Operator, Change::Firing, Cause::AppCredentialsRejected);
 
 impl Story {
     fn of(accounts: usize, can_be_asked: bool) -> Self {
@@ -95,7 +95,7 @@ fn when_all_are_refused_at_once_the_operator_hears_of_it_and_no_owner_does() {
         assert!(refused.len() <= 20, "{} tokens were given up", refused.len());
         assert_eq!(asked, usize::from(can_be_asked), "whatever is said of the app itself");
         assert_eq!(story.told(), [FIRING]);
-        assert_eq!(story.bench.fleet.apps.frozen("main"), Some(Cause::WrongEnvironment));
+        assert_eq!(story.bench.fleet.apps.frozen("main"), Some(Cause::AppCredentialsRejected));
     }
 }
 
@@ -123,7 +123,7 @@ fn one_token_now_and_then_is_tried_and_the_first_that_is_renewed_ends_the_doubt(
     story.finish(next.trim_start_matches("refresh "), Finished::Renewed(new));
     assert!(story.waiting.len() > 1, "the rest goes on");
     let told = story.told();
-    assert_eq!(told[0], (Audience::Operator, Change::Resolved, Cause::WrongEnvironment));
+    assert_eq!(told[0], (Audience::Operator, Change::Resolved, Cause::AppCredentialsRejected));
     let owner = (Audience::Owner, Change::Firing, Cause::RefreshTokenRejected);
     let owners = told.iter().filter(|one| **one == owner).count();
     assert_eq!(owners, refused + tried, "now it was not the app");
