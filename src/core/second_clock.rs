@@ -322,38 +322,37 @@ mod tests {
         account
     }
 
-    /// What is seen, when each answer came and which end it declared, and what follows.
-    type Row<'a> = (&'a str, &'a [(i64, i64)], Moves);
-
     #[test]
     fn whether_an_end_moves_is_seen_in_two_renewals_in_a_row() {
         use Moves::{Absolute, Sliding, Unknown};
-        let year = 365 * DAY;
-        let rows: [Row<'_>; 9] = [
-            ("one answer says nothing", &[(0, year)], Unknown),
-            ("one renewal is not enough", &[(0, year), (HOUR, year)], Unknown),
-            ("it stands", &[(0, year), (HOUR, year), (2 * HOUR, year)], Absolute),
-            ("it stands, rounded", &[(0, year), (HOUR, year - 1), (2 * HOUR, year + 1)], Absolute),
-            ("it moves", &[(0, year), (HOUR, year + HOUR), (2 * HOUR, year + 2 * HOUR)], Sliding),
+        const YEAR: i64 = 365 * DAY;
+        /// When an answer came, and when the end was by it.
+        type Answers = &'static [(i64, i64)];
+        let rows: [(&str, Answers, Moves); 9] = [
+            ("one answer says nothing", &[(0, YEAR)], Unknown),
+            ("one renewal is not enough", &[(0, YEAR), (HOUR, YEAR)], Unknown),
+            ("it stands", &[(0, YEAR), (HOUR, YEAR), (2 * HOUR, YEAR)], Absolute),
+            ("it stands, rounded", &[(0, YEAR), (HOUR, YEAR - 1), (2 * HOUR, YEAR + 1)], Absolute),
+            ("it moves", &[(0, YEAR), (HOUR, YEAR + HOUR), (2 * HOUR, YEAR + 2 * HOUR)], Sliding),
             (
                 "a new consent is neither",
                 &[
                     (0, 9 * DAY),
                     (HOUR, 9 * DAY),
-                    (2 * HOUR, year),
-                    (3 * HOUR, year),
-                    (4 * HOUR, year),
+                    (2 * HOUR, YEAR),
+                    (3 * HOUR, YEAR),
+                    (4 * HOUR, YEAR),
                 ],
                 Absolute,
             ),
             (
                 "one slip changes no belief",
                 &[
-                    (0, year),
-                    (HOUR, year),
-                    (2 * HOUR, year),
-                    (3 * HOUR, year + HOUR),
-                    (4 * HOUR, year + HOUR),
+                    (0, YEAR),
+                    (HOUR, YEAR),
+                    (2 * HOUR, YEAR),
+                    (3 * HOUR, YEAR + HOUR),
+                    (4 * HOUR, YEAR + HOUR),
                 ],
                 Absolute,
             ),

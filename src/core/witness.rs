@@ -130,14 +130,13 @@ mod tests {
         witnesses
     }
 
-    /// What is seen, what each provider said, and what follows.
-    type Row<'a> = (&'a str, &'a [(&'a str, &'a [i64])], Verdict);
-
     #[test]
     fn a_clock_is_wrong_when_most_of_several_say_so_and_not_before() {
         use Verdict::{Challenged, Outvoted, Unchallenged};
         let right: &[i64] = &[0, 1, 0];
-        let rows: &[Row<'_>] = &[
+        /// Who said what, in turn.
+        type Heard<'a> = &'a [(&'a str, &'a [i64])];
+        let rows: &[(&str, Heard<'_>, Verdict)] = &[
             ("nobody was heard", &[], Unchallenged),
             ("one answer proves nothing", &[("a", &[HOUR])], Unchallenged),
             ("nor do two", &[("a", &[HOUR, HOUR])], Unchallenged),

@@ -403,8 +403,8 @@ fn fill(
         let age = LIFE.mul_f64(0.5 * number as f64 / actors.len() as f64);
         provider.connect(&actor.account, &["user.info.basic", "video.publish"], age);
         if let (Role::RefreshTokenEnds, Some((ends_in, _))) = (actor.role, ends_in) {
-            // Late by more than the program's start takes, so that the stage announces it before anybody
-            // mails about it.
+            // Late by more than the program's start takes, so that the stage announces the end before anybody
+            // mails that it has come. That it will come, its owner hears earlier: the answers say so.
             let ends_in = *ends_in + Duration::from_secs(3);
             provider.end_refresh_token_in(&actor.account, ends_in);
         }
