@@ -87,7 +87,9 @@ pub(crate) async fn an_intent_whose_call_would_outlast_the_lease_is_refused<B: B
     state.intend(&lease, &intent()).await.unwrap();
 }
 
-pub(crate) async fn whoever_is_late_gives_back_his_own_lease_and_not_the_one_after_it<B: Backend>() {
+pub(crate) async fn whoever_is_late_gives_back_his_own_lease_and_not_the_one_after_it<
+    B: Backend,
+>() {
     let world = B::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     let (first, second) = (lease(&one, &ann()).await, lease(&one, &ann()).await);
