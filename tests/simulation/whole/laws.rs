@@ -189,6 +189,10 @@ pub(crate) fn saves(
 /// `process` asks about an app.
 pub(crate) fn asks(truth: &mut Truth, process: &Process, app: usize) {
     let now = truth.now;
+    if now - process.went_on_at() < AWAKE_WITHIN {
+        // It looked at its lease before it was stopped, and nothing lies between that and the request.
+        return;
+    }
     let before = truth.asking[app].replace((process.replica, now));
     // One that was stopped or killed has lost its lease by then.
     let beside = before.filter(|(_, since)| now - since < ASKED_WITHIN);

@@ -34,8 +34,8 @@ const SWEPT_EVERY: Millis = 5 * MINUTE;
 /// How often it is looked whether two replicas show the same account.
 const SHOWN_LOOKED_AT_EVERY: Millis = 7_300;
 
-/// Lines of a timeline that are printed.
-const LINES_SHOWN: usize = 80;
+/// Lines of a timeline that are printed, unless `SIMULATION_LINES` says otherwise.
+const LINES_SHOWN: u64 = 80;
 
 /// What was played.
 #[derive(Default)]
@@ -234,7 +234,8 @@ fn tell(seed: u64, without: u64, smaller: u64, failure: &Failure) -> String {
             format!("  {} {of:>2} {what}", clock(*at))
         })
         .collect();
-    let from = lines.len().saturating_sub(LINES_SHOWN);
+    let shown = crate::number("SIMULATION_LINES").unwrap_or(LINES_SHOWN);
+    let from = lines.len().saturating_sub(shown as usize);
     let left = names(Fault::ALL.iter().fold(0, |all, (fault, _)| all | fault.bit()) & !smaller);
     format!(
         "seed {seed}: {}\n{}\nit takes no more than: {left}\nagain: SIMULATION_SEED={seed} SIMULATION_WITHOUT={} cargo test --test simulation whole -- --nocapture\n(first seen without: {})",
