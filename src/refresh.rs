@@ -220,7 +220,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         // Read now, under the lease: what the decision was made from may be old.
         let stored = match self.store.get(id).await {
             Ok(Some(stored)) if stored.enabled => stored,
-            Ok(_) => return Finished::Gone,
+            Ok(_) => {
+                self.end_doubt(id, open).await;
+                return Finished::Gone;
+            }
             Err(error) => return blocked_by_store(id, &error),
         };
         let apps = self.apps.load_full();
@@ -230,6 +233,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let Some(old) = stored.token else {
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
             // does not want one there.
+            self.end_doubt(id, open).await;
             return Finished::NoToken;
         };
         let has_token = open.as_ref().is_some_and(|open| {
@@ -300,6 +304,18 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             }
         };
         self.unspent.forget(id);
+        // Another row of the credential may have been refreshed between the look at it and the intent.
+        match self.state.spender(spending).await {
+            Ok(Some(spender)) if spender != *id => {
+                self.close(entry, Closing::Void).await;
+                return Finished::Blocked(Blocked::LeaseHeld);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.close(entry, Closing::Void).await;
+                return blocked_by_state(&error);
+            }
+        }
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
         let attempt = Attempt {
             lease,

@@ -50,7 +50,7 @@ impl Webhook {
         provider: &Provider,
         client_id: &str,
         body: &[u8],
-        signed_at: Timestamp,
+        now: Timestamp,
     ) -> Result<Message, Unheard> {
         let body: Value = serde_json::from_slice(body).map_err(|_| Unheard::Malformed)?;
         let text = |path: &Path| super::interpret::subject_of(path.value(&body)?);
@@ -59,9 +59,15 @@ impl Webhook {
         {
             return Err(Unheard::Malformed);
         }
-        // Nothing can be said of what has not happened yet.
+        // Without it a message that is repeated, signed anew, would speak of a consent that was given since.
         let happened_at = self.at.value(&body).and_then(Value::as_i64).map(Timestamp::from_unix);
-        let at = happened_at.map_or(signed_at, |at| at.min(signed_at));
+        let happened_at = happened_at.ok_or(Unheard::Malformed)?;
+        if happened_at > now.plus(AHEAD_MAX) {
+            // In milliseconds, for one.
+            return Err(Unheard::Malformed);
+        }
+        // Nothing can be said of what has not happened yet.
+        let at = happened_at.min(now);
         let said = provider.message(Where::Webhook, &body, at);
         let evidence = said.ok_or(Unheard::Nothing)?;
         let subject = text(&self.subject).ok_or(Unheard::Malformed)?;
@@ -89,11 +95,13 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Message, Unheard> {
         let webhook = self.webhook.as_ref().ok_or(Unheard::NotSent)?;
-        let signed_at = webhook.signature.verify(header, body, secrets, now);
-        let signed_at = signed_at.map_err(Unheard::Unbelieved)?;
-        webhook.read(self, client_id, body, signed_at)
+        webhook.signature.verify(header, body, secrets, now).map_err(Unheard::Unbelieved)?;
+        webhook.read(self, client_id, body, now)
     }
 }
+
+/// What happened later than this cannot be meant: no two clocks differ by so much.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a file's own rows say about messages.
 pub(super) struct Rows {

@@ -2,7 +2,8 @@
 
 use super::{Attempt, Refresher, Transport};
 use crate::{
-    core::{Evidence, fleet::Finished},
+    core::{AccountId, Evidence, fleet::Finished},
+    state::{Closing, OpenEntry},
     stores::TokenStore,
 };
 
@@ -30,5 +31,17 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         tracing::warn!(account = %attempt.id, "a verdict waits: {error}");
         self.note_dead(attempt).await;
         Finished::Ambiguous { evidence, over_at: self.clock.now() }
+    }
+
+    /// The row is gone, or empties: nobody will ever know how its last request ended. Its attempt must not stay open,
+    /// or no other row with the same refresh token could be refreshed.
+    pub(super) async fn end_doubt(&self, id: &AccountId, open: Option<OpenEntry>) {
+        let Some(open) = open.filter(|open| open.result.is_none()) else { return };
+        if self.held.of_entry(id, open.entry).is_some() {
+            return;
+        }
+        let waits = open.intent.over_at.since(self.clock.now());
+        tokio::time::sleep(waits.min(self.call_deadline)).await;
+        self.close(open.entry, Closing::Orphan).await;
     }
 }

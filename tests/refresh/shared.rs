@@ -1,7 +1,7 @@
 //! Two rows of the store hold one credential, and it is presented once.
 
 use crate::{
-    bench::{Bench, DEAD, DEADLINE, answered, good, name, token},
+    bench::{Bench, DEAD, DEADLINE, answered, good, good_of, id, name, token},
     store::{Call, PlayedStore, Trick},
 };
 use oauth_keepalive::{
@@ -83,14 +83,36 @@ async fn either_row_may_be_the_first_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_missed_several_rotations_gets_the_newest() {
-    let mut bench = bench().await;
-    for (old, new) in [("0", "1"), ("1", "2"), ("2", "3")] {
-        bench.answers(200, &good(new));
-        bench.refresh_of(old).await;
+async fn a_row_that_missed_several_rotations_gets_the_newest_if_it_names_the_same_login() {
+    for is_same_login in [true, false] {
+        let mut bench = bench().await;
+        for (old, new) in [("0", "1"), ("1", "2"), ("2", "3")] {
+            bench.answers(200, &good(new));
+            bench.refresh_of(old).await;
+        }
+        if is_same_login {
+            bench.store.put(&page(), Some(token("0")));
+            assert!(matches!(refresh_page(&bench, "0").await, Finished::Shared(_)));
+        } else {
+            // Whoever reconnected the account meanwhile may be somebody else.
+            assert!(matches!(refresh_page(&bench, "0").await, Finished::KnownDead(_)));
+            assert_eq!(bench.store.token(&page()).map(|token| name(&token)), Some("0".to_owned()));
+        }
+        assert_eq!(bench.sent(), ["0", "1", "2"], "nothing is presented again");
     }
-    assert!(matches!(refresh_page(&bench, "0").await, Finished::Shared(_)));
-    assert_eq!(seen(&bench), has("3", &["0", "1", "2"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_consent_brought_is_nobody_elses() {
+    let mut bench = bench().await;
+    bench.answers(200, &good("1"));
+    bench.refresh().await;
+    // Another person connects the account that was refreshed first.
+    bench.store.put(&id(), Some(token("7")));
+    bench.answers(200, &good("8"));
+    bench.refresh_of("7").await;
+    assert!(matches!(refresh_page(&bench, "0").await, Finished::KnownDead(_)));
+    assert_eq!(bench.store.token(&page()).map(|token| name(&token)), Some("0".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,4 +238,24 @@ async fn one_that_lives_on_is_everybodys_to_use() {
         assert!(matches!(finished, Finished::Renewed(_)), "{finished:?}");
     }
     assert_eq!(bench.sent().len(), 2);
+}
+
+/// An attempt of which nobody will know how it ended must not keep the other row from being refreshed for ever.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_leaves_in_doubt_does_not_hold_up_the_other_one() {
+    for leaves in
+        [PlayedStore::remove, PlayedStore::switch_off, |store: &PlayedStore, id: &AccountId| {
+            store.put(id, None)
+        }]
+    {
+        let mut bench = bench().await;
+        bench.is_lost(oauth_keepalive::oauth::Trouble::Deadline);
+        bench.refresh().await;
+        assert!(matches!(refresh_page(&bench, "0").await, Finished::Blocked(Blocked::LeaseHeld)));
+        leaves(&bench.store, &id());
+        bench.settle().await;
+        bench.answers(200, &good_of("1", "open-page"));
+        let finished = refresh_page(&bench, "0").await;
+        assert!(matches!(finished, Finished::Renewed(_)), "{finished:?}");
+    }
 }

@@ -435,7 +435,11 @@ impl Fleet {
             let per_app = self.policy.in_flight_per_app_max;
             // Nothing is spent while there is nowhere to put what comes back.
             let only_saves = !self.may_spend(now);
-            let next = self.ready.take(only_saves, |app| self.apps.has_room(app, per_app, now));
+            let next = self.ready.take(
+                only_saves,
+                |app| self.apps.has_room(app, per_app, now),
+                |app| self.apps.is_doubted(app),
+            );
             let Some(id) = next else {
                 return;
             };

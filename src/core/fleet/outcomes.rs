@@ -301,12 +301,17 @@ impl Fleet {
             | Finished::NotCommitted(evidence)
                 if is_about_the_token(evidence) =>
             {
-                self.correlation.failed(now, &app, &server, id);
+                // Of one that ended before it was refused nobody knows for how long it has been dead.
+                if self.table.find(id).is_some_and(|account| account.is_live(now)) {
+                    self.correlation.failed(now, &app, &server, id);
+                }
                 if self.apps.is_doubted(&app) || self.correlation.accounts_fail_together(now, &app)
                 {
                     self.suspect_app(now, &app, id);
                 }
             }
+            // The one that was to show whether the app goes on, whatever became of it.
+            Finished::Dead(_) if self.apps.is_doubted(&app) => self.suspect_app(now, &app, id),
             _ => {}
         }
     }

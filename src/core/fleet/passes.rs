@@ -178,8 +178,7 @@ impl Fleet {
         let holding = &self.holding;
         let has_left = |id: &AccountId| holding.is_in_whole_pass(id) && !unreadable.contains(id);
         let absent: Vec<_> = self.recalled.extract_if(.., |id, _| has_left(id)).collect();
-        let is_homeless =
-            |id: &AccountId, one: &mut Reopened| one.unsaved.is_some() && has_left(id);
+        let is_homeless = |id: &AccountId, _: &mut Reopened| has_left(id);
         let homeless: Vec<_> = self.reopened.extract_if(.., is_homeless).collect();
         homeless.iter().for_each(|(id, _)| self.save_once_more(id));
         absent.into_iter().for_each(|(_, memory)| {
@@ -198,7 +197,7 @@ impl Fleet {
     pub(super) fn bid_farewell(&mut self, now: Timestamp, id: &AccountId) {
         if let Some(account) = self.table.remove(id) {
             self.unsaved -= usize::from(account.unsaved);
-            if account.unsaved {
+            if account.unsaved || account.in_doubt {
                 self.save_once_more(id);
             }
             self.changed.remove(id);

@@ -47,14 +47,21 @@ impl Ready {
         &mut self,
         only_saves: bool,
         has_room: impl Fn(&Arc<str>) -> bool,
+        is_doubted: impl Fn(&Arc<str>) -> bool,
     ) -> Option<AccountId> {
+        // Of an app in doubt the token that lives longest: those that ended long ago may be dead for reasons of their own.
+        let next = |app: &Arc<str>, queue: &BTreeSet<Place>| {
+            let first = queue.first()?;
+            let place = if first.0 && is_doubted(app) { queue.last()? } else { first };
+            Some(place.clone())
+        };
         let (app, place) = self
             .queues
             .iter()
-            .filter_map(|(app, queue)| queue.first().map(|first| (app, first)))
+            .filter_map(|(app, queue)| next(app, queue).map(|place| (app, place)))
             .filter(|(app, (is_no_save, ..))| !is_no_save || (!only_saves && has_room(app)))
             .min_by(|(_, one), (_, other)| one.cmp(other))
-            .map(|(app, place)| (Arc::clone(app), place.clone()))?;
+            .map(|(app, place)| (Arc::clone(app), place))?;
         self.queues.get_mut(&app)?.remove(&place);
         self.places.remove(&place.2);
         Some(place.2)

@@ -191,3 +191,35 @@ fn another_replica_and_the_next_start_doubt_it_too() {
     assert!(!subjects.into_iter().any(|subject| subject == Subject::Account(id("a"))));
     assert_eq!(after.told(), []);
 }
+
+/// As at the first start over an old store: those that ended long ago go first, and may be dead for years.
+#[test]
+fn accounts_that_had_ended_before_do_not_speak_against_their_app() {
+    let mut story = Story::of(0, false);
+    let names: Vec<String> = (0..40).map(|number| format!("brand-{number:03}")).collect();
+    let ended: Vec<_> =
+        names.iter().zip(1..).map(|(name, n)| (name.as_str(), story.bench.token(n, 9.0))).collect();
+    story.bench.load(&ended);
+    story.gather();
+    assert_eq!(story.refuse_all().0.len(), 40);
+    assert!(!story.doubted());
+    story.pass(60);
+    assert!(story.told().iter().all(|(audience, ..)| *audience == Audience::Owner));
+}
+
+#[test]
+fn an_app_in_doubt_is_tried_with_the_token_that_lives_longest() {
+    let mut story = Story::of(6, false);
+    let tokens: Vec<_> =
+        (0..6).map(|number| story.bench.token(50 + number, 0.95 - 0.01 * number as f64)).collect();
+    story.refuse_all();
+    assert!(story.doubted());
+    let names: Vec<String> = (0..6).map(|number| format!("late-{number}")).collect();
+    let rows: Vec<_> = names.iter().map(String::as_str).zip(tokens).collect();
+    story.bench.load(&rows);
+    story.gather();
+    while story.waiting.is_empty() {
+        story.pass(1);
+    }
+    assert_eq!(story.waiting, ["refresh late-5"]);
+}
