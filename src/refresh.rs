@@ -305,16 +305,14 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         };
         self.unspent.forget(id);
         // Another row of the credential may have been refreshed between the look at it and the intent.
-        match self.state.spender(spending).await {
-            Ok(Some(spender)) if spender != *id => {
-                self.close(entry, Closing::Void).await;
-                return Finished::Blocked(Blocked::LeaseHeld);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                self.close(entry, Closing::Void).await;
-                return blocked_by_state(&error);
-            }
+        let refusal = match self.state.spender(spending).await {
+            Ok(Some(spender)) if spender != *id => Some(Finished::Blocked(Blocked::LeaseHeld)),
+            Ok(_) => None,
+            Err(error) => Some(blocked_by_state(&error)),
+        };
+        if let Some(refusal) = refusal {
+            self.void(id, entry).await;
+            return refusal;
         }
         self.reporter.report(Event::RefreshStarted { id: id.clone(), why });
         let attempt = Attempt {
@@ -478,7 +476,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::NotCommitted(evidence)
             }
             Outcome::NotCommitted(evidence) => {
-                self.void(&attempt).await;
+                self.void(attempt.id, attempt.entry).await;
                 Finished::NotCommitted(evidence)
             }
             // The one probe ended in the dark as well.
@@ -508,10 +506,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     }
 
     /// Nothing was committed.
-    async fn void(&self, attempt: &Attempt<'_>) {
-        if let Err(error) = self.state.close(attempt.entry, Closing::Void).await {
+    async fn void(&self, id: &AccountId, entry: EntryId) {
+        if let Err(error) = self.state.close(entry, Closing::Void).await {
             stays_open(&error);
-            self.unspent.keep_void(&error, attempt.id, attempt.entry);
+            self.unspent.keep_void(&error, id, entry);
         }
     }
 
@@ -520,7 +518,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     async fn stay_silent(&self, attempt: &Attempt<'_>) -> Finished {
         tracing::warn!(account = %attempt.id, "nothing is sent: too little is left of the lease");
         if !attempt.is_probe {
-            self.void(attempt).await;
+            self.void(attempt.id, attempt.entry).await;
         } else if let Err(error) = self.state.return_probe(attempt.entry).await {
             self.unspent.keep_after(&error, attempt.id, attempt.entry, attempt.over_at);
         }

@@ -59,17 +59,15 @@ impl Webhook {
         {
             return Err(Unheard::Malformed);
         }
-        // Without it a message that is repeated, signed anew, would speak of a consent that was given since.
         let happened_at = self.at.value(&body).and_then(Value::as_i64).map(Timestamp::from_unix);
-        let happened_at = happened_at.ok_or(Unheard::Malformed)?;
-        if happened_at > now.plus(AHEAD_MAX) {
-            // In milliseconds, for one.
-            return Err(Unheard::Malformed);
-        }
         // Nothing can be said of what has not happened yet.
-        let at = happened_at.min(now);
+        let at = happened_at.unwrap_or(now).min(now);
         let said = provider.message(Where::Webhook, &body, at);
         let evidence = said.ok_or(Unheard::Nothing)?;
+        // Absent, or in milliseconds: repeated and signed anew, it would speak of a consent that was given since.
+        if happened_at.is_none_or(|at| at > now.plus(AHEAD_MAX)) {
+            return Err(Unheard::Malformed);
+        }
         let subject = text(&self.subject).ok_or(Unheard::Malformed)?;
         Ok(Message { subject, evidence })
     }
