@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::{
-    Evidence, Fingerprint, Shares,
+    Evidence, Fingerprint, History, Shares,
     decide::Probe,
     diagnose::Step,
     notices::{Audience, Change, Subject},
@@ -284,6 +284,40 @@ fn a_notice_says_what_its_reader_is_to_do_where_the_evidence_knows_more_than_the
     token.missing_scopes = 1;
     bench.load(&[("a", token)]);
     assert_eq!(steps(&bench), [(Audience::Owner, Some(Step::ReconnectGranting))]);
+}
+
+#[test]
+fn a_token_that_is_known_to_be_dead_keeps_the_cause_that_was_shown() {
+    let mut bench = Bench::new();
+    let token = bench.token(1, 0.7);
+    bench.load(&[("a", token)]);
+    // Our state took the verdict, and did not say so.
+    let (evidence, over_at) = (bench.evidence(Cause::RotationLost), bench.now);
+    bench.finish("a", Finished::Ambiguous { evidence, over_at });
+    bench.pass(60);
+    assert_eq!(bench.started(), ["settle a"]);
+    bench.finish("a", Finished::KnownDead(bench.evidence(Cause::RefreshTokenRejected)));
+    assert_eq!(bench.account("a").cause, Some(Cause::RotationLost));
+}
+
+#[test]
+fn the_trouble_of_an_app_is_no_verdict_about_its_accounts_after_a_restart() {
+    let mut before = Bench::new();
+    let token = before.token(1, 0.7);
+    before.load(&[("a", token)]);
+    let mut evidence = before.evidence(Cause::WrongEnvironment);
+    evidence.app_wide = true;
+    before.finish("a", Finished::NotCommitted(evidence));
+    let mut memory = before.account("a").memory();
+    memory.cause = Some(Cause::WrongEnvironment);
+    memory.cause_since = Some(before.now);
+    let history = before.account("a").history.clone().expect("it failed");
+
+    let mut after = Bench::new();
+    after.tell(Input::Recalled(vec![memory]));
+    after.tell(Input::Recounted(vec![(id("a"), History::clone(&history))]));
+    after.load(&[("a", token)]);
+    assert_eq!(after.account("a").verdict, None);
 }
 
 #[test]
