@@ -9,6 +9,7 @@ use crate::{
     core::{
         Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
+        notices::Way,
         schedule::Policy,
         second_clock::{Assumed, Moves},
     },
@@ -581,10 +582,11 @@ async fn measure<S: TokenStore, T: Transport>(
         if let Ok(entries) = state.journal_len().await {
             gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
         }
-        if let Ok((_, owed)) = state.outbox().await {
+        if let Ok((owed, held)) = state.outbox(Way::Mail).await {
             // With mail switched off nothing is on its way, and nothing can be late.
             let owed = if delivery.borrow().smtp.is_some() { owed } else { 0 };
             gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
+            gauges.outbox_held.store(held as u64, Ordering::Relaxed);
         }
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}

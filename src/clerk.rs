@@ -5,9 +5,9 @@
 
 use crate::{
     core::{
-        AccountId, AppMemory, Event, History, Memory, Secret,
+        AccountId, AppMemory, Event, History, Memory,
         fleet::Input,
-        notices::{Audience, Change, Notice, Subject},
+        notices::{Audience, Change, Notice, Recipient, Subject},
     },
     delivery,
     report::Reporter,
@@ -142,6 +142,7 @@ impl<S: TokenStore> Clerk<S> {
                 let to = self.recipients(&notice).await;
                 self.insist(rounds, last_tries, || self.state.fire(&notice, to.clone())).await
             }
+            Change::Reminder => self.insist(rounds, last_tries, || self.state.remind(&notice)).await,
             Change::Resolved | Change::Withdrawn => {
                 self.insist(rounds, last_tries, || self.state.resolve(&notice)).await
             }
@@ -174,7 +175,7 @@ impl<S: TokenStore> Clerk<S> {
         }
     }
 
-    async fn recipients(&self, notice: &Notice) -> Vec<Secret> {
+    async fn recipients(&self, notice: &Notice) -> Vec<Recipient> {
         let settings = Arc::clone(&self.delivery.borrow());
         let stored_owner = match (&notice.subject, notice.audience) {
             // A store that cannot be read must not keep a notice from going out to somebody.

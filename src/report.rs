@@ -154,6 +154,10 @@ fn log(event: &Event) {
         Event::MailSent { audience, change } => {
             tracing::info!(?audience, ?change, "a mail was sent")
         }
+        Event::NoticesHeld { cap, notices } => {
+            let cap = cap.as_label();
+            tracing::warn!(cap, notices, "a cap on mails holds notices back for a later mail");
+        }
         Event::MailFailed { permanent: false, reason } => {
             tracing::warn!("a mail was not accepted and is tried again: {reason}");
         }

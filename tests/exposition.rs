@@ -130,6 +130,7 @@ fn metrics() -> Metrics {
         step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
+        posts_at_risk: None,
     };
     let events = [
         Event::StoreRead { accounts: 5, gone: 0, damaged: 2 },
@@ -166,6 +167,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         journal_entries: 1,
         spilled_tokens: 0,
         outbox_length: 2,
+        outbox_held: 4,
         clock_unconfirmed_step: 0,
         all_replicas: None,
         process: Some(Usage {

@@ -213,7 +213,7 @@ pub(super) struct Http {
     pub(super) proxy: Option<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Mail {
     pub(super) enabled: bool,
@@ -221,7 +221,19 @@ pub(super) struct Mail {
     pub(super) operator: Vec<Address>,
     pub(super) owners: Vec<Owner>,
     pub(super) external_url: Option<String>,
+    pub(super) time_zone: String,
+    pub(super) digest_after: Span,
+    pub(super) reminders: Vec<Span>,
+    pub(super) caps: Caps,
+    pub(super) templates: Option<PathBuf>,
     pub(super) smtp: Smtp,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Caps {
+    pub(super) owner_per_day: u32,
+    pub(super) total_per_hour: u32,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -229,6 +241,7 @@ pub(super) struct Mail {
 pub(super) struct Owner {
     pub(super) accounts: Option<String>,
     pub(super) to: Option<Address>,
+    pub(super) time_zone: Option<String>,
 }
 
 /// A mail address. Private by type, so that no `Debug` of the file shows one.
@@ -420,6 +433,31 @@ impl Default for Http {
             ca_file: None,
             proxy: None,
         }
+    }
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        let day = |days: u64| Span::seconds(days * 24 * 60 * 60);
+        Self {
+            enabled: false,
+            from: None,
+            operator: Vec::new(),
+            owners: Vec::new(),
+            external_url: None,
+            time_zone: "UTC".to_owned(),
+            digest_after: Span::seconds(30),
+            reminders: [1, 3, 7, 14].map(day).into(),
+            caps: Caps::default(),
+            templates: None,
+            smtp: Smtp::default(),
+        }
+    }
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { owner_per_day: 10, total_per_hour: 500 }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod cause;
 pub mod correlate;
 pub mod decide;
 pub mod diagnose;
+pub mod digest;
 pub mod event;
 pub mod fleet;
 pub mod history;

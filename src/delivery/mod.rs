@@ -1,17 +1,25 @@
 //! Renders and delivers notices. Everything it sends comes from the durable outbox in `state`.
 
 mod content;
+mod digest;
 pub mod mailer;
 pub mod message;
 pub mod recipients;
+mod samples;
 pub mod smtp;
+pub mod templates;
 mod words;
 
 pub use mailer::{Mailer, Outbox};
 pub use recipients::recipients;
 
-use crate::{core::Secret, secrets::SecretRef};
-use std::{path::PathBuf, time::Duration};
+use self::templates::Templates;
+use crate::{
+    core::{AccountId, Secret, Timestamp, digest::Rules},
+    secrets::SecretRef,
+};
+use jiff::tz::TimeZone;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Who gets mail and how. `config` fills it.
 #[derive(Clone, Debug)]
@@ -26,7 +34,18 @@ pub struct Settings {
     pub owners: Vec<Owner>,
     /// Base URL of the status page for links in mails, without a trailing slash.
     pub external_url: Option<String>,
+    /// What goes into one mail, and how many there may be.
+    pub rules: Rules,
+    /// At which ages an incident is called to mind.
+    pub reminders: Vec<Duration>,
+    /// In which instants are told to whoever has no time zone of their own.
+    pub time_zone: TimeZone,
+    /// The shape of mails.
+    pub templates: Templates,
 }
+
+/// Makes the link with which an account is reconnected, at an instant; `None` where there is none.
+pub type Links = Arc<dyn Fn(&AccountId, Timestamp) -> Option<String> + Send + Sync>;
 
 /// Which accounts a person owns.
 #[derive(Clone, Debug)]
@@ -35,6 +54,8 @@ pub struct Owner {
     pub accounts: String,
     /// Their address.
     pub to: Secret,
+    /// Where they live; `None` is where the operator does.
+    pub time_zone: Option<TimeZone>,
 }
 
 /// An SMTP submission server.

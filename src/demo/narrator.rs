@@ -108,6 +108,7 @@ impl Narrator {
             | Event::WrittenBack { .. }
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
+            | Event::NoticesHeld { .. }
             | Event::MailSent { .. }
             | Event::Announced { .. }
             | Event::Shared { .. } => return None,

@@ -7,6 +7,7 @@
 use super::negotiation::Format;
 use crate::core::{
     AccountId, Event, Revoker, Timestamp,
+    digest::Cap,
     event::NOT_SENT,
     notices::{Audience, Change},
 };
@@ -34,6 +35,7 @@ pub struct Metrics {
     app_questions: Family<Question, Counter>,
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
+    notices_held: Family<Held, Counter>,
     mails_sent: Family<Told, Counter>,
     mail_failures: Counter,
     mails_given_up: Counter,
@@ -99,6 +101,12 @@ impl Metrics {
                 &mut list,
                 "notices",
                 "Notices put into the outbox by who hears them and whether trouble began or ended",
+                Family::default(),
+            ),
+            notices_held: listed(
+                &mut list,
+                "notices_held",
+                "Notices that a cap on mails held back for a later mail, by the cap",
                 Family::default(),
             ),
             mails_sent: listed(
@@ -243,6 +251,9 @@ impl Metrics {
             Event::MailSent { audience, change } => {
                 self.mails_sent.get_or_create(&Told::of(*audience, *change)).inc();
             }
+            Event::NoticesHeld { cap, notices } => {
+                self.notices_held.get_or_create(&Held::of(*cap)).inc_by(*notices as u64);
+            }
             Event::MailFailed { permanent, .. } => {
                 self.mail_failures.inc();
                 if *permanent {
@@ -290,8 +301,11 @@ impl Metrics {
     }
 
     fn begin_at_zero(&self) {
+        for cap in Cap::ALL {
+            drop(self.notices_held.get_or_create(&Held::of(cap)));
+        }
         for audience in [Audience::Owner, Audience::Operator] {
-            for change in [Change::Firing, Change::Resolved, Change::Withdrawn] {
+            for change in Change::ALL {
                 drop(self.notices.get_or_create(&Told::of(audience, change)));
                 if change != Change::Withdrawn {
                     drop(self.mails_sent.get_or_create(&Told::of(audience, change)));
@@ -481,12 +495,19 @@ impl Told {
                 Audience::Owner => "owner",
                 Audience::Operator => "operator",
             },
-            change: match change {
-                Change::Firing => "firing",
-                Change::Resolved => "resolved",
-                Change::Withdrawn => "withdrawn",
-            },
+            change: change.as_label(),
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Held {
+    cap: &'static str,
+}
+
+impl Held {
+    const fn of(cap: Cap) -> Self {
+        Self { cap: cap.as_label() }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_over_restarts() {
     let server = tokio::task::spawn_blocking(MailServer::start).await.unwrap();
     let mail = format!(
-        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], smtp: {}}}",
+        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], digest_after: 0s, smtp: {}}}",
         server.section()
     );
     let mut world = World::new().section("mail", &mail).start().await;

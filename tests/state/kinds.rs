@@ -134,7 +134,7 @@ impl Backend for Postgres {
         let past = format!("- make_interval(secs => {seconds})");
         self.execute(&format!(
             "UPDATE lease SET expires_at = expires_at {past};
-             UPDATE outbox SET claimed_until = claimed_until {past};
+             UPDATE letter SET claimed_until = claimed_until {past};
              UPDATE share SET until = until {past};
              UPDATE member SET until = until {past}"
         ))
@@ -152,7 +152,7 @@ impl Backend for Postgres {
         client.batch_execute("SET bytea_output TO escape").await.unwrap();
         let mut contents = Vec::new();
         let tables = [
-            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "member", "share",
+            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "letter", "member", "share",
         ];
         for table in tables {
             let all = format!("SELECT t::text FROM {}.{table} t", self.schema);

@@ -86,6 +86,7 @@ fn notice(id: &AccountId, change: Change) -> Notice {
         step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
+        posts_at_risk: None,
     }
 }
 
@@ -219,7 +220,7 @@ async fn a_stalled_holder_writes_nothing_but_the_token_that_it_received() {
     assert!(!stalled.resolve(&notice(&ann(), Change::Resolved)).await.unwrap());
     let bob = AccountId::new("tiktok", "bob");
     assert!(!stalled.fire(&notice(&bob, Change::Firing), owner()).await.unwrap());
-    assert_eq!(stalled.outbox().await.unwrap().1, 1, "the mail of before, and no other");
+    assert_eq!(stalled.outbox(Way::Mail).await.unwrap().0, 1, "the mail of before, and no other");
     assert_eq!(stalled.take_lease(&ann(), at(0), LIFE).await.unwrap(), None);
 
     stalled.record_result(entry, &ann(), &token("late")).await.unwrap();

@@ -4,7 +4,7 @@ use super::{
     super::{
         journal::{fingerprint, number},
         memory::MEMORY_PAGE_ROWS,
-        outbox::cause,
+        stored_notice::cause,
         writer::{Kind, Refusal},
     },
     journal::{names, share_of},

@@ -11,6 +11,7 @@ mod inbox;
 mod journal;
 mod memory;
 mod newest;
+mod letters;
 mod outbox;
 mod save;
 mod schema;
@@ -30,7 +31,8 @@ pub(super) use self::{
     },
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest, spender},
-    outbox::{fire, outlook, owed, resolve, settle, told},
+    letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
+    outbox::{call_to_mind, fire, oldest_told, remind, resolve, to_remind, told},
     save::together,
     shares::{hold, leave},
     writer::Writer,

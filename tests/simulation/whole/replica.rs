@@ -16,7 +16,11 @@ use oauth_keepalive::{
     clerk::Clerk,
     clock::Clock,
     core::{
-        AccountId, Secret, Snapshot, fleet::Input, notices::Change, schedule::Policy,
+        AccountId, Secret, Snapshot,
+        digest::{DOUBTS_MAX, Rules},
+        fleet::Input,
+        notices::{Change, Way},
+        schedule::Policy,
         timeline::Reading,
     },
     delivery,
@@ -320,10 +324,22 @@ impl Process {
     async fn post(self: Arc<Self>, state: State, clock: Clock) {
         loop {
             self.world.sleep(MAIL_EVERY).await;
-            let Ok(owed) = state.owed(clock.now(), 32).await else { continue };
+            let now = clock.now();
+            if state.arrange(Way::Mail, now, &Rules::EACH, &[]).await.is_err() {
+                continue;
+            }
+            let Ok(owed) = state.owed(Way::Mail, now, 32).await else { continue };
             for mail in owed {
+                let Some((_, notice)) = mail.notices.first() else { continue };
+                if mail.doubts >= DOUBTS_MAX || !state.begin(mail.row, "").await.unwrap_or(false) {
+                    let _ = state.give_up(mail.row, clock.now(), "").await;
+                    continue;
+                }
                 self.pass().await;
-                let notice = &mail.notice;
+                if notice.change == Change::Reminder {
+                    let _ = state.sent(mail.row, clock.now()).await;
+                    continue;
+                }
                 {
                     let mut truth = self.world.truth();
                     let (at, firing) = (truth.now, notice.change == Change::Firing);
@@ -462,6 +478,10 @@ fn mail() -> delivery::Settings {
         operator: vec![Secret::new("operator@example.org".to_owned())],
         owners: Vec::new(),
         external_url: None,
+        rules: Rules::EACH,
+        reminders: Vec::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        templates: delivery::templates::Templates::built_in(),
     }
 }
 
