@@ -142,7 +142,9 @@ impl<S: TokenStore> Clerk<S> {
                 let to = self.recipients(&notice).await;
                 self.insist(rounds, last_tries, || self.state.fire(&notice, to.clone())).await
             }
-            Change::Reminder => self.insist(rounds, last_tries, || self.state.remind(&notice)).await,
+            Change::Reminder => {
+                self.insist(rounds, last_tries, || self.state.remind(&notice)).await
+            }
             Change::Resolved | Change::Withdrawn => {
                 self.insist(rounds, last_tries, || self.state.resolve(&notice)).await
             }

@@ -312,6 +312,10 @@ fn mail() -> delivery::Settings {
         operator: vec![Secret::new("operator@example.org".to_owned())],
         owners: Vec::new(),
         external_url: None,
+        rules: oauth_keepalive::core::digest::Rules::EACH,
+        reminders: Vec::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        templates: delivery::templates::Templates::built_in(),
     }
 }
 

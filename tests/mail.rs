@@ -1,6 +1,7 @@
 //! Mails over real sockets to a real mail server (aiosmtpd), which misbehaves on request.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+use jiff::tz::TimeZone;
 use oauth_keepalive::{
     core::{
         AccountId, Cause, Event, Secret, Timestamp,
@@ -16,7 +17,6 @@ use oauth_keepalive::{
     secrets::SecretRef,
     state::{self, Arranged, Owed, Thread},
 };
-use jiff::tz::TimeZone;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,

@@ -82,8 +82,22 @@ struct Fact {
 impl View {
     /// What a template may name.
     pub(super) const PLACEHOLDERS: &'static [&'static str] = &[
-        "heading", "preheader", "heading_before", "heading_name", "heading_after", "colour", "what",
-        "posts", "step", "missing", "facts", "support", "link", "link_label", "link_name", "acts",
+        "heading",
+        "preheader",
+        "heading_before",
+        "heading_name",
+        "heading_after",
+        "colour",
+        "what",
+        "posts",
+        "step",
+        "missing",
+        "facts",
+        "support",
+        "link",
+        "link_label",
+        "link_name",
+        "acts",
         "why",
     ];
 
@@ -111,7 +125,11 @@ impl View {
             heading_before: before.to_owned(),
             heading_name: about.quoted.clone(),
             heading_after: after.to_owned(),
-            preheader: if lasts { format!("{heading}. {posts}") } else { format!("{heading}. {what}") },
+            preheader: if lasts {
+                format!("{heading}. {posts}")
+            } else {
+                format!("{heading}. {what}")
+            },
             heading,
             colour: colour(notice),
             what: if notice.change == Change::Reminder { since(notice, now, &what) } else { what },
@@ -208,7 +226,9 @@ impl About {
             {
                 format!("Please reconnect your {}", self.long)
             }
-            (Change::Firing | Change::Reminder, _) => capitalised(&format!("{}: {}", self.long, short(notice.cause))),
+            (Change::Firing | Change::Reminder, _) => {
+                capitalised(&format!("{}: {}", self.long, short(notice.cause)))
+            }
             (_, Audience::Owner) => format!("Your {} works again", self.long),
             (_, Audience::Operator) => capitalised(&format!("{}: all is well again", self.long)),
         }

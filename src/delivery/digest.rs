@@ -2,7 +2,8 @@
 
 use super::{
     content::{
-        About, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, reconnect_link, step, what_is_wrong,
+        About, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, reconnect_link, step,
+        what_is_wrong,
     },
     message::{Letter, Role},
     samples,
@@ -65,7 +66,8 @@ impl View {
         let heading = capitalised(&headline(letter));
         let groups = groups(letter);
         let worst = letter.notices.iter().map(|(_, notice)| notice);
-        let worst = worst.max_by_key(|notice| (notice.change.is_trouble(), notice.cause.severity()));
+        let worst =
+            worst.max_by_key(|notice| (notice.change.is_trouble(), notice.cause.severity()));
         let summary = summary(letter);
         let names: Vec<&str> = groups
             .iter()
@@ -115,8 +117,7 @@ fn headline(letter: &Letter<'_>) -> String {
     }
     let is_over = letter.counts.iter().all(|(change, _, _)| !change.is_trouble());
     let for_owners = letter.notices.iter().all(|(_, one)| one.audience == Audience::Owner);
-    let causes: BTreeSet<&str> =
-        letter.counts.iter().map(|(_, cause, _)| short(*cause)).collect();
+    let causes: BTreeSet<&str> = letter.counts.iter().map(|(_, cause, _)| short(*cause)).collect();
     let one_cause = if let [only] = Vec::from_iter(causes)[..] { Some(only) } else { None };
     match (is_over, for_owners, one_cause) {
         (true, true, _) => format!("{} again", works(total)),
@@ -168,7 +169,8 @@ fn summary(letter: &Letter<'_>) -> Vec<String> {
     let of_many = |one: &Many| {
         let title = letter.titles.get(&*one.provider).map_or(&*one.provider, String::as_str);
         let owners = if one.owners == 1 { "1 owner" } else { "different owners" };
-        let owners = if one.owners > 1 { format!("{} {owners}", one.owners) } else { owners.to_owned() };
+        let owners =
+            if one.owners > 1 { format!("{} {owners}", one.owners) } else { owners.to_owned() };
         format!(
             "{}: {} of {owners}, {} ({}). The owners were told.",
             shown(title, NAME_CHARS_MAX),
@@ -246,8 +248,7 @@ fn why(letter: &Letter<'_>) -> String {
         }
     };
     let lasts = letter.notices.iter().any(|(_, one)| one.change.is_trouble());
-    let needs_owner =
-        letter.notices.iter().any(|(_, one)| one.cause.actor() == Actor::Owner);
+    let needs_owner = letter.notices.iter().any(|(_, one)| one.cause.actor() == Actor::Owner);
     let again = if lasts && needs_owner { AGAIN } else { "" };
     format!(
         "You receive this because {reason}. It was sent by oauth-keepalive, which keeps the \

@@ -232,8 +232,7 @@ impl<O: Outbox> Mailer<O> {
         stop: &watch::Receiver<bool>,
     ) -> Result<Option<Timestamp>, state::Error> {
         self.send_due(settings, smtp, now, stop).await?;
-        let (reminders, reminded_next) =
-            self.outbox.call_to_mind(now, &settings.reminders).await?;
+        let (reminders, reminded_next) = self.outbox.call_to_mind(now, &settings.reminders).await?;
         for notice in reminders {
             self.tell(Event::NoticeOwed { notice: Arc::new(notice) });
         }

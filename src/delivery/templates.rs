@@ -123,7 +123,8 @@ fn try_out(templates: &Environment<'_>, name: &str) -> Option<Unusable> {
     let template = templates.get_template(name).ok()?;
     let source = template.source().to_owned();
     let is_digest = name == DIGEST_TEXT || name == DIGEST_HTML;
-    let known: &[&str] = if is_digest { digest::View::PLACEHOLDERS } else { content::View::PLACEHOLDERS };
+    let known: &[&str] =
+        if is_digest { digest::View::PLACEHOLDERS } else { content::View::PLACEHOLDERS };
     let mut unknown: Vec<String> = template
         .undeclared_variables(false)
         .into_iter()
@@ -131,7 +132,8 @@ fn try_out(templates: &Environment<'_>, name: &str) -> Option<Unusable> {
         .collect();
     unknown.sort();
     if let Some(placeholder) = unknown.first() {
-        let what = format!("unknown placeholder `{placeholder}`, expected one of {}", known.join(", "));
+        let what =
+            format!("unknown placeholder `{placeholder}`, expected one of {}", known.join(", "));
         return Some(Unusable { file: name.to_owned(), line: line_of(&source, placeholder), what });
     }
     let filled = if is_digest {
@@ -198,7 +200,11 @@ mod tests {
     #[test]
     fn a_template_of_the_users_own_is_told_apart_by_file_line_and_placeholder() {
         let cases = [
-            ("mail.txt", "Hello\n{{ headline }}\n", "mail.txt line 2: unknown placeholder `headline`"),
+            (
+                "mail.txt",
+                "Hello\n{{ headline }}\n",
+                "mail.txt line 2: unknown placeholder `headline`",
+            ),
             ("mail.html", "{% for f in facts %}\n{{ f.lable }}{% endfor %}", "mail.html line 2"),
             ("digest.txt", "{{ heading }\n", "digest.txt line 1"),
             ("digest.html", "\n\n{% if more %}", "digest.html line 3"),
@@ -219,10 +225,16 @@ mod tests {
         };
         let list = |known: &[&str]| known.iter().map(ToString::to_string).collect();
         for view in content::View::samples() {
-            assert_eq!(names(serde_json::to_value(view).unwrap()), list(content::View::PLACEHOLDERS));
+            assert_eq!(
+                names(serde_json::to_value(view).unwrap()),
+                list(content::View::PLACEHOLDERS)
+            );
         }
         for view in digest::View::samples() {
-            assert_eq!(names(serde_json::to_value(view).unwrap()), list(digest::View::PLACEHOLDERS));
+            assert_eq!(
+                names(serde_json::to_value(view).unwrap()),
+                list(digest::View::PLACEHOLDERS)
+            );
         }
     }
 }

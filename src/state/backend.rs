@@ -1,10 +1,9 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest,
+    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases,
     letters::{self, Attempt},
-    outbox,
-    postgres, room,
+    memory, newest, outbox, postgres, room,
     shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
@@ -380,11 +379,15 @@ impl Backend {
         }
     }
 
-    pub(super) async fn fire(&self, notice: &Notice, to: Vec<outbox::Addressed>) -> Result<bool, Error> {
+    pub(super) async fn fire(
+        &self,
+        notice: &Notice,
+        to: Vec<outbox::Addressed>,
+    ) -> Result<bool, Error> {
         match self {
             Sqlite(writer) => {
                 let notice = notice.clone();
-writer.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &to)).await
+                writer.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &to)).await
             }
             Postgres(writer) => writer.run(postgres::fire(writer.fence(), notice, to)).await,
         }
@@ -394,13 +397,17 @@ writer.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &to)).await
         match self {
             Sqlite(writer) => {
                 let notice = notice.clone();
-writer.run(Kind::Write, move |desk| outbox::remind(desk, &notice)).await
+                writer.run(Kind::Write, move |desk| outbox::remind(desk, &notice)).await
             }
             Postgres(writer) => writer.run(postgres::remind(writer.fence(), notice)).await,
         }
     }
 
-    pub(super) async fn to_remind(&self, reminded: usize, before: Timestamp) -> Result<Vec<outbox::Reminded>, Error> {
+    pub(super) async fn to_remind(
+        &self,
+        reminded: usize,
+        before: Timestamp,
+    ) -> Result<Vec<outbox::Reminded>, Error> {
         match self {
             Sqlite(writer) => {
                 writer.run(Kind::Read, move |desk| outbox::to_remind(desk, reminded, before)).await
@@ -409,20 +416,29 @@ writer.run(Kind::Write, move |desk| outbox::remind(desk, &notice)).await
         }
     }
 
-    pub(super) async fn call_to_mind(&self, one: outbox::Reminded, reminded: usize, notice: Option<Notice>) -> Result<bool, Error> {
+    pub(super) async fn call_to_mind(
+        &self,
+        one: outbox::Reminded,
+        reminded: usize,
+        notice: Option<Notice>,
+    ) -> Result<bool, Error> {
         match self {
             Sqlite(writer) => {
-                writer.run(Kind::Write, move |desk| outbox::call_to_mind(desk, &one, reminded, notice.as_ref())).await
+                writer
+                    .run(Kind::Write, move |desk| {
+                        outbox::call_to_mind(desk, &one, reminded, notice.as_ref())
+                    })
+                    .await
             }
-            Postgres(writer) => writer.run(postgres::call_to_mind(&one, reminded, notice.as_ref())).await,
+            Postgres(writer) => {
+                writer.run(postgres::call_to_mind(&one, reminded, notice.as_ref())).await
+            }
         }
     }
 
     pub(super) async fn oldest_told(&self) -> Result<Vec<(usize, Timestamp)>, Error> {
         match self {
-            Sqlite(writer) => {
-                writer.run(Kind::Read, move |desk| outbox::oldest_told(desk)).await
-            }
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| outbox::oldest_told(desk)).await,
             Postgres(writer) => writer.run(postgres::oldest_told()).await,
         }
     }
@@ -431,7 +447,7 @@ writer.run(Kind::Write, move |desk| outbox::remind(desk, &notice)).await
         match self {
             Sqlite(writer) => {
                 let notice = notice.clone();
-writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
+                writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
             }
             Postgres(writer) => writer.run(postgres::resolve(writer.fence(), notice)).await,
         }
@@ -439,9 +455,7 @@ writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
 
     pub(super) async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
         match self {
-            Sqlite(writer) => {
-                writer.run(Kind::Read, move |desk| outbox::told(desk)).await
-            }
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| outbox::told(desk)).await,
             Postgres(writer) => writer.run(postgres::told()).await,
         }
     }
@@ -455,12 +469,25 @@ writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
         }
     }
 
-    pub(super) async fn arrange(&self, seen: i64, plan: i64, when: (Way, Timestamp), letters: Vec<letters::NewLetter>, held: Vec<(i64, &'static str)>) -> Result<bool, Error> {
+    pub(super) async fn arrange(
+        &self,
+        seen: i64,
+        plan: i64,
+        when: (Way, Timestamp),
+        letters: Vec<letters::NewLetter>,
+        held: Vec<(i64, &'static str)>,
+    ) -> Result<bool, Error> {
         match self {
             Sqlite(writer) => {
-                writer.run(Kind::Write, move |desk| letters::arrange(desk, seen, plan, when, &letters, &held)).await
+                writer
+                    .run(Kind::Write, move |desk| {
+                        letters::arrange(desk, seen, plan, when, &letters, &held)
+                    })
+                    .await
             }
-            Postgres(writer) => writer.run(postgres::arrange(seen, plan, when, letters, &held)).await,
+            Postgres(writer) => {
+                writer.run(postgres::arrange(seen, plan, when, letters, &held)).await
+            }
         }
     }
 
@@ -502,7 +529,7 @@ writer.run(Kind::Write, move |desk| outbox::resolve(desk, &notice)).await
         match self {
             Sqlite(writer) => {
                 let subject = subject.to_owned();
-writer.run(Kind::Write, move |desk| letters::begin(desk, letter, &subject)).await
+                writer.run(Kind::Write, move |desk| letters::begin(desk, letter, &subject)).await
             }
             Postgres(writer) => writer.run(postgres::begin(writer.holder(), letter, subject)).await,
         }
@@ -519,9 +546,7 @@ writer.run(Kind::Write, move |desk| letters::begin(desk, letter, &subject)).awai
 
     pub(super) async fn lengths_of_outbox(&self, way: Way) -> Result<(usize, usize, usize), Error> {
         match self {
-            Sqlite(writer) => {
-                writer.run(Kind::Read, move |desk| letters::lengths(desk, way)).await
-            }
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| letters::lengths(desk, way)).await,
             Postgres(writer) => writer.run(postgres::lengths_of_outbox(way)).await,
         }
     }
@@ -540,7 +565,9 @@ writer.run(Kind::Write, move |desk| letters::begin(desk, letter, &subject)).awai
             Sqlite(writer) => {
                 writer.run(Kind::Write, move |desk| letters::settle(desk, letter, &attempt)).await
             }
-            Postgres(writer) => writer.run(postgres::settle(writer.holder(), letter, attempt)).await,
+            Postgres(writer) => {
+                writer.run(postgres::settle(writer.holder(), letter, attempt)).await
+            }
         }
     }
 

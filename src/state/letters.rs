@@ -12,7 +12,9 @@ use super::{
 };
 use crate::core::{
     Cause, Secret, Timestamp,
-    digest::{Fired, LISTED_MAX, MANY_WITHIN, Made, Mailbox, Summarised, Summary, THREADS_MAX, Waiting},
+    digest::{
+        Fired, LISTED_MAX, MANY_WITHIN, Made, Mailbox, Summarised, Summary, THREADS_MAX, Waiting,
+    },
     notices::{Change, Notice, Way},
 };
 use rusqlite::{Connection, Row, params};
@@ -157,11 +159,17 @@ pub(super) fn arrange(
         return Ok(false);
     }
     letters.iter().try_for_each(|letter| make(connection, letter, way, now))?;
-    let mut hold =
-        connection.prepare_cached("UPDATE outbox SET held = ?2 WHERE mail = ?1 AND held IS NULL")?;
+    let mut hold = connection
+        .prepare_cached("UPDATE outbox SET held = ?2 WHERE mail = ?1 AND held IS NULL")?;
     for (row, cap) in held {
         hold.execute(params![row, cap])?;
     }
+    // Of what was over before its mail left.
+    connection.execute(
+        "DELETE FROM letter WHERE stage = 'owed' AND summary IS NULL
+         AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.letter = letter.letter)",
+        [],
+    )?;
     connection.execute(
         "DELETE FROM letter WHERE stage <> 'owed' AND made_at < ?1
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.letter = letter.letter)
@@ -224,6 +232,8 @@ pub(super) fn owed(
         let mut due = connection.prepare_cached(
             "SELECT letter FROM letter WHERE stage = 'owed' AND way = ?4 AND due_at <= ?1
                AND (claimed_by IS NULL OR claimed_by = ?3 OR claimed_until <= ?1)
+               AND (summary IS NOT NULL OR EXISTS (
+                   SELECT 1 FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))
              ORDER BY letter LIMIT ?2",
         )?;
         let values = params![now.as_unix(), count(at_most), &desk.holder[..], way.as_label()];
@@ -319,7 +329,8 @@ pub(super) fn unclaim_all(connection: &Connection) -> Result<(), Refusal> {
 pub(super) fn next_due(desk: &Desk, way: Way) -> Result<Option<Timestamp>, Refusal> {
     let next: Option<i64> = desk.connection.query_row(
         "SELECT min(iif(claimed_by IS NULL OR claimed_by = ?1, due_at, max(due_at, claimed_until)))
-         FROM letter WHERE stage = 'owed' AND way = ?2",
+         FROM letter WHERE stage = 'owed' AND way = ?2 AND (summary IS NOT NULL OR EXISTS (
+             SELECT 1 FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))",
         params![&desk.holder[..], way.as_label()],
         |row| row.get(0),
     )?;
@@ -333,7 +344,11 @@ pub(super) fn lengths(desk: &Desk, way: Way) -> Result<(usize, usize, usize), Re
         Ok(super::count(rows))
     };
     Ok((
-        count("SELECT count(*) FROM letter WHERE stage = 'owed' AND way = ?1")?,
+        count(
+            "SELECT count(*) FROM letter WHERE stage = 'owed' AND way = ?1
+             AND (summary IS NOT NULL OR EXISTS (
+                 SELECT 1 FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))",
+        )?,
         count(
             "SELECT count(*) FROM outbox WHERE stage = 'owed' AND letter IS NULL AND way = ?1
              AND held IS NULL",
@@ -369,8 +384,7 @@ pub(super) fn settle(desk: &Desk, letter: i64, attempt: &Attempt) -> Result<(), 
             [letter, at.as_unix()],
         )?;
     }
-    connection
-        .execute("DELETE FROM outbox WHERE letter = ?1 AND stage = 'withdrawn'", [letter])?;
+    connection.execute("DELETE FROM outbox WHERE letter = ?1 AND stage = 'withdrawn'", [letter])?;
     match attempt {
         Attempt::Again { until, in_doubt, failure } => {
             connection.execute(
@@ -390,7 +404,8 @@ pub(super) fn settle(desk: &Desk, letter: i64, attempt: &Attempt) -> Result<(), 
                 params![letter, failure],
             )?;
             // Given up in doubt, it may have arrived: then its end is owed like that of a sent one.
-            let stage = "(SELECT iif(doubts > 0, 'sent', 'given_up') FROM letter WHERE letter = ?1)";
+            let stage =
+                "(SELECT iif(doubts > 0, 'sent', 'given_up') FROM letter WHERE letter = ?1)";
             end(connection, letter, "given_up", stage, *at)?;
         }
     }
@@ -406,10 +421,8 @@ fn end(
     at: Timestamp,
 ) -> Result<(), Refusal> {
     let notices = "(SELECT count(*) FROM outbox WHERE letter = ?1 AND stage = 'owed')";
-    connection.execute(
-        &format!("UPDATE letter SET notices = {notices} WHERE letter = ?1"),
-        [letter],
-    )?;
+    connection
+        .execute(&format!("UPDATE letter SET notices = {notices} WHERE letter = ?1"), [letter])?;
     connection.execute(
         "DELETE FROM outbox WHERE letter = ?1 AND stage = 'owed' AND change <> 'firing'",
         [letter],

@@ -719,12 +719,7 @@ impl State {
 
     /// Mails whose time has come, oldest first. They are ours for a while: another process gets none of
     /// them until they are settled, or until nothing has been heard of us for two minutes.
-    pub async fn owed(
-        &self,
-        way: Way,
-        now: Timestamp,
-        at_most: usize,
-    ) -> Result<Vec<Owed>, Error> {
+    pub async fn owed(&self, way: Way, now: Timestamp, at_most: usize) -> Result<Vec<Owed>, Error> {
         let sealed = self.0.backend.owed(way, now, at_most).await?;
         sealed.into_iter().map(|mail| self.open_mail(mail)).collect()
     }
@@ -798,7 +793,8 @@ impl State {
     fn open_mail(&self, sealed: letters::Sealed) -> Result<Owed, Error> {
         let sealer = &self.0.sealer;
         let to = sealed.open(sealer).map_err(|refusal| self.error(&refusal))?;
-        let thread = |(letter, subject)| Thread { key: letters::message_key(sealer, letter), subject };
+        let thread =
+            |(letter, subject)| Thread { key: letters::message_key(sealer, letter), subject };
         let told = |(incident, notice)| (letters::incident_key(sealer, incident), notice);
         Ok(Owed {
             row: sealed.row,

@@ -113,7 +113,8 @@ pub(super) fn to_remind(
                  AND o.stage = 'sent' LIMIT 1)
          FROM incident i WHERE reminded = ?1 AND fired_at <= ?2 ORDER BY fired_at LIMIT ?3",
     )?;
-    let mut rows = all.query(params![count(reminded), before.as_unix(), count(REMINDED_AT_ONCE)])?;
+    let mut rows =
+        all.query(params![count(reminded), before.as_unix(), count(REMINDED_AT_ONCE)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let text: Option<String> = row.get(2)?;

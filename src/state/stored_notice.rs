@@ -213,7 +213,8 @@ pub(in crate::state) fn summary_text(summary: &Summary) -> Option<String> {
         accounts: one.accounts,
         owners: one.owners,
     };
-    let stored = StoredSummary { many: summary.many.iter().map(many).collect(), held: summary.held };
+    let stored =
+        StoredSummary { many: summary.many.iter().map(many).collect(), held: summary.held };
     Some(serde_json::to_string(&stored).expect("names and numbers are always JSON"))
 }
 

@@ -8,6 +8,7 @@ mod inbox;
 mod journal;
 mod kinds;
 mod leases;
+mod letters;
 mod memory;
 mod newest;
 mod only_postgres;
@@ -192,6 +193,14 @@ macro_rules! contract {
                 outbox::a_mail_that_was_handed_out_is_not_handed_to_another,
                 outbox::a_mail_whose_claimant_is_not_heard_of_goes_to_another,
                 outbox::many_who_ask_at_once_share_the_mails_and_none_gets_anothers,
+                letters::what_one_owner_hears_of_at_once_is_one_mail_and_its_ends_follow_in_its_thread,
+                letters::what_was_over_before_its_mail_left_is_in_no_mail,
+                letters::what_a_cap_holds_back_is_in_the_next_mail_and_the_operator_hears_of_it,
+                letters::of_two_that_plan_at_once_one_does,
+                letters::trouble_that_lasts_is_called_to_mind_in_its_thread_and_not_for_ever,
+                letters::a_mail_in_doubt_is_sent_twice_at_the_most_and_its_end_is_owed,
+                letters::a_refused_attempt_leaves_no_doubt_and_an_overtaken_one_changes_nothing,
+                letters::mails_can_be_looked_at_whatever_became_of_them,
             );
         }
     };

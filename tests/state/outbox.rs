@@ -281,7 +281,9 @@ pub(crate) async fn many_who_ask_at_once_share_the_mails_and_none_gets_anothers<
     let asking: Vec<_> = (0..30)
         .map(|nth| {
             let state = states[nth % 3].clone();
-            tokio::spawn(async move { (nth % 3, state.owed(Way::Mail, at(1_000), 7).await.unwrap()) })
+            tokio::spawn(
+                async move { (nth % 3, state.owed(Way::Mail, at(1_000), 7).await.unwrap()) },
+            )
         })
         .collect();
     let mut of: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();

@@ -75,7 +75,11 @@ fn reminders(check: &mut Check<'_>, gaps: &[Span]) -> Vec<Duration> {
     let at = KeyPath::from("mail.reminders");
     if gaps.len() > REMINDERS_MAX {
         let what = format!("{} elements, expected at most {REMINDERS_MAX}", gaps.len());
-        check.problem(at, what, "leave some out; whoever did not act after those is told otherwise");
+        check.problem(
+            at,
+            what,
+            "leave some out; whoever did not act after those is told otherwise",
+        );
         return Vec::new();
     }
     let mut before = Duration::ZERO;

@@ -195,11 +195,8 @@ mod tests {
         let first = long(&bench, 1, end);
         bench.load(&[("a", first)]);
         let told = live(&mut bench, 185, |_| end);
-        let firing: Vec<u64> = told
-            .iter()
-            .filter(|(change, _)| change.is_trouble())
-            .map(|(_, left)| *left)
-            .collect();
+        let firing: Vec<u64> =
+            told.iter().filter(|(change, _)| change.is_trouble()).map(|(_, left)| *left).collect();
         let announced: Vec<u64> = firing.iter().copied().filter(|left| *left > 0).collect();
         assert_eq!(announced.len(), 4, "{told:?}");
         for (left, expected) in announced.iter().zip([21, 7, 3, 1]) {

@@ -82,6 +82,7 @@ pub(in super::super) fn arrange(
     }
     let (rows, caps): (Vec<i64>, Vec<&'static str>) = held.iter().copied().unzip();
     steps.push(step!(HOLD, plan, rows, caps));
+    steps.push(step!(FORGET_EMPTY));
     steps.push(step!(FORGET_LETTERS, now.minus(LETTERS_KEPT_FOR).as_unix()));
     Work::new(Kind::Write, None, steps, |answers| Ok(!answers[0].is_empty()))
 }
@@ -284,6 +285,11 @@ UPDATE outbox SET held = those.cap FROM unnest($2::bigint[], $3::text[]) AS thos
 WHERE outbox.mail = those.mail AND held IS NULL
   AND EXISTS (SELECT FROM meta WHERE name = 'plan' AND value = $1)";
 
+/// Of what was over before its mail left.
+const FORGET_EMPTY: &str = "
+DELETE FROM letter WHERE stage = 'owed' AND summary IS NULL
+  AND NOT EXISTS (SELECT FROM outbox o WHERE o.letter = letter.letter)";
+
 const FORGET_LETTERS: &str = "
 DELETE FROM letter WHERE stage <> 'owed' AND made_at < $1
   AND NOT EXISTS (SELECT FROM outbox o WHERE o.letter = letter.letter)
@@ -295,6 +301,8 @@ WITH due AS (
     SELECT letter FROM letter
     WHERE stage = 'owed' AND way = $5 AND due_at <= $1
       AND (claimed_by IS NULL OR claimed_by = $2 OR claimed_until <= clock_timestamp())
+      AND (summary IS NOT NULL OR EXISTS (
+          SELECT FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))
     ORDER BY letter LIMIT $3 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE letter SET claimed_by = $2, doubts = doubts + begun::int, begun = false,
@@ -332,10 +340,13 @@ WHERE letter = $1 AND stage = 'owed' AND claimed_by = $3 RETURNING letter";
 const NEXT_DUE: &str = "
 SELECT min(due_at) FILTER (
            WHERE claimed_by IS NULL OR claimed_by = $1 OR claimed_until <= clock_timestamp())
-FROM letter WHERE stage = 'owed' AND way = $2";
+FROM letter WHERE stage = 'owed' AND way = $2 AND (summary IS NOT NULL OR EXISTS (
+    SELECT FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))";
 
 const LENGTHS: &str = "
-SELECT (SELECT count(*) FROM letter WHERE stage = 'owed' AND way = $1),
+SELECT (SELECT count(*) FROM letter WHERE stage = 'owed' AND way = $1
+        AND (summary IS NOT NULL OR EXISTS (
+            SELECT FROM outbox o WHERE o.letter = letter.letter AND o.stage = 'owed'))),
        count(*) FILTER (WHERE held IS NULL), count(*) FILTER (WHERE held IS NOT NULL)
 FROM outbox WHERE stage = 'owed' AND letter IS NULL AND way = $1";
 

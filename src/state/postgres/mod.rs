@@ -9,9 +9,9 @@ mod apps;
 mod history;
 mod inbox;
 mod journal;
+mod letters;
 mod memory;
 mod newest;
-mod letters;
 mod outbox;
 mod save;
 mod schema;
@@ -29,9 +29,9 @@ pub(super) use self::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
+    letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
     memory::{forget, page_of_memories, remember},
     newest::{complete, newest, spender},
-    letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
     outbox::{call_to_mind, fire, oldest_told, remind, resolve, to_remind, told},
     save::together,
     shares::{hold, leave},
