@@ -376,15 +376,14 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
-    if webhooks.is_some() {
-        let inbox = Inbox::new(
-            Arc::clone(&refresher),
-            Arc::clone(&snapshot),
-            inputs.clone(),
-            Arc::clone(&load_again),
-        );
-        inner.push(tokio::spawn(inbox.run(delivered, stopped)));
-    }
+    // Commands write there too, so it is read whether anything is delivered here or not.
+    let inbox = Inbox::new(
+        Arc::clone(&refresher),
+        Arc::clone(&snapshot),
+        inputs.clone(),
+        Arc::clone(&load_again),
+    );
+    inner.push(tokio::spawn(inbox.run(delivered, stopped)));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
