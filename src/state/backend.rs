@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Cause, Fingerprint, Memory, Shares, Timestamp,
+        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp,
         notices::{Notice, Way},
     },
     postgres_save::{Looks, Save},
@@ -290,6 +290,16 @@ impl Backend {
                 writer.run(Kind::Read, move |desk| inbox::heard_after(desk, position)).await
             }
             Postgres(writer) => writer.run(postgres::heard_after(position)).await,
+        }
+    }
+
+    pub(super) async fn door(&self, id: &AccountId) -> Result<Option<Door>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                writer.run(Kind::Read, move |desk| memory::door(desk, &id)).await
+            }
+            Postgres(writer) => writer.run(postgres::door(id)).await,
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) use self::{
         return_probe, take_lease,
     },
     letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
-    memory::{forget, page_of_memories, remember},
+    memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
     outbox::{call_to_mind, fire, oldest_told, remind, resolve, to_remind, told},
     save::together,
