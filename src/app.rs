@@ -1,5 +1,6 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod notify;
 mod webhooks;
 
 use crate::{
@@ -313,7 +314,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let (inputs, inbox) = mpsc::channel(INPUTS_WAITING_MAX);
     let (reload, reload_asked) = mpsc::channel(1);
     let (delivery, delivery_changed) = watch::channel(Arc::new(settings.delivery.clone()));
-    let mail_owed = Arc::new(Notify::new());
+    let (mail_owed, request_owed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let load_again = Arc::new(Notify::new());
     let gauges = Arc::new(Gauges::default());
     let per_account = Arc::new(AtomicBool::new(settings.metrics.per_account));
@@ -327,8 +328,10 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         delivery: delivery_changed.clone(),
         reporter: reporter.clone(),
         mail_owed: Arc::clone(&mail_owed),
+        request_owed: Arc::clone(&request_owed),
         inputs: inputs.clone(),
     };
+    let carrying = Arc::clone(&client);
     let reloader = Reloader {
         path: config.to_owned(),
         in_force: settings.clone(),
@@ -404,10 +407,16 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     );
     let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
-    let told = Box::new(move |event| reporter.report(event));
-    let mailer = Mailer::new(state, delivery_changed, titles, told);
+    let teller = || {
+        let reporter = reporter.clone();
+        Box::new(move |event| reporter.report(event))
+    };
+    let mailer = Mailer::new(state.clone(), delivery_changed.clone(), titles.clone(), teller());
+    let poster = Mailer::new(state, delivery_changed, titles, teller());
+    let poster = poster.of_webhooks(notify::carrier(carrying));
     let mut surface = vec![
-        tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
+        tokio::spawn(mailer.run(clock.clone(), mail_owed, surface_stopped.clone())),
+        tokio::spawn(poster.run(clock, request_owed, surface_stopped.clone())),
         tokio::spawn(telemetry),
     ];
     if let Some((listener, secret)) = webhooks {

@@ -65,6 +65,8 @@ pub struct Clerk<S> {
     pub reporter: Reporter,
     /// Woken when a mail is owed.
     pub mail_owed: Arc<Notify>,
+    /// Woken when a request to a webhook may be.
+    pub request_owed: Arc<Notify>,
     /// The keeper's ear, for trouble with the state.
     pub inputs: mpsc::Sender<Input>,
 }
@@ -152,6 +154,7 @@ impl<S: TokenStore> Clerk<S> {
         if news == Some(true) {
             self.reporter.report(Event::NoticeOwed { notice: Arc::new(notice) });
             self.mail_owed.notify_one();
+            self.request_owed.notify_one();
         }
     }
 

@@ -169,6 +169,9 @@ impl HttpClient {
             Body::Json(members) => builder
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(json_of(&members).expose().to_owned()),
+            Body::Whole(text) => builder
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(text.expose().to_owned()),
         };
         builder.build().ok()
     }

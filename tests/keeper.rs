@@ -206,6 +206,7 @@ impl Bench {
                     delivery: watch::channel(Arc::new(mail())).1,
                     reporter: refresher.reporter.clone(),
                     mail_owed: Arc::new(Notify::new()),
+                    request_owed: Arc::new(Notify::new()),
                     inputs: inputs.clone(),
                 };
                 let (rounds, clerk) = keeper::start_clerk(clerk);
@@ -317,6 +318,7 @@ fn mail() -> delivery::Settings {
         reminders: Vec::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         templates: delivery::templates::Templates::built_in(),
+        webhooks: Vec::new(),
     }
 }
 

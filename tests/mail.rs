@@ -355,6 +355,7 @@ impl Desk {
             reminders: Vec::new(),
             time_zone: TimeZone::UTC,
             templates: Templates::built_in(),
+            webhooks: Vec::new(),
         }));
         let (events, receiver) = broadcast::channel(256);
         let titles = BTreeMap::from([("tiktok".to_owned(), "TikTok".to_owned())]);

@@ -7,6 +7,7 @@ mod diagnose;
 mod gate;
 mod import;
 mod look;
+mod notices;
 mod output;
 mod refresh;
 mod run;
@@ -49,6 +50,8 @@ enum Command {
     Resume(gate::Arguments),
     /// Prove an account now: ask the provider, or wait for one publish.
     Canary(gate::Arguments),
+    /// Show the mails that are owed, were sent or failed, or send a test mail.
+    Notices(notices::Arguments),
     /// Add accounts from a YAML, JSON or CSV file to the configured store.
     Import(import::Arguments),
 }
@@ -120,6 +123,7 @@ pub fn main() -> Exit {
             Command::Hold(arguments) => gate::run(&config, gate::Wish::Hold, arguments).await,
             Command::Resume(arguments) => gate::run(&config, gate::Wish::Resume, arguments).await,
             Command::Canary(arguments) => gate::run(&config, gate::Wish::Canary, arguments).await,
+            Command::Notices(arguments) => notices::run(&config, arguments).await,
             Command::Import(arguments) => import::run(&config, arguments).await,
         }
     })

@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) gate: Gate,
     pub(super) http: Http,
     pub(super) mail: Mail,
+    pub(super) notify: Notify,
     pub(super) server: Server,
     pub(super) reports: Reports,
     pub(super) webhooks: Webhooks,
@@ -244,6 +245,42 @@ pub(super) struct Owner {
     pub(super) accounts: Option<String>,
     pub(super) to: Option<Address>,
     pub(super) time_zone: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Notify {
+    pub(super) webhooks: Vec<NotifyWebhook>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct NotifyWebhook {
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) url_file: Option<PathBuf>,
+    pub(super) url_env: Option<String>,
+    pub(super) format: WebhookFormat,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+    pub(super) audience: WebhookAudience,
+    pub(super) accounts: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WebhookFormat {
+    #[default]
+    Json,
+    Slack,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WebhookAudience {
+    #[default]
+    Operator,
+    Owner,
 }
 
 /// A mail address. Private by type, so that no `Debug` of the file shows one.

@@ -6,10 +6,11 @@
 //! randomness: the delay before another try is spread by the mail's own key.
 
 use super::{
-    Links, Settings, Smtp,
+    Carrier, Links, Settings, Smtp, Webhook,
     message::{self, Letter, Role},
     recipients::{role, time_zone},
     smtp::{self, Undelivered},
+    webhook,
 };
 use crate::{
     clock::Clock,
@@ -138,8 +139,12 @@ impl Outbox for State {
 /// Told of each mail that was accepted or refused.
 pub type Report = Box<dyn Fn(Event) + Send + Sync>;
 
-/// The task that empties the outbox.
+/// The task that empties the outbox, of mails or of requests to webhooks.
 pub struct Mailer<O> {
+    /// What this one sends.
+    way: Way,
+    /// Carries requests, where it sends those.
+    carrier: Option<Carrier>,
     /// What is owed; ours alone to take from while we run.
     outbox: O,
     /// Whom and how; replaced whole by a reload.
@@ -170,7 +175,25 @@ impl<O: Outbox> Mailer<O> {
         report: Report,
     ) -> Self {
         let (links, troubles, quiet_until, unrecorded) = (None, 0, None, None);
-        Self { outbox, settings, titles, links, report, troubles, quiet_until, unrecorded }
+        let (way, carrier) = (Way::Mail, None);
+        Self {
+            way,
+            carrier,
+            outbox,
+            settings,
+            titles,
+            links,
+            report,
+            troubles,
+            quiet_until,
+            unrecorded,
+        }
+    }
+
+    /// Sends requests to webhooks instead of mails.
+    #[must_use]
+    pub fn of_webhooks(self, carrier: Carrier) -> Self {
+        Self { way: Way::Webhook, carrier: Some(carrier), ..self }
     }
 
     /// Mails carry such links.
@@ -210,12 +233,18 @@ impl<O: Outbox> Mailer<O> {
         stop: &watch::Receiver<bool>,
     ) -> Option<Timestamp> {
         let settings = Arc::clone(&self.settings.borrow());
-        let smtp = settings.smtp.as_ref()?;
+        let is_on = match self.way {
+            Way::Mail => settings.smtp.is_some(),
+            Way::Webhook => !settings.webhooks.is_empty(),
+        };
+        if !is_on {
+            return None;
+        }
         if let Some(until) = self.quiet_until.filter(|until| !until.has_come(now)) {
             return Some(until);
         }
         self.quiet_until = None;
-        match self.work(&settings, smtp, now, stop).await {
+        match self.work(&settings, now, stop).await {
             Ok(next) => self.quiet_until.or(next),
             Err(_) => {
                 self.be_quiet(now);
@@ -227,43 +256,41 @@ impl<O: Outbox> Mailer<O> {
     async fn work(
         &mut self,
         settings: &Settings,
-        smtp: &Smtp,
         now: Timestamp,
         stop: &watch::Receiver<bool>,
     ) -> Result<Option<Timestamp>, state::Error> {
-        self.send_due(settings, smtp, now, stop).await?;
+        self.send_due(settings, now, stop).await?;
         let (reminders, reminded_next) = self.outbox.call_to_mind(now, &settings.reminders).await?;
         for notice in reminders {
             self.tell(Event::NoticeOwed { notice: Arc::new(notice) });
         }
         // While the server takes nothing, what comes is put together when it takes something again.
-        let may_arrange = self.troubles == 0 || self.outbox.next_due(Way::Mail).await?.is_none();
+        let may_arrange = self.troubles == 0 || self.outbox.next_due(self.way).await?.is_none();
         let mut next = reminded_next;
         if may_arrange && self.quiet_until.is_none() {
-            let operators = &settings.operator;
-            let arranged = self.outbox.arrange(Way::Mail, now, &settings.rules, operators).await?;
+            let operators = self.operators(settings);
+            let arranged = self.outbox.arrange(self.way, now, &settings.rules, &operators).await?;
             for (cap, notices) in arranged.held {
                 self.tell(Event::NoticesHeld { cap, notices });
             }
             next = earlier(next, arranged.next);
-            self.send_due(settings, smtp, now, stop).await?;
+            self.send_due(settings, now, stop).await?;
         }
-        Ok(earlier(next, self.outbox.next_due(Way::Mail).await?))
+        Ok(earlier(next, self.outbox.next_due(self.way).await?))
     }
 
     async fn send_due(
         &mut self,
         settings: &Settings,
-        smtp: &Smtp,
         now: Timestamp,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), state::Error> {
         self.record().await?;
-        for owed in self.outbox.owed(Way::Mail, now, BATCH).await? {
+        for owed in self.outbox.owed(self.way, now, BATCH).await? {
             if *stop.borrow() || self.quiet_until.is_some() {
                 break;
             }
-            self.send(settings, smtp, owed, now).await?;
+            self.send(settings, owed, now).await?;
         }
         Ok(())
     }
@@ -271,7 +298,6 @@ impl<O: Outbox> Mailer<O> {
     async fn send(
         &mut self,
         settings: &Settings,
-        smtp: &Smtp,
         owed: Owed,
         now: Timestamp,
     ) -> Result<(), state::Error> {
@@ -281,16 +307,16 @@ impl<O: Outbox> Mailer<O> {
         }
         if owed.doubts >= DOUBTS_MAX {
             let reason = format!("nobody knows whether it arrived, {DOUBTS_MAX} times");
-            self.tell(Event::MailFailed { permanent: true, reason: reason.clone() });
+            self.tell(self.failed(true, reason.clone()));
             return self.outbox.give_up(owed.row, now, &reason).await;
         }
         let letter = self.letter(settings, &owed, now);
-        let outcome = match message::render(&letter) {
-            Ok(message) => {
+        let outcome = match self.prepare(settings, &letter) {
+            Ok(prepared) => {
                 if !self.outbox.begin(owed.row, &letter.subject()).await? {
                     return Ok(());
                 }
-                smtp::send(smtp, &message).await
+                prepared.send(&letter).await
             }
             Err(message::Unsendable::Withdrawn) => {
                 return self.outbox.give_up(owed.row, now, "withdrawn").await;
@@ -301,7 +327,7 @@ impl<O: Outbox> Mailer<O> {
             Ok(()) => {
                 self.troubles = 0;
                 self.unrecorded = Some((owed.row, now));
-                self.tell(sent(&owed));
+                self.tell(sent(&owed, self.way));
                 return self.record().await;
             }
             Err(failure) => failure,
@@ -312,12 +338,51 @@ impl<O: Outbox> Mailer<O> {
             self.be_quiet(now);
         }
         let reason = failure.to_string();
-        self.tell(Event::MailFailed { permanent, reason: reason.clone() });
+        self.tell(self.failed(permanent, reason.clone()));
         if permanent {
             return self.outbox.give_up(owed.row, now, &reason).await;
         }
         let until = now.plus(delay(owed.attempts, &owed.message_key));
         self.outbox.postpone(owed.row, until, failure.may_have_arrived(), &reason).await
+    }
+
+    const fn failed(&self, permanent: bool, reason: String) -> Event {
+        match self.way {
+            Way::Mail => Event::MailFailed { permanent, reason },
+            Way::Webhook => Event::WebhookFailed { permanent, reason },
+        }
+    }
+
+    /// Who hears of what concerns many.
+    fn operators(&self, settings: &Settings) -> Vec<Secret> {
+        let webhooks = || {
+            let hear = |one: &&Webhook| one.audience == Audience::Operator;
+            let names = settings.webhooks.iter().filter(hear).map(|one| one.name.clone());
+            names.map(Secret::new).collect()
+        };
+        match self.way {
+            Way::Mail => settings.operator.clone(),
+            Way::Webhook => webhooks(),
+        }
+    }
+
+    /// Everything that is needed to send `letter`, before an attempt begins.
+    fn prepare<'a>(
+        &'a self,
+        settings: &'a Settings,
+        letter: &Letter<'_>,
+    ) -> Result<Prepared<'a>, message::Unsendable> {
+        match (self.way, &settings.smtp) {
+            (Way::Mail, Some(smtp)) => Ok(Prepared::Mail(smtp, Box::new(message::render(letter)?))),
+            (Way::Mail, None) => Err(message::Unsendable::Recipient),
+            (Way::Webhook, _) => {
+                let name = letter.to.expose();
+                let webhook = settings.webhooks.iter().find(|one| one.name == name);
+                let both = webhook.zip(self.carrier.as_ref());
+                let both = both.ok_or(message::Unsendable::Recipient)?;
+                Ok(Prepared::Request(both.0, both.1))
+            }
+        }
     }
 
     fn letter<'a>(&'a self, settings: &'a Settings, owed: &'a Owed, now: Timestamp) -> Letter<'a> {
@@ -364,7 +429,8 @@ impl<O: Outbox> Mailer<O> {
     }
 
     fn tell_whether_mail_is_on(&mut self) {
-        if self.settings.borrow_and_update().smtp.is_none() {
+        let is_missing = self.settings.borrow_and_update().smtp.is_none();
+        if is_missing && self.way == Way::Mail {
             tracing::warn!("no mail server is configured; notices are kept in the outbox");
         }
     }
@@ -374,8 +440,26 @@ impl<O: Outbox> Mailer<O> {
     }
 }
 
+/// What is about to be sent.
+enum Prepared<'a> {
+    Mail(&'a Smtp, Box<lettre::Message>),
+    Request(&'a Webhook, &'a Carrier),
+}
+
+impl Prepared<'_> {
+    async fn send(&self, letter: &Letter<'_>) -> Result<(), Undelivered> {
+        match self {
+            Self::Mail(smtp, message) => smtp::send(smtp, message).await,
+            Self::Request(webhook, carrier) => webhook::post(carrier, webhook, letter).await,
+        }
+    }
+}
+
 /// What is counted of a mail: by its first notice, of which the others are kin.
-fn sent(owed: &Owed) -> Event {
+fn sent(owed: &Owed, way: Way) -> Event {
+    if way == Way::Webhook {
+        return Event::WebhookSent;
+    }
     let first = owed.notices.first();
     let (audience, change) = first.map_or((Audience::Operator, Change::Firing), |(_, notice)| {
         (notice.audience, notice.change)

@@ -146,6 +146,38 @@ pub fn render(letter: &Letter<'_>) -> Result<Message, Unsendable> {
     Ok(assemble(letter, from, to, words(letter)))
 }
 
+/// A mail that says that mails arrive.
+///
+/// # Errors
+/// When an address cannot be read.
+pub fn test_mail(from: &Secret, to: &Secret, now: Timestamp) -> Result<Message, Unsendable> {
+    let from = mailbox(from).ok_or(Unsendable::Sender)?;
+    let to = mailbox(to).ok_or(Unsendable::Recipient)?.email;
+    let key = format!("test-{}", now.as_unix());
+    let letter = Letter {
+        notices: &[],
+        counts: &[],
+        summary: &Summary::default(),
+        now,
+        titles: &BTreeMap::new(),
+        role: Role::Operator,
+        zone: &TimeZone::UTC,
+        external_url: None,
+        links: None,
+        from: &Secret::new(String::new()),
+        to: &Secret::new(String::new()),
+        message_key: &key,
+        threads: &[],
+        templates: &Templates::built_in(),
+    };
+    let words = Words {
+        subject: "[oauth-keepalive] Test".to_owned(),
+        text: format!("{TEST}\n"),
+        html: format!("<!doctype html><html lang=\"en\"><body><p>{TEST}</p></body></html>"),
+    };
+    Ok(assemble(&letter, from, to, words))
+}
+
 /// True when `address` can be a recipient.
 #[must_use]
 pub fn is_address(address: &Secret) -> bool {
@@ -196,6 +228,9 @@ fn message_id(key: &str, host: &str) -> String {
         .collect();
     format!("<{plain}@{host}>")
 }
+
+const TEST: &str =
+    "This is a test of oauth-keepalive. Mails arrive; nothing is wrong and nothing is to be done.";
 
 /// Before the subject line of a mail that follows another.
 const FOLLOWS: &str = "Re: ";

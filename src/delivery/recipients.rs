@@ -29,7 +29,22 @@ pub fn recipients(
         address,
         way: Way::Mail,
     };
-    addresses.into_iter().map(mail).collect()
+    let hears = |webhook: &&super::Webhook| {
+        let about = match &notice.subject {
+            Subject::Account(id) => matches(&webhook.accounts, &id.to_string()),
+            // What is about all of them is everybody's.
+            Subject::App(_) | Subject::Store | Subject::Host => true,
+        };
+        about && webhook.audience == notice.audience
+    };
+    // A program is not tired by many notices: no cap of an owner's is its.
+    let webhook = |webhook: &super::Webhook| Recipient {
+        address: Secret::new(webhook.name.clone()),
+        way: Way::Webhook,
+        is_operator: true,
+    };
+    let mails = addresses.into_iter().map(mail);
+    mails.chain(settings.webhooks.iter().filter(hears).map(webhook)).collect()
 }
 
 /// Why `to` receives `notice`.
@@ -60,7 +75,8 @@ fn configured_owner<'a>(notice: &Notice, settings: &'a Settings) -> Option<&'a O
 
 /// True when `pattern`, in which `*` stands for any text, describes the whole of `text`. Each `*` takes as
 /// little as it can, and only the last one ever takes more: no pattern makes it slow.
-fn matches(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };
@@ -106,6 +122,7 @@ mod tests {
             reminders: Vec::new(),
             time_zone: TimeZone::UTC,
             templates: Templates::built_in(),
+            webhooks: Vec::new(),
         }
     }
 
@@ -161,6 +178,36 @@ mod tests {
             let addresses: Vec<Secret> = to.into_iter().map(|one| one.address).collect();
             assert_eq!(addresses, settings().operator);
             assert_eq!(role(&notice, &settings(), &addresses[0]), Role::Operator);
+        }
+    }
+
+    #[test]
+    fn a_webhook_hears_of_its_accounts_beside_the_mail() {
+        let webhook = |name: &str, audience, accounts: &str| super::super::Webhook {
+            name: name.to_owned(),
+            url: super::super::Url::Plain("https://hooks.example.com".to_owned()),
+            format: super::super::WebhookFormat::Json,
+            secret: None,
+            audience,
+            accounts: accounts.to_owned(),
+        };
+        let mut settings = settings();
+        settings.webhooks = vec![
+            webhook("owners", Audience::Owner, "tiktok/brand-*"),
+            webhook("operators", Audience::Operator, "*"),
+        ];
+        let account = |name: &str| Subject::Account(AccountId::new("tiktok", name));
+        let cases = [
+            (account("brand-a"), Audience::Owner, Some("owners")),
+            (account("other"), Audience::Owner, None),
+            (account("other"), Audience::Operator, Some("operators")),
+            (Subject::Store, Audience::Operator, Some("operators")),
+        ];
+        for (subject, audience, expected) in cases {
+            let to = recipients(&notice(subject, audience), &settings, None);
+            let hooks: Vec<_> = to.iter().filter(|one| one.way == Way::Webhook).collect();
+            assert_eq!(hooks.first().map(|one| one.address.expose()), expected);
+            assert!(hooks.len() <= 1 && to.len() > hooks.len(), "the mail goes all the same");
         }
     }
 

@@ -118,6 +118,8 @@ impl Narrator {
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
             | Event::NoticesHeld { .. }
+            | Event::WebhookSent
+            | Event::WebhookFailed { .. }
             | Event::MailSent { .. }
             | Event::Announced { .. }
             | Event::Shared { .. } => return None,

@@ -38,6 +38,7 @@ pub struct Metrics {
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
     notices_held: Family<Held, Counter>,
+    notice_requests: Family<NoticeRequest, Counter>,
     mails_sent: Family<Told, Counter>,
     mail_failures: Counter,
     mails_given_up: Counter,
@@ -121,6 +122,12 @@ impl Metrics {
                 &mut list,
                 "notices_held",
                 "Notices that a cap on mails held back for a later mail, by the cap",
+                Family::default(),
+            ),
+            notice_requests: listed(
+                &mut list,
+                "notice_requests",
+                "Requests with notices to webhooks, by what came of them",
                 Family::default(),
             ),
             mails_sent: listed(
@@ -278,6 +285,14 @@ impl Metrics {
             Event::NoticesHeld { cap, notices } => {
                 self.notices_held.get_or_create(&Held::of(*cap)).inc_by(*notices as u64);
             }
+            Event::WebhookSent => {
+                self.notice_requests.get_or_create(&NoticeRequest::TAKEN).inc();
+            }
+            Event::WebhookFailed { permanent, .. } => {
+                let result =
+                    if *permanent { NoticeRequest::GIVEN_UP } else { NoticeRequest::FAILED };
+                self.notice_requests.get_or_create(&result).inc();
+            }
             Event::MailFailed { permanent, .. } => {
                 self.mail_failures.inc();
                 if *permanent {
@@ -325,6 +340,9 @@ impl Metrics {
     }
 
     fn begin_at_zero(&self) {
+        for result in [NoticeRequest::TAKEN, NoticeRequest::FAILED, NoticeRequest::GIVEN_UP] {
+            drop(self.notice_requests.get_or_create(&result));
+        }
         for cap in Cap::ALL {
             drop(self.notices_held.get_or_create(&Held::of(cap)));
         }
@@ -530,6 +548,17 @@ impl Told {
             change: change.as_label(),
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeRequest {
+    result: &'static str,
+}
+
+impl NoticeRequest {
+    const TAKEN: Self = Self { result: "taken" };
+    const FAILED: Self = Self { result: "failed" };
+    const GIVEN_UP: Self = Self { result: "given_up" };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

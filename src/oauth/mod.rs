@@ -43,6 +43,8 @@ pub enum Body {
     Form(Vec<(String, Secret)>),
     /// `application/json` with string members.
     Json(Vec<(String, Secret)>),
+    /// `application/json`, as it is.
+    Whole(Secret),
 }
 
 impl fmt::Debug for Request {

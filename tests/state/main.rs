@@ -9,12 +9,15 @@ mod journal;
 mod kinds;
 mod leases;
 mod letters;
+#[path = "../program/mail_server.rs"]
+mod mail_server;
 mod memory;
 mod newest;
 mod only_postgres;
 mod only_sqlite;
 mod opening;
 mod outbox;
+mod sending;
 mod shares;
 
 use kinds::{Backend, Postgres, Server, Sqlite};
@@ -203,6 +206,10 @@ macro_rules! contract {
                 letters::a_mail_in_doubt_is_sent_twice_at_the_most_and_its_end_is_owed,
                 letters::a_refused_attempt_leaves_no_doubt_and_an_overtaken_one_changes_nothing,
                 letters::mails_can_be_looked_at_whatever_became_of_them,
+                sending::a_thousand_accounts_that_fail_within_a_minute_are_one_mail_per_owner,
+                sending::a_day_without_a_mail_server_costs_no_notice_and_brings_no_flood,
+                sending::hours_of_greylisting_delay_a_mail_and_do_not_double_it,
+                sending::a_process_that_is_killed_over_and_over_while_it_sends_sends_twice_at_most,
             );
         }
     };

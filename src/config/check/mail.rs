@@ -51,6 +51,7 @@ pub(super) fn check(check: &mut Check<'_>, mail: &file::Mail) -> Settings {
         reminders: reminders(check, &mail.reminders),
         time_zone: time_zone(check, at.key("time_zone"), &mail.time_zone),
         templates: templates(check, mail.templates.as_deref()),
+        webhooks: Vec::new(),
     }
 }
 
@@ -175,7 +176,7 @@ fn owners(check: &mut Check<'_>, owners: &[file::Owner]) -> Vec<Owner> {
     checked
 }
 
-fn pattern(check: &mut Check<'_>, key: KeyPath, text: Option<&str>) -> String {
+pub(super) fn pattern(check: &mut Check<'_>, key: KeyPath, text: Option<&str>) -> String {
     let meaning = "accounts such as tiktok/brand-*";
     let pattern = check.text(key.clone(), text, meaning);
     if !pattern.is_empty() && !pattern.contains(['/', '*']) {

@@ -7,6 +7,7 @@
 mod apps;
 mod dangers;
 mod mail;
+mod notify;
 mod providers;
 mod redis_store;
 mod service;
@@ -18,7 +19,10 @@ use super::{
     problem::{Excerpt, KeyPath, Place, Step},
     yaml::{self, Aim, Document, Fault},
 };
-use crate::secrets::{SecretError, SecretRef};
+use crate::{
+    delivery::Settings as Delivery,
+    secrets::{SecretError, SecretRef},
+};
 use reqwest::Url;
 use std::{
     fmt::Display,
@@ -46,7 +50,10 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
     let settings = Settings {
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
-        delivery: mail::check(&mut check, &file.mail),
+        delivery: Delivery {
+            webhooks: notify::check(&mut check, &file.notify),
+            ..mail::check(&mut check, &file.mail)
+        },
         server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
         gate: super::Gate { proof: file.gate.proof },
         metrics: super::Metrics { per_account: file.metrics.per_account },
