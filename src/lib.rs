@@ -55,7 +55,7 @@
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's reports, webhooks. [`delivery`]: mail. **Invariant:** they are
+//!   [`server`]: metrics, status page, the publisher's reports, webhooks. [`delivery`]: mail and requests to webhooks. **Invariant:** they are
 //!   handed snapshots and notices, which have no field that could hold a token.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.

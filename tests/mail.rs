@@ -9,7 +9,7 @@ use oauth_keepalive::{
         notices::{Audience, Change, Notice, Subject, Way},
     },
     delivery::{
-        Mailer, Outbox, Settings, Smtp, SmtpTls,
+        Mailer, Outbox, Post, Settings, Smtp, SmtpTls, Uncarried, Url, Webhook, WebhookFormat,
         message::{Letter, Role, render},
         smtp::{self, Undelivered},
         templates::Templates,
@@ -22,6 +22,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    pin::Pin,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -771,4 +772,52 @@ async fn something_newly_owed_wakes_the_mailer() {
     until("the mail is sent", || outbox.inside(|inside| inside.sent == [1])).await;
     desk.stop.send_replace(true);
     tokio::time::timeout(PATIENCE, running).await.expect("it stops when told").unwrap();
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_away_is_asked_again_with_the_same_key_and_one_that_refuses_is_not_for_ever()
+ {
+    let outbox = Memory::owing(&[notice("a")]);
+    outbox.inside(|inside| inside.owed[0].1.to = secret("chat"));
+    let desk = Desk::new(&outbox, None);
+    desk.settings.send_modify(|settings| {
+        Arc::make_mut(settings).webhooks = vec![Webhook {
+            name: "chat".to_owned(),
+            url: Url::Plain("https://hooks.example.com/x".to_owned()),
+            format: WebhookFormat::Slack,
+            secret: None,
+            audience: Audience::Owner,
+            accounts: "*".to_owned(),
+        }];
+    });
+    let answers = Arc::new(Mutex::new(vec![Err(Uncarried::NotSent), Ok(503), Ok(200)]));
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (said, seen) = (Arc::clone(&answers), Arc::clone(&keys));
+    let mut poster = desk.mailer.of_webhooks(Arc::new(move |post: Post| {
+        let key = post.headers.iter().find(|(name, _)| name == "idempotency-key").unwrap();
+        seen.lock().unwrap().push(key.1.expose().to_owned());
+        assert!(post.body.starts_with("{\"text\":\"*Please reconnect"), "{}", post.body);
+        let answer = said.lock().unwrap().remove(0);
+        Box::pin(std::future::ready(answer))
+    }));
+    for round in 0..4 {
+        let now = NOW.plus(Duration::from_secs(round * 600));
+        poster.round(now, &desk.stop.subscribe()).await;
+    }
+    assert_eq!(outbox.inside(|inside| inside.sent.clone()), [1]);
+    assert_eq!(*keys.lock().unwrap(), ["0a1b-1", "0a1b-1", "0a1b-1"]);
+
+    let outbox = Memory::owing(&[notice("a")]);
+    outbox.inside(|inside| inside.owed[0].1.to = secret("gone"));
+    let settings = desk.settings.subscribe();
+    let mailer = Mailer::new(outbox.clone(), settings, BTreeMap::new(), Box::new(drop));
+    let carrier = Arc::new(|_: Post| -> Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(std::future::ready(Ok(200)))
+    });
+    let mut poster = mailer.of_webhooks(carrier);
+    for round in 0..4 {
+        let now = NOW.plus(Duration::from_secs(round * 7_200));
+        poster.round(now, &desk.stop.subscribe()).await;
+    }
+    assert_eq!(outbox.inside(|inside| inside.given_up.clone()), [1], "nobody is called that");
 }

@@ -84,7 +84,7 @@ pub enum Exit {
     /// It worked.
     Done = 0,
     /// It did not: a refresh failed, the demo found something wrong, an account that was diagnosed needs a
-    /// person.
+    /// person, a mail was given up.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
@@ -169,6 +169,6 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  it did not work: a refresh failed, the demo found something wrong, an
-     account that was diagnosed needs a person
+     account that was diagnosed needs a person, a mail was given up
   2  the command line or the configuration is wrong
   3  store, state, mail server or a port to listen on cannot be used";

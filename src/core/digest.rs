@@ -431,7 +431,7 @@ impl<'a> Caps<'a> {
 pub const MANY_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Most notices that one mail lists; the others are counted.
-pub const LISTED_MAX: usize = 50;
+pub const LISTED_MAX: usize = 30;
 
 /// Most earlier mails that one mail names as its thread.
 pub const THREADS_MAX: usize = 16;

@@ -134,7 +134,7 @@ impl View {
             colour: colour(notice),
             what: if notice.change == Change::Reminder { since(notice, now, &what) } else { what },
             posts,
-            step: lasts.then(|| step(notice)),
+            step: lasts.then(|| if link.acts { BY_LINK } else { step(notice) }),
             missing: if lasts { missing(notice) } else { Vec::new() },
             facts: facts(letter, notice, &about),
             support: support(letter, notice, &about),
@@ -178,8 +178,8 @@ pub(super) fn reconnect_link(letter: &Letter<'_>, notice: &Notice) -> Option<Str
 fn with_risk(posts: String, notice: &Notice) -> String {
     match notice.posts_at_risk {
         None | Some(0) => posts,
-        Some(1) => format!("{posts} One planned post waits for it."),
-        Some(many) => format!("{posts} {many} planned posts wait for it."),
+        Some(1) => format!("{posts} One planned post is at risk."),
+        Some(many) => format!("{posts} {many} planned posts are at risk."),
     }
 }
 
@@ -404,6 +404,8 @@ fn wrapped(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What to do where there is a link that does it.
+pub(super) const BY_LINK: &str = "Open the link, log in, and grant everything that is asked for. Nothing else is needed: posting goes on by itself.";
 const TOO_OLD: &str = "The connection became too old to be renewed and has ended.";
 const ESTIMATE: &str = "The provider does not say when that is; the date is an estimate.";
 /// What RFC 5322 section 2.1.1 leaves of 78 columns once a reply has quoted it.

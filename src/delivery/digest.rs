@@ -2,7 +2,7 @@
 
 use super::{
     content::{
-        About, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, reconnect_link, step,
+        About, BY_LINK, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, reconnect_link, step,
         what_is_wrong,
     },
     message::{Letter, Role},
@@ -197,7 +197,8 @@ fn groups(letter: &Letter<'_>) -> Vec<Group> {
     let mut groups: Vec<((Cause, bool, &'static str), Group)> = Vec::new();
     for (_, notice) in letter.notices {
         let lasts = notice.change.is_trouble();
-        let advice = step(notice);
+        let has_link = reconnect_link(letter, notice).is_some();
+        let advice = if has_link { BY_LINK } else { step(notice) };
         let key = (notice.cause, lasts, advice);
         let group = match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, group)) => group,
@@ -226,7 +227,8 @@ fn entry(letter: &Letter<'_>, notice: &Notice) -> Entry {
         let reminds = notice.change == Change::Reminder;
         let reminder = if reminds { "Still so. " } else { "" };
         let risk = notice.posts_at_risk.filter(|posts| *posts > 0);
-        let risk = risk.map(|posts| format!(" Planned posts: {posts}.")).unwrap_or_default();
+        let risk =
+            risk.map(|posts| format!(" Planned posts at risk: {posts}.")).unwrap_or_default();
         format!("{reminder}Since {since}. {posts}{risk}")
     } else {
         format!("It lasted {}.", roughly(notice.at.since(notice.since)))
@@ -261,3 +263,123 @@ const MANY_HINT: &str = "When so many fail within minutes, look at what they sha
 const WARNING: &str = "#e37400";
 /// Names in the line beside the subject.
 const NAMED_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::message::tests::{SINCE, notice, with_letter},
+        *,
+    };
+    use crate::core::digest::Summary;
+    use std::sync::Arc;
+
+    type Told = Vec<(String, Notice)>;
+
+    fn several(names: &[&str], change: Change, audience: Audience) -> Told {
+        let told = |name: &&str| {
+            let mut one = notice(name, Cause::ConsentRevoked, audience);
+            one.change = change;
+            ((*name).to_owned(), one)
+        };
+        names.iter().map(told).collect()
+    }
+
+    fn looked<R>(
+        told: &Told,
+        total: usize,
+        summary: &Summary,
+        look: impl Fn(&Letter<'_>) -> R,
+    ) -> R {
+        let anybody = notice("x", Cause::Unknown, Audience::Owner);
+        let counts: Vec<_> =
+            told.first().map(|(_, one)| (one.change, one.cause, total)).into_iter().collect();
+        with_letter(&anybody, |letter| {
+            look(&Letter { notices: told, counts: &counts, summary, ..*letter })
+        })
+    }
+
+    #[test]
+    fn many_notices_are_told_once_with_a_list_and_a_bound() {
+        let told = several(&["brand-a", "brand-b"], Change::Firing, Audience::Owner);
+        let words = looked(&told, 42, &Summary::default(), super::super::content::words);
+        assert_eq!(
+            words.subject,
+            "[oauth-keepalive] 42 accounts: permission withdrawn, please reconnect"
+        );
+        assert_eq!(words.text.matches("WHAT TO DO").count(), 1, "{}", words.text);
+        for needed in ["- brand-a at TikTok.", "- brand-b at TikTok.", "And 40 more."] {
+            assert!(words.text.contains(needed), "{needed} is missing in {}", words.text);
+        }
+        assert!(words.html.contains("And 40 more.") && words.html.contains("<bdi>brand-b</bdi>"));
+        assert!(words.text.lines().all(|line| line.chars().count() <= 72), "{}", words.text);
+    }
+
+    #[test]
+    fn the_heading_says_what_the_reader_must_know() {
+        let none = Summary::default();
+        let two = ["a", "b"];
+        let cases = [
+            (several(&two, Change::Resolved, Audience::Owner), 2, "2 accounts work again"),
+            (several(&two, Change::Resolved, Audience::Operator), 2, "2 problems are over"),
+            (
+                several(&two, Change::Firing, Audience::Operator),
+                2,
+                "2 problems: permission withdrawn, please reconnect",
+            ),
+        ];
+        for (told, total, expected) in cases {
+            assert_eq!(looked(&told, total, &none, headline), expected);
+        }
+        let mut mixed = several(&two, Change::Firing, Audience::Owner);
+        mixed[1].1.cause = Cause::ScopeMissing;
+        let anybody = notice("x", Cause::Unknown, Audience::Owner);
+        let counts =
+            [(Change::Firing, Cause::ConsentRevoked, 1), (Change::Firing, Cause::ScopeMissing, 1)];
+        let said = with_letter(&anybody, |letter| {
+            headline(&Letter { notices: &mixed, counts: &counts, ..*letter })
+        });
+        assert_eq!(said, "2 accounts need you");
+    }
+
+    #[test]
+    fn the_operator_reads_how_many_owners_were_told_and_what_is_held_back() {
+        let many = Many {
+            provider: "tiktok".into(),
+            cause: Cause::ConsentRevoked,
+            accounts: 1_000,
+            owners: 50,
+        };
+        let summary = Summary { many: vec![many], held: 12 };
+        let words = looked(&Vec::new(), 0, &summary, super::super::content::words);
+        assert_eq!(words.subject, "[oauth-keepalive] 1000 accounts: permission withdrawn");
+        let text = words.text.replace('\n', " ");
+        assert!(text.contains("TikTok: 1000 accounts of 50 different owners"), "{text}");
+        assert!(text.contains("12 notices are held back by a cap"), "{text}");
+        let held = Summary { many: Vec::new(), held: 1 };
+        assert_eq!(
+            looked(&Vec::new(), 0, &held, headline),
+            "1 notice is held back by a cap on mails"
+        );
+    }
+
+    #[test]
+    fn whoever_can_reconnect_by_a_link_has_one_and_is_told_so() {
+        let links: super::super::Links = Arc::new(|id, at| {
+            Some(format!("https://keeper.example.com/c/{}-{}", id.account, at.as_unix()))
+        });
+        let told = several(&["brand-a", "brand-b"], Change::Firing, Audience::Owner);
+        let fill = |letter: &Letter<'_>| {
+            super::super::content::words(&Letter { links: Some(&links), ..*letter })
+        };
+        let words = looked(&told, 2, &Summary::default(), fill);
+        let link = format!("https://keeper.example.com/c/brand-b-{}", SINCE.as_unix() + 60);
+        assert!(words.text.contains(&link), "{}", words.text);
+        assert!(words.text.replace('\n', " ").contains(BY_LINK), "{}", words.text);
+        let single = with_letter(&told[0].1, fill);
+        assert!(single.text.contains("Reconnect here: https://"), "{}", single.text);
+        assert!(single.html.contains("Reconnect “brand-a”"), "{}", single.html);
+        let mut operators = told[0].1.clone();
+        operators.audience = Audience::Operator;
+        assert!(!with_letter(&operators, fill).text.contains("/c/"), "nobody else's business");
+    }
+}
