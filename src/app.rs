@@ -1,5 +1,6 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod observe;
 mod webhooks;
 
 use crate::{
@@ -345,6 +346,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
+    let observing = stopped.clone();
     if webhooks.is_some() {
         let inbox = Inbox::new(
             Arc::clone(&refresher),
@@ -354,6 +356,16 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         );
         inner.push(tokio::spawn(inbox.run(delivered, stopped)));
     }
+
+    inner.extend(observe::start(
+        &settings,
+        &refresher,
+        &snapshot,
+        &inputs,
+        &metrics,
+        &gauges,
+        &observing,
+    ));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -713,6 +725,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
+        ("`observe`", old.observe == new.observe),
         ("`server`, `reports` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];

@@ -56,6 +56,8 @@ pub struct Settings {
     pub refresh: Refresh,
     /// Mail.
     pub delivery: crate::delivery::Settings,
+    /// What is learnt where the publisher changes nothing.
+    pub observe: crate::observe::Settings,
     /// Metrics.
     pub metrics: Metrics,
 }

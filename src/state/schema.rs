@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 7;
+const SCHEMA_VERSION: i64 = 8;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -154,6 +154,13 @@ CREATE TABLE spent (
     provider    TEXT NOT NULL,
     account     TEXT NOT NULL
 ) STRICT;
+",
+    "
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -263,6 +270,13 @@ CREATE TABLE inbox (
     heard_at INTEGER NOT NULL
 ) STRICT;
 
+-- How far logs and tables of the publisher were read, as JSON or as the publisher's own text.
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -330,7 +344,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

@@ -175,6 +175,7 @@ impl Fleet {
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Said { id, evidence } => self.note_said(now, &id, evidence),
             Input::Announced { id, evidence } => self.note_announced(now, &id, evidence),
+            Input::Wondered { id } => self.note_wonder(now, &id),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
