@@ -358,13 +358,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     }
 
     inner.extend(observe::start(
-        &settings,
-        &refresher,
-        &snapshot,
-        &inputs,
-        &metrics,
-        &gauges,
-        &observing,
+        &settings, &refresher, &snapshot, &inputs, &metrics, &gauges, &observing,
     ));
 
     let limits = Limits::with_connections(settings.server.connections_max);

@@ -511,7 +511,12 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-pub(super) fn listed<M: Metric + Clone>(list: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(super) fn listed<M: Metric + Clone>(
+    list: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
     list.register(name, help, metric.clone());
     metric
 }

@@ -86,7 +86,8 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
 
 /// Writes the posts that wait. Posts of an account that works are at no risk.
 pub fn write_posts(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, posts: &PostsAtRisk) {
-    let known = || posts.iter().filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)));
+    let known =
+        || posts.iter().filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)));
     let ailing = known().filter(|(account, _)| account.cause.is_some());
     let at_risk = ailing.map(|(account, posts)| (&account.id, posts.at_risk));
     write_posts_of(out, format, POSTS_AT_RISK, at_risk);

@@ -65,7 +65,8 @@ impl Metrics {
 
     /// Counts lines of a log, in the order of [`LineResult::ALL`].
     pub fn lines_observed(&self, log: &str, counts: &[u64; LineResult::ALL.len()]) {
-        for (result, count) in LineResult::ALL.into_iter().zip(counts).filter(|(_, count)| **count > 0)
+        for (result, count) in
+            LineResult::ALL.into_iter().zip(counts).filter(|(_, count)| **count > 0)
         {
             self.observed.lines.get_or_create(&LineOf::of(log, result)).inc_by(*count);
         }

@@ -267,12 +267,7 @@ impl Follower {
     }
 
     /// What followed the position in a file that was truncated, as far as copies hold it.
-    fn rest_of(
-        &self,
-        place: &Place,
-        opened: &[File],
-        round: &mut Round,
-    ) -> io::Result<Vec<File>> {
+    fn rest_of(&self, place: &Place, opened: &[File], round: &mut Round) -> io::Result<Vec<File>> {
         let mut since = place.modified;
         let mut rest = Vec::new();
         for about in self.rotated(opened)? {

@@ -7,7 +7,10 @@ use super::{
     Follower, Log, Nothing, Observer, Position, Reader, Round, follower::LINES_PER_ROUND,
     goes_on_after, handover::Batch, tail::Line,
 };
-use crate::{core::Snapshot, metrics::observed::{LineResult, SourceKind}};
+use crate::{
+    core::Snapshot,
+    metrics::observed::{LineResult, SourceKind},
+};
 use std::{
     io,
     time::{Duration, Instant},

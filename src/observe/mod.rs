@@ -18,11 +18,11 @@ mod query;
 mod tail;
 
 pub use follower::{Follower, Position, Round, Start};
-pub use tail::Line;
 pub use line::{
     BadPattern, Format, Is, Lines, Nothing, Only, PATTERN_BYTES_MAX, Provider, Reader, Sighting,
     Status, Wrapped,
 };
+pub use tail::Line;
 
 use crate::{
     core::{Snapshot, fleet::Input},

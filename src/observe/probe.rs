@@ -21,7 +21,9 @@ pub(super) async fn wonder(observer: Observer, every: Duration, mut stop: watch:
         done = now;
         let all = || snapshot.accounts.iter();
         // Around the end of the list where the next round has begun.
-        for account in all().chain(all()).skip(turn.first).take(turn.accounts.min(ACCOUNTS_PER_TURN_MAX)) {
+        for account in
+            all().chain(all()).skip(turn.first).take(turn.accounts.min(ACCOUNTS_PER_TURN_MAX))
+        {
             let id = account.id.clone();
             if observer.keeper.send(Input::Wondered { id }).await.is_err() {
                 return;

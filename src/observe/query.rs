@@ -115,10 +115,8 @@ impl Asking {
     /// Looks which columns there are.
     async fn prepare(store: &AnyStore, query: &Query) -> Result<Self, Error> {
         let there = store.columns_of(&query.sql, PARAMETER).await?;
-        let columns = columns_of(&there, query).map_err(|reason| Error::Damaged {
-            place: "observe.query".to_owned(),
-            reason,
-        })?;
+        let columns = columns_of(&there, query)
+            .map_err(|reason| Error::Damaged { place: "observe.query".to_owned(), reason })?;
         let (sql, provider_name) = (query.sql.clone(), query.provider_name.clone());
         Ok(Self { columns, sql, provider_name })
     }
@@ -138,7 +136,8 @@ impl Asking {
         let mut row = row.into_iter();
         let (_position, account, status) = (row.next()?, row.next()??, row.next()??);
         let mut others = self.columns.iter().skip(3).zip(row);
-        let mut other = |name| others.find(|(column, _)| **column == name).and_then(|found| found.1);
+        let mut other =
+            |name| others.find(|(column, _)| **column == name).and_then(|found| found.1);
         let provider = self.provider_name.clone().or_else(|| other("provider"))?;
         let body = other("body").map(Value::String);
         let status = status_in(&status)?;

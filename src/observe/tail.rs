@@ -168,12 +168,7 @@ impl Tail {
     }
 
     /// Hands out whole lines of `fresh`, and answers how many bytes they were.
-    fn take(
-        &mut self,
-        fresh: &[u8],
-        budget: &mut Budget,
-        each: &mut dyn FnMut(Line<'_>),
-    ) -> usize {
+    fn take(&mut self, fresh: &[u8], budget: &mut Budget, each: &mut dyn FnMut(Line<'_>)) -> usize {
         let mut taken = 0;
         while budget.bytes > 0 && budget.lines > 0 {
             if !self.mark.in_long_line {

@@ -1,7 +1,8 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest, observed,
+    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest,
+    observed,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},

@@ -84,7 +84,11 @@ impl<D: Driver> ServerStore<D> {
     }
 
     /// See [`super::AnyStore::columns_of`].
-    pub(super) async fn columns_of(&self, sql: &str, parameter: &str) -> Result<Vec<String>, Error> {
+    pub(super) async fn columns_of(
+        &self,
+        sql: &str,
+        parameter: &str,
+    ) -> Result<Vec<String>, Error> {
         let inner = &self.inner;
         let query = questions::all_columns(sql, parameter, D::DIALECT);
         let mut lease = inner.lease().await?;

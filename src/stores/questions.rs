@@ -218,9 +218,11 @@ mod tests {
 
     #[test]
     fn the_parameter_becomes_the_dialects_own_wherever_it_stands() {
-        let sql = "SELECT a::position FROM t WHERE b > :position AND c < :position AND d = :positions;\n";
+        let sql =
+            "SELECT a::position FROM t WHERE b > :position AND c < :position AND d = :positions;\n";
         let of = |dialect| with_parameter(sql, "position", dialect);
-        let postgres = "SELECT a::position FROM t WHERE b > $1::text AND c < $1::text AND d = :positions";
+        let postgres =
+            "SELECT a::position FROM t WHERE b > $1::text AND c < $1::text AND d = :positions";
         assert_eq!(of(Dialect::Postgres).1, 1);
         assert_eq!(of(Dialect::Postgres).0.trim_end_matches(';'), postgres);
         assert_eq!(of(Dialect::Mysql), (postgres.replace("$1::text", "?"), 2));

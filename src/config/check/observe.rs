@@ -64,12 +64,7 @@ fn all_logs(check: &mut Check<'_>, logs: &[file::ObservedLog], providers: &[&str
     checked
 }
 
-fn log(
-    check: &mut Check<'_>,
-    at: &KeyPath,
-    log: &file::ObservedLog,
-    providers: &[&str],
-) -> Log {
+fn log(check: &mut Check<'_>, at: &KeyPath, log: &file::ObservedLog, providers: &[&str]) -> Log {
     let path = match &log.path {
         None => {
             let key = at.key("path");
@@ -208,7 +203,8 @@ fn pointers(check: &mut Check<'_>, at: &KeyPath, log: &file::ObservedLog) {
         (at.key("only").key("at"), only),
     ] {
         let Some(pointer) = pointer.filter(|pointer| !pointer.starts_with('/')) else { continue };
-        let what = format!("found {}, expected a JSON pointer, which begins with /", shown(pointer));
+        let what =
+            format!("found {}, expected a JSON pointer, which begins with /", shown(pointer));
         check.problem(key, what, "write /account/id for {\"account\":{\"id\":…}}");
     }
 }
@@ -218,7 +214,9 @@ fn pattern(check: &mut Check<'_>, at: &KeyPath, lines: &Lines) {
     let remedy = match &bad {
         BadPattern::TooLong => format!("shorten it to {PATTERN_BYTES_MAX} bytes"),
         BadPattern::TooBig => "lower its repetitions such as {100}".to_owned(),
-        BadPattern::Wrong(_) => "mend it; in single quotes YAML leaves backslashes alone".to_owned(),
+        BadPattern::Wrong(_) => {
+            "mend it; in single quotes YAML leaves backslashes alone".to_owned()
+        }
         BadPattern::NoGroup { name, there } if there.is_empty() => {
             format!("write (?<{name}>…) around what it stands for; it has no groups with names")
         }
@@ -256,7 +254,9 @@ fn question(
         let what = format!("has no {parameter}, expected it where the value belongs");
         let remedy = match parameter {
             ":position" => "write WHERE id > :position, or what your rows grow by",
-            _ => "write publish_at < :until, with the conversion from Unix time that your database has",
+            _ => {
+                "write publish_at < :until, with the conversion from Unix time that your database has"
+            }
         };
         check.problem(key(), what, remedy);
     }

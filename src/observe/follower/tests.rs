@@ -44,8 +44,7 @@ impl Scene {
 
     /// Long enough to tell one position from another.
     fn write_into(&mut self, name: &str, lines: usize) {
-        let mut file =
-            OpenOptions::new().create(true).append(true).open(self.named(name)).unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(self.named(name)).unwrap();
         for _ in 0..lines {
             let line = format!("line {} of the publisher, at some instant", self.written.len());
             writeln!(file, "{line}").unwrap();

@@ -141,8 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 8] =
-    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, OBSERVED];
+const TABLES: [&str; 8] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, OBSERVED];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
