@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) providers: Vec<PathBuf>,
     pub(super) apps: Vec<App>,
     pub(super) refresh: Refresh,
+    pub(super) gate: Gate,
     pub(super) http: Http,
     pub(super) mail: Mail,
     pub(super) server: Server,
@@ -191,6 +192,7 @@ pub(super) struct App {
 pub(super) struct Endpoints {
     pub(super) token: Option<String>,
     pub(super) probe: Option<String>,
+    pub(super) publish_check: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -390,6 +392,12 @@ pub(super) struct ObservedProbe {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) proof: super::Proof,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

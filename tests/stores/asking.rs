@@ -40,8 +40,9 @@ fn question(kind: &impl Kind) -> Question {
 }
 
 fn reason(error: Error) -> String {
-    let (Error::Unavailable { reason, .. } | Error::Damaged { reason, .. } | Error::Row { reason, .. }) =
-        error;
+    let (Error::Unavailable { reason, .. }
+    | Error::Damaged { reason, .. }
+    | Error::Row { reason, .. }) = error;
     reason
 }
 
