@@ -387,9 +387,9 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     );
     inner.push(tokio::spawn(inbox.run(delivered, stopped)));
 
-    inner.extend(observe::start(
-        &settings, &refresher, &snapshot, &inputs, &metrics, &gauges, &observing,
-    ));
+    let place = place_of_positions(&settings);
+    let observer = observe::observer(&refresher, place, &snapshot, &inputs, &metrics, &gauges);
+    inner.extend(observer.start(settings.observe.clone(), &observing));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -534,6 +534,13 @@ pub fn empty_fleet<S, T>(
 fn replica_name(telemetry: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {telemetry}", host.trim())
+}
+
+/// Whose positions in logs are remembered: those of one machine where the state is one file, otherwise of this
+/// replica, by the port that is configured: the one that is bound may differ from start to start.
+fn place_of_positions(settings: &Settings) -> String {
+    let is_shared = settings.state.postgres.is_some();
+    is_shared.then(|| replica_name(settings.server.listen)).unwrap_or_default()
 }
 
 /// Keeps what all replicas count together for the next scrape. Of a process that is alone the snapshot says

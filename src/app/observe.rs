@@ -2,7 +2,6 @@
 
 use super::understanding;
 use crate::{
-    config::Settings,
     core::{Snapshot, fleet::Input},
     http_client::HttpClient,
     metrics::{Metrics, fleet::Gauges},
@@ -12,24 +11,20 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
+use tokio::sync::mpsc;
 
-/// Begins to observe whatever the configuration names.
-pub(super) fn start(
-    settings: &Settings,
+/// One that has not begun. `place` says whose positions it remembers.
+pub(super) fn observer(
     refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
+    place: String,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     keeper: &mpsc::Sender<Input>,
     metrics: &Metrics,
     gauges: &Arc<Gauges>,
-    stop: &watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
-    let observer = Observer {
+) -> Observer {
+    Observer {
         state: refresher.state.clone(),
-        place: place(settings),
+        place,
         snapshot: Arc::clone(snapshot),
         understand: understanding(refresher),
         keeper: keeper.clone(),
@@ -37,15 +32,5 @@ pub(super) fn start(
         gauges: Arc::clone(gauges),
         store: Arc::clone(&refresher.store),
         clock: refresher.clock.clone(),
-    };
-    observer.start(settings.observe.clone(), stop)
-}
-
-/// Whose positions these are: those of one machine where the state is one file, otherwise of this replica.
-fn place(settings: &Settings) -> String {
-    match settings.state.postgres {
-        // The port that is configured: the one that is bound may differ from start to start.
-        Some(_) => super::replica_name(settings.server.listen),
-        None => String::new(),
     }
 }

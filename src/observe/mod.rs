@@ -171,6 +171,27 @@ impl Observer {
     }
 }
 
+/// Looks whether the questions can be asked, and what their answers would have; reads nothing. For `check`.
+pub async fn examine(
+    settings: &Settings,
+    store: &AnyStore,
+) -> Vec<(&'static str, Result<String, String>)> {
+    let mut found = Vec::new();
+    if let Some(query) = &settings.query {
+        let columns = query::prepare(store, query).await;
+        found.push(("observe.query", columns.map(said).map_err(|error| error.to_string())));
+    }
+    if let Some(posts) = &settings.posts {
+        let columns = posts::prepare(store, posts).await;
+        found.push(("observe.posts", columns.map(said).map_err(|error| error.to_string())));
+    }
+    found
+}
+
+fn said(columns: Vec<&'static str>) -> String {
+    format!("it can be asked, and answers with {}", columns.join(", "))
+}
+
 /// Waits; false when everything is to end.
 async fn goes_on_after(pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {

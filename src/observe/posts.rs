@@ -59,7 +59,8 @@ async fn look(observer: &Observer, posts: &Posts) -> Result<PostsAtRisk, Error> 
     Ok(rows.into_iter().filter_map(|row| read(row, posts, &snapshot)).collect())
 }
 
-async fn prepare(store: &AnyStore, posts: &Posts) -> Result<Vec<&'static str>, Error> {
+/// Looks which of the wanted columns there are.
+pub(super) async fn prepare(store: &AnyStore, posts: &Posts) -> Result<Vec<&'static str>, Error> {
     let there = store.columns_of(&posts.sql, PARAMETER).await?;
     let damaged = |reason| Error::Damaged { place: "observe.posts".to_owned(), reason };
     columns_of(&there, posts).map_err(damaged)
@@ -82,7 +83,7 @@ fn read(row: AnswerRow, posts: &Posts, snapshot: &Snapshot) -> Option<(AccountId
 ///
 /// # Errors
 /// A sentence about what is missing.
-pub(super) fn columns_of(there: &[String], posts: &Posts) -> Result<Vec<&'static str>, String> {
+fn columns_of(there: &[String], posts: &Posts) -> Result<Vec<&'static str>, String> {
     let mut columns = vec!["account", "held", "at_risk"];
     if posts.provider_name.is_none() {
         columns.push("provider");
@@ -97,7 +98,7 @@ pub(super) fn columns_of(there: &[String], posts: &Posts) -> Result<Vec<&'static
 }
 
 /// What stands for the end of the window in a question.
-pub(super) const PARAMETER: &str = "until";
+const PARAMETER: &str = "until";
 
 /// Accounts that are looked at.
 const ROWS_MAX: usize = 200_000;

@@ -114,9 +114,7 @@ async fn keep(observer: &Observer, key: &str, position: &str, at: Timestamp) {
 impl Asking {
     /// Looks which columns there are.
     async fn prepare(store: &AnyStore, query: &Query) -> Result<Self, Error> {
-        let there = store.columns_of(&query.sql, PARAMETER).await?;
-        let columns = columns_of(&there, query)
-            .map_err(|reason| Error::Damaged { place: "observe.query".to_owned(), reason })?;
+        let columns = prepare(store, query).await?;
         let (sql, provider_name) = (query.sql.clone(), query.provider_name.clone());
         Ok(Self { columns, sql, provider_name })
     }
@@ -146,11 +144,18 @@ impl Asking {
     }
 }
 
+/// Looks which of the wanted columns there are.
+pub(super) async fn prepare(store: &AnyStore, query: &Query) -> Result<Vec<&'static str>, Error> {
+    let there = store.columns_of(&query.sql, PARAMETER).await?;
+    let damaged = |reason| Error::Damaged { place: "observe.query".to_owned(), reason };
+    columns_of(&there, query).map_err(damaged)
+}
+
 /// What a question answers with of what is wanted.
 ///
 /// # Errors
 /// A sentence about what is missing.
-pub(super) fn columns_of(there: &[String], query: &Query) -> Result<Vec<&'static str>, String> {
+fn columns_of(there: &[String], query: &Query) -> Result<Vec<&'static str>, String> {
     let has = |name: &str| there.iter().any(|column| column == name);
     let mut columns = vec!["position", "account", "status"];
     if query.provider_name.is_none() {
@@ -169,7 +174,7 @@ pub(super) fn columns_of(there: &[String], query: &Query) -> Result<Vec<&'static
 }
 
 /// What stands for the last position in a question.
-pub(super) const PARAMETER: &str = "position";
+const PARAMETER: &str = "position";
 
 /// Rows that are read at a time.
 const ROWS_PER_ROUND: usize = 1_000;
