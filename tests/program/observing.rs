@@ -1,14 +1,16 @@
 //! The publisher changes nothing: its 401s are read from its log and from its own tables.
 
 use crate::{
-    until, until_or,
+    PATIENCE, until, until_or,
     world::{SCOPES, World},
 };
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
-    path::Path,
-    time::Duration,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 const UNAUTHORIZED: [(&str, &str); 2] = [("account", "brand-01"), ("code", "401")];
@@ -94,6 +96,154 @@ async fn the_log_goes_on_where_it_stopped_and_no_line_counts_twice_after_an_orde
     append(&log, &line("brand-01", 401));
     world.until_metric("api_responses_total", &UNAUTHORIZED, 6.0).await;
     world.until_metric("observed_gaps_total", &[("log", "publisher.log")], 0.0).await;
+}
+
+/// The writer pauses between a copy and the truncation, as no real one does: what is written there is in neither,
+/// and nobody can see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_401_is_counted_once_in_a_log_of_ten_thousand_lines_a_second_that_is_moved_in_every_way()
+ {
+    let world = World::new().life(6_000).section("observe", LOG).start().await;
+    world.until_ready().await;
+    let (path, pid) = (world.path("publisher.log"), world.running().pid());
+    let writer = tokio::task::spawn_blocking(move || Writer::new(path, pid).write_and_rotate());
+    let written = writer.await.unwrap();
+    assert!(written.unauthorized > 2_000, "{written:?}");
+    world.until_metric("api_responses_total", &UNAUTHORIZED, f64::from(written.unauthorized)).await;
+    let other = [("account", "brand-02"), ("code", "200")];
+    world.until_metric("api_responses_total", &other, f64::from(written.good)).await;
+    // What would have been counted twice is counted before a line that comes later.
+    append(&world.path("publisher.log"), &line("brand-02", 403));
+    world
+        .until_metric("api_responses_total", &[("account", "brand-02"), ("code", "403")], 1.0)
+        .await;
+    world.until_metric("api_responses_total", &UNAUTHORIZED, f64::from(written.unauthorized)).await;
+    let log = ("log", "publisher.log");
+    world
+        .until_metric(
+            "observed_lines_total",
+            &[log, ("result", "unmatched")],
+            f64::from(written.others),
+        )
+        .await;
+    world.until_metric("observed_lines_total", &[log, ("result", "malformed")], 0.0).await;
+    world.until_metric("observed_gaps_total", &[log], 0.0).await;
+    assert_eq!(world.refreshed("brand-01"), [], "a living token is not spent");
+}
+
+/// A publisher that logs much, and a logrotate of its own.
+struct Writer {
+    path: PathBuf,
+    /// Who follows the log.
+    pid: u32,
+    file: File,
+    written: Written,
+    rotations: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    lines: u32,
+    unauthorized: u32,
+    good: u32,
+    others: u32,
+}
+
+impl Writer {
+    const LINES_A_SECOND: u32 = 10_000;
+    const SECONDS: u32 = 5;
+    const ROTATIONS: u32 = 9;
+
+    fn new(path: PathBuf, pid: u32) -> Self {
+        let file = Self::open(&path);
+        Self { path, pid, file, written: Written::default(), rotations: 0 }
+    }
+
+    fn open(path: &Path) -> File {
+        OpenOptions::new().create(true).append(true).open(path).unwrap()
+    }
+
+    fn write_and_rotate(mut self) -> Written {
+        let began = Instant::now();
+        let all = Self::LINES_A_SECOND * Self::SECONDS;
+        while self.written.lines < all {
+            self.write(100);
+            if self.written.lines >= (self.rotations + 1) * all / (Self::ROTATIONS + 1) {
+                self.rotate();
+            }
+            let due = Duration::from_secs(1) * self.written.lines / Self::LINES_A_SECOND;
+            thread::sleep(due.saturating_sub(began.elapsed()));
+        }
+        self.written
+    }
+
+    fn write(&mut self, lines: u32) {
+        let mut text = String::new();
+        for _ in 0..lines {
+            let number = self.written.lines;
+            self.written.lines += 1;
+            text += &match number % 10 {
+                0 => {
+                    self.written.unauthorized += 1;
+                    line_at(number, "brand-01", 401)
+                }
+                1..=6 => {
+                    self.written.good += 1;
+                    line_at(number, "brand-02", 200)
+                }
+                _ => {
+                    self.written.others += 1;
+                    format!("2026-11-22 12:00:00 the publisher did thing {number}\n")
+                }
+            };
+        }
+        self.file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rotate(&mut self) {
+        self.rotations += 1;
+        let rotated = self.path.with_extension(format!("log.{}", self.rotations));
+        match self.rotations % 3 {
+            // Renamed; the publisher goes on in the old file until it is told.
+            0 => {
+                fs::rename(&self.path, rotated).unwrap();
+                let new = Self::open(&self.path);
+                self.write(300);
+                self.file = new;
+            }
+            // Copied away.
+            1 => {
+                fs::copy(&self.path, rotated).unwrap();
+                thread::sleep(Duration::from_millis(20));
+                self.file.set_len(0).unwrap();
+            }
+            // Removed, and made anew. What nobody ever opened nobody can read.
+            _ => {
+                self.wait_until_it_is_followed();
+                fs::remove_file(&self.path).unwrap();
+                self.file = Self::open(&self.path);
+            }
+        }
+    }
+
+    fn wait_until_it_is_followed(&self) {
+        let number = self.file.metadata().unwrap().ino();
+        let began = Instant::now();
+        let is_open = || {
+            let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap();
+            let number_of = |file: fs::DirEntry| file.path().metadata().ok().map(|file| file.ino());
+            files.flatten().filter_map(number_of).any(|one| one == number)
+        };
+        while !is_open() {
+            assert!(began.elapsed() < PATIENCE, "the log is not followed");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn line_at(number: u32, account: &str, status: u16) -> String {
+    line(account, status)
+        .replace("2026-11-22T12:00:00Z", &format!("2026-11-22T12:00:00.{number:06}Z"))
 }
 
 #[tokio::test]
