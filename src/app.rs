@@ -1,5 +1,6 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod publisher;
 mod webhooks;
 
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
+        Cause, Event, Memory, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
         second_clock::{Assumed, Moves},
@@ -21,15 +22,14 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    oauth::Answer,
-    providers::{Environment, Known, Renewal, Where},
+    providers::{Environment, Renewal},
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        reports::{ComparisonKey, Place, Response, Understand},
+        socket::{Place, Socket},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -60,8 +60,8 @@ pub struct Running {
     pub events: broadcast::Sender<Event>,
     /// Where telemetry and status page are, with the port that was really bound.
     pub telemetry: SocketAddr,
-    /// Where the publisher's reports go, if they are switched on.
-    pub reports: Option<SocketAddr>,
+    /// Where publishers ask and report, if that is switched on.
+    pub publisher: Option<Place>,
     /// Where webhooks go, if they are switched on.
     pub webhooks: Option<SocketAddr>,
     /// Asks for a reload, as SIGHUP does.
@@ -264,8 +264,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let fleet = empty_fleet(policy_of(&settings), &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
-    let reports = match &settings.server.reports {
-        Some(reports) => Some((bind(reports.listen).await?, reports.secret.clone())),
+    let publisher = match &settings.server.publisher {
+        Some(publisher) => {
+            let certificate = publisher.certificate.as_ref();
+            Some((Socket::bind(&publisher.listen, certificate).await?, publisher.clone()))
+        }
         None => None,
     };
     let webhooks = match &settings.server.webhooks {
@@ -273,7 +276,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         None => None,
     };
     let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-    let reports_at = reports.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+    let publisher_at = publisher.as_ref().map(|(socket, _)| socket.place());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
     let (stop, stopped) = watch::channel(false);
@@ -385,31 +388,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
-    if let Some((listener, secret)) = reports {
-        let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
-        tokio::spawn(pass_on(reported, inputs));
-        let context = server::reports::Context {
-            snapshot: Arc::clone(&snapshot),
-            metrics,
-            secret: Arc::new(move || secret.read()),
-            comparison: ComparisonKey::draw(),
-            understand: understanding(&refresher),
-            responses,
-            body_deadline: server::reports::BODY_DEADLINE,
-        };
-        let handler = move |request| server::reports::handle(context.clone(), request);
-        surface.push(tokio::spawn(server::listener::run(
-            listener,
-            limits,
-            handler,
-            surface_stopped,
-        )));
+    if let Some((socket, settings)) = publisher {
+        let context =
+            publisher::context(&refresher, &metrics, Arc::clone(&snapshot), settings, inputs);
+        let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
+        surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
     }
     Ok(Running {
         snapshot,
         events,
         telemetry: telemetry_at,
-        reports: reports_at,
+        publisher: publisher_at,
         webhooks: webhooks_at,
         reload,
         stop,
@@ -520,50 +509,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         format!(
             "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
         )
-    })
-}
-
-/// What the publisher reports goes to the keeper like everything else.
-async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
-    while let Some(batch) = reported.recv().await {
-        for Response { id, status, times, said } in batch {
-            let said = said.map(|evidence| Input::Said { id: id.clone(), evidence });
-            let counted = status.map(|status| Input::Responded { id, status, times });
-            for input in said.into_iter().chain(counted) {
-                if keeper.send(input).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// What a provider said to the publisher, as that provider's table reads it.
-fn understanding(refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>) -> Arc<Understand> {
-    let apps = Arc::clone(&refresher.apps);
-    let clock = refresher.clock.clone();
-    Arc::new(move |app, answered| {
-        let apps = apps.load();
-        let app = apps.get(app)?;
-        let place = match answered.place {
-            Place::Publish => Where::Publish,
-            Place::Api => Where::Api,
-            Place::Redirect => Where::Redirect,
-        };
-        let Some(status) = answered.status else {
-            return app.provider.message(place, &answered.body, clock.now());
-        };
-        // A publisher that passes on text instead of JSON has quoted it.
-        let text = answered.body.as_str().map(str::to_owned);
-        let answer = Answer {
-            status,
-            retry_after: None,
-            date: None,
-            bearer_error: None,
-            body: Secret::new(text.unwrap_or_else(|| answered.body.to_string())),
-        };
-        let known = Known { client_id: Some(&app.client_id), ..Known::default() };
-        app.provider.refusal(place, &answer, &known, clock.now())
     })
 }
 
@@ -707,13 +652,13 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
-        let others = (server.reports.clone(), server.webhooks.clone());
+        let others = (server.publisher.clone(), server.webhooks.clone());
         (server.listen, server.connections_max, server.enable_reload, others)
     };
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
-        ("`server`, `reports` and `webhooks`", listeners(old) == listeners(new)),
+        ("`server`, `publisher` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
@@ -728,9 +673,6 @@ const AFTER_CALLS: Duration = Duration::from_secs(5);
 
 /// Inputs that may wait for the keeper before those who bring more wait too.
 const INPUTS_WAITING_MAX: usize = 1_024;
-
-/// Batches of reports that may wait; beyond that the publisher is asked to come again.
-const REPORTS_WAITING_MAX: usize = 64;
 
 /// Messages that may wait to be written down; beyond that their senders are asked to come again.
 const DELIVERIES_WAITING_MAX: usize = 256;

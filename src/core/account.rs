@@ -271,6 +271,8 @@ pub struct Account {
     pub verdict: Option<Cause>,
     /// True when the provider itself refused this access token, whatever its declared end says.
     pub access_refused: bool,
+    /// What the publisher may do.
+    pub door: super::gate::Door,
     /// The pass over the store in which this account was last seen.
     pub seen_in: u32,
     /// The pass over the store during which we last changed this account's token: what that pass read
@@ -341,6 +343,7 @@ impl Account {
             cause_since: None,
             verdict: None,
             access_refused: false,
+            door: super::gate::Door::default(),
             seen_in: 0,
             changed_in: 0,
             last_failure: None,

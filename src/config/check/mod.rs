@@ -8,6 +8,7 @@ mod apps;
 mod dangers;
 mod mail;
 mod providers;
+mod publisher;
 mod redis_store;
 mod service;
 mod state;
@@ -47,7 +48,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
         delivery: mail::check(&mut check, &file.mail),
-        server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
+        server: service::server(&mut check, &file),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
