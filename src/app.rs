@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Cause, Event, Memory, Shares, Snapshot, Timestamp, decide,
+        Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
         second_clock::{Assumed, Moves},
@@ -29,6 +29,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
+        publisher::{Client, Right},
         socket::{Place, Socket},
     },
     state::{Counts, Role, State},
@@ -185,7 +186,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
 
 /// What the policy must know of every app.
 #[must_use]
-pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
+pub fn policy_apps(apps: &Apps, proofs: Proofs) -> Vec<decide::App> {
     let app = |app: &Arc<App>| decide::App {
         name: Arc::clone(&app.name),
         provider: app.provider.name.as_str().into(),
@@ -199,11 +200,46 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
             () if app.provider.can_probe_for_money(&app.endpoints) => decide::Probe::Billed,
             () => decide::Probe::None,
         },
+        proof: proofs.of(app),
         is_sandbox: app.provider.environment == Environment::Sandbox,
         can_be_asked: app.provider.can_be_asked_about_apps(),
         assumed: assumed(app),
     };
     apps.values().map(app).collect()
+}
+
+/// What there is to prove an account with, besides its provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Proofs {
+    /// What the configuration wants.
+    pub wish: config::Proof,
+    /// The publisher can tell how a publish went.
+    pub publisher_tells: bool,
+}
+
+impl Proofs {
+    fn in_force(settings: &Settings) -> Self {
+        let tells = |client: &Client| client.rights.contains(&Right::Publish);
+        let publisher = settings.server.publisher.as_ref();
+        Self {
+            wish: settings.gate.proof,
+            publisher_tells: publisher.is_some_and(|all| all.clients.iter().any(tells)),
+        }
+    }
+
+    /// How the accounts of an app are proven.
+    fn of(self, app: &App) -> Proof {
+        match self.wish {
+            config::Proof::Token => Proof::Token,
+            config::Proof::Publish => Proof::Publish,
+            config::Proof::Auto if app.provider.can_check_publishing(&app.endpoints) => {
+                Proof::Check
+            }
+            config::Proof::Auto if self.publisher_tells => Proof::Publish,
+            config::Proof::Auto if app.provider.can_probe(&app.endpoints) => Proof::Check,
+            config::Proof::Auto => Proof::Token,
+        }
+    }
 }
 
 /// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
@@ -261,7 +297,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
     let now = clock.now();
-    let fleet = empty_fleet(policy_of(&settings), &refresher, now);
+    let proofs = Proofs::in_force(&settings);
+    let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
     let publisher = match &settings.server.publisher {
@@ -348,15 +385,13 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
-    if webhooks.is_some() {
-        let inbox = Inbox::new(
-            Arc::clone(&refresher),
-            Arc::clone(&snapshot),
-            inputs.clone(),
-            Arc::clone(&load_again),
-        );
-        inner.push(tokio::spawn(inbox.run(delivered, stopped)));
-    }
+    let inbox = Inbox::new(
+        Arc::clone(&refresher),
+        Arc::clone(&snapshot),
+        inputs.clone(),
+        Arc::clone(&load_again),
+    );
+    inner.push(tokio::spawn(inbox.run(delivered, stopped)));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -436,7 +471,7 @@ pub async fn fleet(
     refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    fleet_under(policy_of(settings), refresher, now).await
+    fleet_under(policy_of(settings), Proofs::in_force(settings), refresher, now).await
 }
 
 /// The same under `policy`, whatever the store and the way to the providers are.
@@ -445,10 +480,11 @@ pub async fn fleet(
 /// When the state cannot be read.
 pub async fn fleet_under<S: TokenStore, T: Transport>(
     policy: Policy,
+    proofs: Proofs,
     refresher: &Refresher<S, T>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let mut fleet = empty_fleet(policy, refresher, now);
+    let mut fleet = empty_fleet(policy, proofs, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
     let (memories, histories, mut reopened) = recalled.map_err(|error| error.to_string())?;
     reopened.retain(|one| !is_being_saved(one, &memories, now));
@@ -470,9 +506,14 @@ fn is_being_saved(one: &Reopened, memories: &[Memory], now: Timestamp) -> bool {
 
 /// A fleet that knows its configuration and nothing else.
 #[must_use]
-pub fn empty_fleet<S, T>(policy: Policy, refresher: &Refresher<S, T>, now: Timestamp) -> Fleet {
+pub fn empty_fleet<S, T>(
+    policy: Policy,
+    proofs: Proofs,
+    refresher: &Refresher<S, T>,
+    now: Timestamp,
+) -> Fleet {
     let mut fleet = Fleet::new(policy);
-    let apps = policy_apps(&refresher.apps.load());
+    let apps = policy_apps(&refresher.apps.load(), proofs);
     fleet.handle(now, Input::Configured { policy, apps });
     fleet
 }
@@ -627,7 +668,7 @@ impl Reloader {
             webhooks::expect(&self.metrics, &apps);
         }
         let policy = policy_of(&settings);
-        let for_policy = policy_apps(&apps);
+        let for_policy = policy_apps(&apps, Proofs::in_force(&settings));
         self.client.store(Arc::new(client));
         self.refresher.apps.store(Arc::new(apps));
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
@@ -729,6 +770,7 @@ mod tests {
             failed_in_a_row: 0,
             not_before: None,
             first_seen_at: None,
+            door: None,
         }
     }
 }

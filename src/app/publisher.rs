@@ -9,6 +9,7 @@ use crate::{
     server::publisher::{
         BODY_DEADLINE, Clients, Context, Place, Remembered, Response, Settings, Understand,
     },
+    state::State,
     stores::TokenStore,
 };
 use arc_swap::ArcSwap;
@@ -31,15 +32,19 @@ pub(super) fn context<S: TokenStore, T: Transport>(
         metrics: metrics.clone(),
         clients: Clients::new(settings.clients),
         when_unknown: settings.when_unknown,
-        remembered: remembering(),
+        remembered: remembering(&refresher.state),
         understand: understanding(refresher),
         responses,
         body_deadline: BODY_DEADLINE,
     })
 }
 
-fn remembering() -> Arc<Remembered> {
-    Arc::new(|_| Box::pin(std::future::ready(Err(()))))
+fn remembering(state: &State) -> Arc<Remembered> {
+    let state = state.clone();
+    Arc::new(move |id| {
+        let state = state.clone();
+        Box::pin(async move { state.door(&id).await.map_err(drop) })
+    })
 }
 
 /// What the publisher reports goes to the keeper like everything else.

@@ -22,11 +22,11 @@ pub(super) struct File {
     pub(super) providers: Vec<PathBuf>,
     pub(super) apps: Vec<App>,
     pub(super) refresh: Refresh,
+    pub(super) gate: Gate,
     pub(super) http: Http,
     pub(super) mail: Mail,
     pub(super) server: Server,
     pub(super) publisher: Publisher,
-    pub(super) gate: Gate,
     pub(super) webhooks: Webhooks,
     pub(super) metrics: Metrics,
     pub(super) state: State,
@@ -189,6 +189,7 @@ pub(super) struct App {
 pub(super) struct Endpoints {
     pub(super) token: Option<String>,
     pub(super) probe: Option<String>,
+    pub(super) publish_check: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -290,6 +291,7 @@ pub(super) struct Client {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Gate {
+    pub(super) proof: super::Proof,
     pub(super) when_unknown: WhenUnknown,
     pub(super) canary_deadline: Span,
     pub(super) resume_every: Span,
@@ -489,6 +491,7 @@ impl Default for Publisher {
 impl Default for Gate {
     fn default() -> Self {
         Self {
+            proof: super::Proof::Auto,
             when_unknown: WhenUnknown::Open,
             canary_deadline: Span::seconds(10 * 60),
             resume_every: Span::seconds(30),

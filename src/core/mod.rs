@@ -28,11 +28,11 @@ pub mod timeline;
 pub mod witness;
 
 pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
-pub use announcement::{Announcement, Revoker, Whose};
+pub use announcement::{Announcement, Order, Revoker, Said, Whose};
 pub use cause::Cause;
 pub use correlate::Suspect;
 pub use event::Event;
-pub use gate::{Door, Gate, Why};
+pub use gate::{Door, Gate, Proof, Why};
 pub use history::History;
 pub use secret::Secret;
 pub use shares::Shares;

@@ -8,7 +8,9 @@ use super::{
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Cause, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    core::{
+        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp, notices::Notice,
+    },
     postgres_save::{Looks, Save},
 };
 use std::time::Duration;
@@ -287,6 +289,16 @@ impl Backend {
                 writer.run(Kind::Read, move |desk| inbox::heard_after(desk, position)).await
             }
             Postgres(writer) => writer.run(postgres::heard_after(position)).await,
+        }
+    }
+
+    pub(super) async fn door(&self, id: &AccountId) -> Result<Option<Door>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                writer.run(Kind::Read, move |desk| memory::door(desk, &id)).await
+            }
+            Postgres(writer) => writer.run(postgres::door(id)).await,
         }
     }
 

@@ -27,10 +27,18 @@ fn endpoints_of_the_app_go_before_those_of_the_provider() {
     let endpoints = Endpoints {
         token: Some("http://127.0.0.1:1/t/".to_owned()),
         probe: Some("http://127.0.0.1:1/p/".to_owned()),
+        publish_check: Some("http://127.0.0.1:1/c/".to_owned()),
     };
     assert!(refresh_line(tiktok, &endpoints).starts_with("POST http://127.0.0.1:1/t/ form "));
     let probe = tiktok.probe_request(&endpoints, &token("at", None)).unwrap();
     assert!(shown(&probe).starts_with("GET http://127.0.0.1:1/p/?fields=open_id "));
+    let check = tiktok.publish_check_request(&endpoints, &token("at", None)).unwrap();
+    assert!(shown(&check).starts_with("POST http://127.0.0.1:1/c/"));
+    let elsewhere = Endpoints { publish_check: None, ..endpoints };
+    assert!(
+        tiktok.publish_check_request(&elsewhere, &token("at", None)).is_none(),
+        "an app with a token endpoint of its own does not live where the provider's check is"
+    );
 }
 
 #[test]
@@ -38,7 +46,8 @@ fn the_generic_provider_needs_endpoints_and_names_the_app_by_basic() {
     let oauth2 = providers::find("oauth2").unwrap();
     assert!(oauth2.needs_token_endpoint());
     assert_eq!(refresh_line(oauth2, &Endpoints::default()), "none");
-    let endpoints = Endpoints { token: Some("https://id.example/token".to_owned()), probe: None };
+    let endpoints =
+        Endpoints { token: Some("https://id.example/token".to_owned()), ..Endpoints::default() };
     // base64("my+id:my+secret"): section 2.3.1 wants both form-encoded first.
     assert_eq!(
         refresh_line(oauth2, &endpoints),

@@ -160,12 +160,20 @@ fn endpoints(
             "add `endpoints: {token: https://…}` from the provider's documentation",
         );
     }
-    for (name, url) in [("token", &endpoints.token), ("probe", &endpoints.probe)] {
+    for (name, url) in [
+        ("token", &endpoints.token),
+        ("probe", &endpoints.probe),
+        ("publish_check", &endpoints.publish_check),
+    ] {
         if let Some(url) = url {
             endpoint(check, at.key(name), url);
         }
     }
-    Endpoints { token: endpoints.token.clone(), probe: endpoints.probe.clone() }
+    Endpoints {
+        token: endpoints.token.clone(),
+        probe: endpoints.probe.clone(),
+        publish_check: endpoints.publish_check.clone(),
+    }
 }
 
 /// A refresh token goes there: it must not be readable on the way, nor end up in somebody's access log.

@@ -49,6 +49,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         http: service::http(&mut check, &file.http),
         delivery: mail::check(&mut check, &file.mail),
         server: service::server(&mut check, &file),
+        gate: super::Gate { proof: file.gate.proof },
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
