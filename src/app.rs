@@ -29,7 +29,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        publisher::{Client, Right},
+        publisher::{Client, Permits, Right},
         socket::{Place, Socket},
     },
     state::{Counts, Role, State},
@@ -397,7 +397,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let context = server::Context {
         snapshot: Arc::clone(&snapshot),
         metrics: metrics.clone(),
-        gauges,
+        gauges: Arc::clone(&gauges),
         clock: clock.clone(),
         per_account,
         reload: settings.server.enable_reload.then(|| reload.clone()),
@@ -418,14 +418,30 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         tokio::spawn(telemetry),
     ];
     if let Some((listener, secret)) = webhooks {
-        let context = webhooks::context(&refresher, &metrics, secret, deliveries);
+        let context = webhooks::context(&refresher, &metrics, secret, deliveries.clone());
         let handler = move |request| server::webhooks::handle(context.clone(), request);
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
     if let Some((socket, settings)) = publisher {
-        let context =
-            publisher::context(&refresher, &metrics, Arc::clone(&snapshot), settings, inputs);
+        let permits = Arc::new(Permits::new(settings.pace, metrics.clone()));
+        surface.push(tokio::spawn(publisher::keep(
+            Arc::clone(&permits),
+            Arc::clone(&snapshot),
+            Arc::clone(&gauges),
+            refresher.clock.clone(),
+            events.subscribe(),
+            surface_stopped.clone(),
+        )));
+        let context = publisher::context(
+            &refresher,
+            &metrics,
+            Arc::clone(&snapshot),
+            settings,
+            inputs,
+            deliveries,
+            permits,
+        );
         let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
     }

@@ -168,6 +168,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         outbox_length: 2,
         clock_unconfirmed_step: 0,
         all_replicas: None,
+        posts_held: Some(Arc::new(vec![(AccountId::new("x", "endless"), 4)])),
         process: Some(Usage {
             cpu_seconds: 1.25,
             open_fds: 12,

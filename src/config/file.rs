@@ -274,6 +274,7 @@ pub(super) struct Publisher {
     pub(super) socket_mode: String,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
+    pub(super) serve_tokens: bool,
     pub(super) clients: Vec<Client>,
 }
 
@@ -483,6 +484,7 @@ impl Default for Publisher {
             socket_mode: "0660".to_owned(),
             cert_file: None,
             key_file: None,
+            serve_tokens: false,
             clients: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use super::{
     negotiation::Format,
     text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
 };
-use crate::core::{Account, Cause, Gate, Snapshot, Timestamp};
+use crate::core::{Account, AccountId, Cause, Gate, Snapshot, Timestamp};
 use arc_swap::ArcSwapOption;
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -22,6 +22,8 @@ pub struct Gauges {
     pub outbox_length: AtomicU64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: ArcSwapOption<Totals>,
+    /// The accounts of which posts wait, each with their number; `None` where publishers cannot ask.
+    pub posts_held: ArcSwapOption<Vec<(AccountId, u64)>>,
 }
 
 /// What all replicas count together.
@@ -70,6 +72,24 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
         if let Some(position) = app.secret {
             let labels = [("app", &*app.name), ("provider", &*app.provider)];
             APP_SECRET.write_sample(out, &labels, i64::from(position));
+        }
+    }
+}
+
+/// Writes how many posts wait, in all and, with `per_account`, of each account.
+pub fn write_posts(
+    out: &mut Vec<u8>,
+    format: Format,
+    posts: &[(AccountId, u64)],
+    per_account: bool,
+) {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    POSTS_WAITING.write_single(out, format, count(posts.iter().map(|(_, posts)| posts).sum()));
+    if per_account {
+        POSTS_HELD.write_header(out, format);
+        for (id, posts) in posts {
+            let labels = [("provider", &*id.provider), ("account", &*id.account)];
+            POSTS_HELD.write_sample(out, &labels, count(*posts));
         }
     }
 }
@@ -237,6 +257,14 @@ const REFRESHES_IN_FLIGHT: Family =
     Family::gauge("refreshes_in_flight", "Refreshes and saves under way.");
 const SHARES_HELD: Family =
     Family::gauge("shares_held", "Shares of all accounts that this replica looks after, of 256.");
+const POSTS_WAITING: Family = Family::gauge(
+    "posts_waiting",
+    "Posts that asked this replica for a permit and wait for one, over all accounts.",
+);
+const POSTS_HELD: Family = Family::gauge(
+    "posts_held",
+    "Posts of the account that asked for a permit and wait for one; no series while none does.",
+);
 const FLEET_REPLICAS: Family = Family::gauge("fleet_replicas", "Replicas that are alive.");
 const FLEET_ACCOUNTS: Family = Family::gauge(
     "fleet_accounts",

@@ -134,6 +134,9 @@ async fn a_wrong_method_is_told_the_right_ones() {
         ("DELETE /v1/accounts/tiktok/a", "GET, HEAD"),
         ("PUT /v1/accounts/tiktok/a/gate", "GET, HEAD"),
         ("TRACE /v1/openapi.json", "GET, HEAD"),
+        ("POST /v1/accounts/tiktok/a/token", "GET, HEAD"),
+        ("GET /v1/accounts/tiktok/a/permits", "POST"),
+        ("PUT /v1/accounts/tiktok/a/hold", "POST"),
         ("GET /v1/responses", "POST"),
         ("OPTIONS /v1/responses", "POST"),
     ] {

@@ -4,13 +4,17 @@ use arc_swap::ArcSwap;
 use oauth_keepalive::{
     clock::Clock,
     core::{
-        Account, AccountId, Cause, Door, Evidence, Gate, Shares, Snapshot, Table, Timestamp, Why,
+        Account, AccountId, Announcement, Cause, Door, Evidence, Gate, Secret, Shares, Snapshot,
+        Table, Timestamp, Why, permits::Pace,
     },
     metrics::Metrics,
     secrets::SecretRef,
     server::{
         self, Limits,
-        publisher::{Client, Clients, Context, Response, Right, WhenUnknown, handle},
+        publisher::{
+            AccessToken, Client, Clients, Context, Permits, Response, Right, WhenUnknown, handle,
+        },
+        webhooks::Delivery,
     },
 };
 use serde_json::Value;
@@ -32,7 +36,7 @@ use tokio::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a body may take here.
-const BODY_DEADLINE: Duration = Duration::from_millis(300);
+const BODY_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The client that may do everything, as a header line.
 pub(crate) const RIGHT: &str = "Authorization: Bearer invented-secret\r\n";
@@ -44,6 +48,10 @@ pub(crate) struct Bench {
     /// What the state remembers.
     pub(crate) remembered: Arc<Mutex<Result<Option<Door>, ()>>>,
     pub(crate) folder: TempDir,
+    /// The access token in the store, with its end.
+    pub(crate) token: Arc<Mutex<Option<(String, Option<Timestamp>)>>>,
+    /// What was written down.
+    orders: Arc<Mutex<Vec<Announcement>>>,
     responses: Mutex<mpsc::Receiver<Vec<Response>>>,
     _stop: watch::Sender<bool>,
 }
@@ -62,6 +70,11 @@ impl Bench {
         let snapshot = Arc::new(ArcSwap::from_pointee(fleet()));
         let remembered = Arc::new(Mutex::new(Ok(None)));
         let memory = Arc::clone(&remembered);
+        let token = Arc::new(Mutex::new(Some(("invented-access".to_owned(), None))));
+        let stored = Arc::clone(&token);
+        let (deliveries, delivered) = mpsc::channel(4);
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(write_down(delivered, Arc::clone(&orders)));
         let mut context = Context {
             snapshot: Arc::clone(&snapshot),
             clock: Clock::start(),
@@ -69,6 +82,16 @@ impl Bench {
             clients: Clients::new(clients(&folder)),
             when_unknown: WhenUnknown::Open,
             remembered: Arc::new(move |_| Box::pin(std::future::ready(*memory.lock().unwrap()))),
+            newest: Some(Arc::new(move |_| {
+                let token = stored.lock().unwrap().clone();
+                let token = token.map(|(access, expires_at)| AccessToken {
+                    access: Secret::new(access),
+                    expires_at,
+                });
+                Box::pin(std::future::ready(Ok(token)))
+            })),
+            permits: Arc::new(Permits::new(PACE, metrics.clone())),
+            deliveries,
             understand: Arc::new(|app, answered| {
                 assert_eq!(app, "main");
                 (answered.body["code"] == "known")
@@ -85,12 +108,32 @@ impl Bench {
         let handler = move |request| handle(Arc::clone(&context), request);
         tokio::spawn(server::run(listener, Limits::with_connections(16), handler, stopped));
         let responses = Mutex::new(received);
-        Self { address, metrics, snapshot, remembered, folder, responses, _stop: stop }
+        Self {
+            address,
+            metrics,
+            snapshot,
+            remembered,
+            folder,
+            token,
+            orders,
+            responses,
+            _stop: stop,
+        }
     }
 
     /// What was handed to the keeper.
     pub(crate) fn received(&self) -> Result<Vec<Response>, mpsc::error::TryRecvError> {
         self.responses.lock().unwrap().try_recv()
+    }
+
+    /// What was written down so far.
+    pub(crate) fn orders(&self) -> Vec<Announcement> {
+        self.orders.lock().unwrap().clone()
+    }
+
+    /// Posts as the client that may do everything.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.send("POST", path, RIGHT, body).await
     }
 
     /// `headers` are whole lines, each ended by `\r\n`.
@@ -126,6 +169,24 @@ impl Bench {
         self.snapshot.store(Arc::new(snapshot));
     }
 }
+
+/// The inbox: what has the same key is known already.
+async fn write_down(
+    mut delivered: mpsc::Receiver<Delivery>,
+    orders: Arc<Mutex<Vec<Announcement>>>,
+) {
+    while let Some((announcement, answer)) = delivered.recv().await {
+        let mut orders = orders.lock().unwrap();
+        let is_new = orders.iter().all(|known| known.key != announcement.key);
+        if is_new {
+            orders.push(announcement);
+        }
+        let _ = answer.send(is_new);
+    }
+}
+
+pub(crate) const PACE: Pace =
+    Pace { canary_deadline: Duration::from_secs(600), resume_every: Duration::from_secs(1_000) };
 
 /// `a`, `b` and one with a name that is hard to write.
 fn fleet() -> Snapshot {

@@ -5,10 +5,16 @@ use oauth_keepalive::server::publisher::Code;
 use std::fs;
 
 /// Method, path, the rights of which one is needed, and the status when it is there.
-const OPERATIONS: [(&str, &str, &[&str], u16); 4] = [
+const OPERATIONS: [(&str, &str, &[&str], u16); 10] = [
     ("GET", "/v1/accounts", &["read"], 200),
     ("GET", "/v1/accounts/tiktok/a", &["read"], 200),
     ("GET", "/v1/accounts/tiktok/a/gate", &["read"], 200),
+    ("GET", "/v1/accounts/tiktok/a/token", &["token"], 200),
+    ("POST", "/v1/accounts/tiktok/a/permits", &["publish"], 400),
+    ("POST", "/v1/accounts/tiktok/a/canary", &["publish"], 400),
+    ("POST", "/v1/accounts/tiktok/a/hold", &["hold"], 202),
+    ("POST", "/v1/accounts/tiktok/a/resume", &["hold"], 202),
+    ("POST", "/v1/accounts/tiktok/a/refresh", &["refresh"], 202),
     ("POST", "/v1/responses", &["report"], 400),
 ];
 
@@ -42,13 +48,14 @@ async fn each_operation_takes_its_right_and_no_other() {
 async fn an_account_that_is_none_of_a_clients_looks_the_same_whether_it_exists_or_not() {
     let bench = Bench::start().await;
     let only_b = as_client("only-b");
-    for path in ["", "/gate"] {
-        let of = |account: &str| format!("/v1/accounts/tiktok/{account}{path}");
-        let there = bench.send("GET", &of("a"), &only_b, "").await;
-        let not_there = bench.send("GET", &of("nowhere"), &only_b, "").await;
+    for (method, path, _, status) in OPERATIONS {
+        let Some(leaf) = path.strip_prefix("/v1/accounts/tiktok/a") else { continue };
+        let of = |account: &str| format!("/v1/accounts/tiktok/{account}{leaf}");
+        let there = bench.send(method, &of("a"), &only_b, "").await;
+        let not_there = bench.send(method, &of("nowhere"), &only_b, "").await;
         assert_eq!(there.code(), "account_not_yours");
         assert_eq!((there.status, &there.body), (not_there.status, &not_there.body));
-        assert_eq!(bench.send("GET", &of("b"), &only_b, "").await.status, 200);
+        assert_eq!(bench.send(method, &of("b"), &only_b, "").await.status, status, "{path}");
     }
     let list = bench.send("GET", "/v1/accounts", &only_b, "").await.json();
     assert_eq!(list["accounts"].as_array().unwrap().len(), 1);

@@ -4,4 +4,7 @@
 mod accounts;
 mod bench;
 mod clients;
+mod orders;
+mod permits;
 mod responses;
+mod tokens;

@@ -37,6 +37,14 @@ pub(super) fn publisher(
             "add `clients: [{name: publisher, secret_file: ./secrets/publisher, rights: [read, report, publish]}]`",
         );
     }
+    if publisher.serve_tokens && !clients.iter().any(|client| client.rights.contains(&Right::Token))
+    {
+        check.warn(
+            at.key("serve_tokens"),
+            "no client has the right token, so nobody gets one",
+            "add the right to a client, or switch it off",
+        );
+    }
     if let Listen::Tcp(address) = &listen
         && !address.ip().is_loopback()
         && certificate.is_none()
@@ -50,6 +58,7 @@ pub(super) fn publisher(
     Some(Settings {
         listen,
         certificate,
+        serve_tokens: publisher.serve_tokens,
         clients,
         when_unknown: match gate.when_unknown {
             file::WhenUnknown::Open => WhenUnknown::Open,

@@ -55,6 +55,15 @@ pub(super) struct View {
 }
 
 impl Seen {
+    /// Worth asking again after this.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        match self.gate {
+            Gate::Open => None,
+            Gate::Canary => Some(RETRY_WHILE_CANARY),
+            Gate::Held => Some(RETRY_WHILE_HELD),
+        }
+    }
+
     pub(super) fn view(self) -> View {
         let cause = self.why.filter(|_| self.gate != Gate::Open).map(Why::as_label);
         View {
@@ -63,11 +72,7 @@ impl Seen {
             cause,
             since: self.since.map(Timestamp::as_unix),
             known: self.known,
-            retry_after: match self.gate {
-                Gate::Open => None,
-                Gate::Canary => Some(RETRY_WHILE_CANARY.as_secs()),
-                Gate::Held => Some(RETRY_WHILE_HELD.as_secs()),
-            },
+            retry_after: self.retry_after().map(|after| after.as_secs()),
             etag: etag_of(&self),
         }
     }

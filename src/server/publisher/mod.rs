@@ -6,6 +6,11 @@
 //! | `GET /v1/accounts` | `read` | the accounts, page by page |
 //! | `GET /v1/accounts/{provider}/{account}` | `read` | one of them |
 //! | `GET …/gate` | `read` | whether the publisher may publish; `?wait=30s&since=` waits for a change |
+//! | `GET …/token` | `token` | the newest access token, where that is switched on |
+//! | `POST …/permits` | `publish` | whether this post may be published now |
+//! | `POST …/canary` | `publish` | takes what became of the post that was to prove the account |
+//! | `POST …/hold`, `POST …/resume` | `hold` | holds the account by hand, or lets it go on |
+//! | `POST …/refresh` | `refresh` | asks for a refresh now |
 //! | `POST /v1/responses` | `report` | takes status codes that the publisher saw |
 //!
 //! Every request is bounded in size and time and untrusted. Nothing in here decides anything: what is asked for is
@@ -16,23 +21,29 @@
 mod accounts;
 mod clients;
 mod gates;
+mod orders;
 mod path;
+mod permits;
 mod problem;
 pub mod responses;
+mod tokens;
 
 pub use accounts::PAGE_MAX;
 pub use clients::{Client, Clients, Right};
 pub use gates::{Remembered, STALE_AFTER, WhenUnknown};
+pub use permits::{POST_BYTES_MAX, Permits};
 pub use problem::{Code, Problem};
 pub use responses::{Answered, Place, Response, Understand};
+pub use tokens::{AccessToken, Newest};
 
 use super::{
     answer::{Answer, for_method, whole},
     socket::{CertificateFiles, Listen},
+    webhooks::Delivery,
 };
 use crate::{
     clock::Clock,
-    core::{AccountId, Snapshot, permits::Pace},
+    core::{AccountId, Order, Snapshot, permits::Pace},
     metrics::Metrics,
 };
 use arc_swap::ArcSwap;
@@ -53,6 +64,8 @@ pub struct Settings {
     pub when_unknown: WhenUnknown,
     /// How fast an account goes on after trouble.
     pub pace: Pace,
+    /// Whether access tokens are handed out.
+    pub serve_tokens: bool,
 }
 
 /// What the handlers see. `app` fills it.
@@ -69,6 +82,12 @@ pub struct Context {
     pub when_unknown: WhenUnknown,
     /// What our state remembers of accounts that are not in the snapshot.
     pub remembered: Arc<Remembered>,
+    /// Reads access tokens from the store; `None` while tokens are not served.
+    pub newest: Option<Arc<Newest>>,
+    /// The posts that wait.
+    pub permits: Arc<Permits>,
+    /// To whoever writes orders down. Bounded; while it is full the publisher is asked to come again.
+    pub deliveries: mpsc::Sender<Delivery>,
     /// Understands what a provider said.
     pub understand: Arc<Understand>,
     /// To the keeper. Bounded; while it is full the publisher is asked to come again.
@@ -117,9 +136,17 @@ async fn route(context: &Context, request: Request<Incoming>) -> Result<Answer, 
             let id = may(client, Right::Read, provider, account)?;
             accounts::one(context, &id, query)
         }
-        Operation::Gate(provider, account) => {
-            let id = may(client, Right::Read, provider, account)?;
-            gates::answer(context, &id, query).await
+        Operation::Of(provider, account, leaf) => {
+            let id = may(client, leaf.right(), provider, account)?;
+            match leaf {
+                Leaf::Gate => gates::answer(context, &id, query).await,
+                Leaf::Token => tokens::answer(context, client, &id, query).await,
+                Leaf::Permits => permits::answer(context, client, &id, request).await,
+                Leaf::Canary => orders::canary(context, &id, request).await,
+                Leaf::Hold => orders::order(context, &id, Order::Hold, request).await,
+                Leaf::Resume => orders::order(context, &id, Order::Resume, request).await,
+                Leaf::Refresh => orders::order(context, &id, Order::Refresh, request).await,
+            }
         }
     }
 }
@@ -139,32 +166,76 @@ enum Operation<'a> {
     Responses,
     Accounts,
     Account(&'a str, &'a str),
-    Gate(&'a str, &'a str),
+    /// What is under an account.
+    Of(&'a str, &'a str, Leaf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaf {
+    Gate,
+    Token,
+    Permits,
+    Canary,
+    Hold,
+    Resume,
+    Refresh,
+}
+
+impl Leaf {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "gate" => Self::Gate,
+            "token" => Self::Token,
+            "permits" => Self::Permits,
+            "canary" => Self::Canary,
+            "hold" => Self::Hold,
+            "resume" => Self::Resume,
+            "refresh" => Self::Refresh,
+            _ => return None,
+        })
+    }
+
+    const fn right(self) -> Right {
+        match self {
+            Self::Gate => Right::Read,
+            Self::Token => Right::Token,
+            Self::Permits | Self::Canary => Right::Publish,
+            Self::Hold | Self::Resume => Right::Hold,
+            Self::Refresh => Right::Refresh,
+        }
+    }
+
+    const fn reads(self) -> bool {
+        matches!(self, Self::Gate | Self::Token)
+    }
 }
 
 impl<'a> Operation<'a> {
     fn of(path: &'a str) -> Result<Self, Problem> {
         let mut parts = path.strip_prefix("/v1/").unwrap_or_default().split('/');
         let parts: [Option<&str>; 5] = std::array::from_fn(|_| parts.next());
-        Ok(match parts {
-            [Some("openapi.json"), None, ..] => Self::OpenApi,
-            [Some("responses"), None, ..] => Self::Responses,
-            [Some("accounts"), None, ..] => Self::Accounts,
+        let known = match parts {
+            [Some("openapi.json"), None, ..] => Some(Self::OpenApi),
+            [Some("responses"), None, ..] => Some(Self::Responses),
+            [Some("accounts"), None, ..] => Some(Self::Accounts),
             [Some("accounts"), Some(provider), Some(account), None, _] => {
-                Self::Account(provider, account)
+                Some(Self::Account(provider, account))
             }
-            [Some("accounts"), Some(provider), Some(account), Some("gate"), None] => {
-                Self::Gate(provider, account)
+            [Some("accounts"), Some(provider), Some(account), Some(leaf), None] => {
+                Leaf::of(leaf).map(|leaf| Self::Of(provider, account, leaf))
             }
-            _ => {
-                let detail = "GET /v1/openapi.json lists every path";
-                return Err(Problem::new(Code::NoSuchPath, detail));
-            }
-        })
+            _ => None,
+        };
+        let detail = "GET /v1/openapi.json lists every path";
+        known.ok_or_else(|| Problem::new(Code::NoSuchPath, detail))
     }
 
     fn takes(self, method: &Method) -> Result<(), Problem> {
-        let posts = matches!(self, Self::Responses);
+        let posts = match self {
+            Self::Responses => true,
+            Self::Of(_, _, leaf) => !leaf.reads(),
+            Self::OpenApi | Self::Accounts | Self::Account(..) => false,
+        };
         let takes = match *method {
             Method::GET | Method::HEAD => !posts,
             Method::POST => posts,
