@@ -385,6 +385,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
+    // Commands write there too, so it is read whether anything is delivered here or not.
     let inbox = Inbox::new(
         Arc::clone(&refresher),
         Arc::clone(&snapshot),

@@ -70,7 +70,7 @@ fn memory(id: &AccountId, failed_in_a_row: u16) -> Memory {
         failed_in_a_row,
         not_before: None,
         first_seen_at: None,
-        door: None,
+        door: Some(Default::default()),
     }
 }
 
