@@ -257,10 +257,9 @@ impl Permits {
         let Some(line) = self.lines.get(id) else {
             return Permit::Granted { kind: Kind::Open, deadline };
         };
-        if let Some(last) = line.last.as_ref().filter(|last| last.post == ask.post) {
-            if !last.until.has_come(now) {
-                return Permit::Granted { kind: Kind::Open, deadline: last.until };
-            }
+        let again = line.last.as_ref().filter(|last| last.post == ask.post);
+        if let Some(last) = again.filter(|last| !last.until.has_come(now)) {
+            return Permit::Granted { kind: Kind::Open, deadline: last.until };
         }
         let next_at = line.last_at.map_or(now, |at| at.plus(self.pace.resume_every));
         let until_next = next_at.since(now);

@@ -4,7 +4,7 @@ use crate::bench::{Bench, as_client};
 use oauth_keepalive::{
     core::{Gate, Shares, Snapshot},
     metrics::Format,
-    server::publisher::{POST_BYTES_MAX, STALE_AFTER, WhenUnknown},
+    server::publisher::{POST_CHARS_MAX, STALE_AFTER, WhenUnknown},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn a_token_comes_along_where_that_is_wanted_and_allowed() {
 #[tokio::test]
 async fn a_wish_is_checked_and_never_repeated() {
     let bench = Bench::start().await;
-    let long = json!({ "post": "x".repeat(POST_BYTES_MAX + 1) }).to_string();
+    let long = json!({ "post": "x".repeat(POST_CHARS_MAX + 1) }).to_string();
     for body in [
         "",
         "{}",

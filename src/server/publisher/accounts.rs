@@ -108,7 +108,7 @@ impl Filter {
             })
         });
         let name = |text: Option<std::borrow::Cow<'_, str>>, key| match text {
-            Some(text) if text.is_empty() || text.len() > NAME_BYTES_MAX => {
+            Some(text) if text.is_empty() || text.chars().count() > NAME_CHARS_MAX => {
                 Err(Problem::malformed(format!("{key}: expected a name")))
             }
             text => Ok(text.map(std::borrow::Cow::into_owned)),
@@ -222,4 +222,4 @@ const LOOKED_AT_MAX: usize = 20_000;
 /// The longest name of an account, in base64.
 const CURSOR_BYTES_MAX: usize = 1_024;
 
-const NAME_BYTES_MAX: usize = 256;
+const NAME_CHARS_MAX: usize = 256;

@@ -27,11 +27,12 @@ mod permits;
 mod problem;
 pub mod responses;
 mod tokens;
+mod whole;
 
 pub use accounts::PAGE_MAX;
 pub use clients::{Client, Clients, Right};
 pub use gates::{Remembered, STALE_AFTER, WhenUnknown};
-pub use permits::{POST_BYTES_MAX, Permits};
+pub use permits::{POST_CHARS_MAX, Permits};
 pub use problem::{Code, Problem};
 pub use responses::{Answered, Place, Response, Understand};
 pub use tokens::{AccessToken, Newest};

@@ -6,7 +6,8 @@
 use super::{
     Context, gates, path,
     problem::{Code, Problem},
-    responses::{Answered, Place},
+    responses::{Answered, Place, status},
+    whole::Whole,
 };
 use crate::{
     core::{AccountId, Announcement, Gate, Order, Said, Whose},
@@ -20,6 +21,7 @@ use hyper::{HeaderMap, Request, StatusCode, body::Incoming};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Deserialize;
 use serde_json::json;
+use std::sync::Arc;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
@@ -61,9 +63,8 @@ pub(super) async fn canary(
         let expected = r#"{"worked":true} or {"worked":false,"status":401,"body":{}}"#;
         Problem::malformed(format!("line {line} column {column}: expected {expected}"))
     })?;
-    if canary.status.is_some_and(|status| !(100..=599).contains(&status)) {
-        return Err(Problem::malformed("status: expected an HTTP status, 100 to 599"));
-    }
+    let wrong = || Problem::malformed("status: expected an HTTP status, 100 to 599");
+    let status = canary.status.map(|number| status(number).ok_or_else(wrong)).transpose()?;
     let seen = gates::seen(context, id).await?;
     if seen.known && seen.gate != Gate::Canary {
         // Nothing waits for it; written down, it would be one more message that nobody needs.
@@ -72,9 +73,8 @@ pub(super) async fn canary(
             &json!({ "accepted": false, "gate": seen.gate.as_label() }),
         ));
     }
-    let app = context.seen().accounts.find(id).map(|account| account.app.clone());
-    let answered =
-        canary.body.map(|body| Answered { status: canary.status, place: Place::Publish, body });
+    let app = context.seen().accounts.find(id).map(|account| Arc::clone(&account.app));
+    let answered = canary.body.map(|body| Answered { status, place: Place::Publish, body });
     let evidence = app
         .zip(answered)
         .filter(|_| !canary.worked)
@@ -144,7 +144,7 @@ struct Nothing {}
 #[serde(deny_unknown_fields)]
 struct Canary {
     worked: bool,
-    status: Option<u16>,
+    status: Option<Whole>,
     /// What the provider answered.
     body: Option<serde_json::Value>,
 }

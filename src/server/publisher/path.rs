@@ -14,9 +14,10 @@ pub(super) fn account(provider: &str, account: &str) -> Result<AccountId, Proble
     };
     let provider = decoded(provider).ok_or_else(expected)?;
     let account = decoded(account).ok_or_else(expected)?;
-    let fits = |text: &str, max: usize| (1..=max).contains(&text.len());
-    if !fits(&provider, PROVIDER_BYTES_MAX) || !fits(&account, AccountId::ACCOUNT_BYTES_MAX) {
-        return Err(Problem::malformed("expected names of 1 to 256 bytes"));
+    // Characters, as a program that was made from the description counts them. No account is longer in bytes.
+    let fits = |text: &str| (1..=NAME_CHARS_MAX).contains(&text.chars().count());
+    if !fits(&provider) || !fits(&account) {
+        return Err(Problem::malformed("expected names of 1 to 256 characters"));
     }
     Ok(AccountId::new(provider, account))
 }
@@ -73,7 +74,8 @@ fn unreadable() -> Problem {
     Problem::malformed("expected percent-encoded UTF-8 in the query")
 }
 
-const PROVIDER_BYTES_MAX: usize = 256;
+/// Longest name of a provider or an account.
+const NAME_CHARS_MAX: usize = AccountId::ACCOUNT_BYTES_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use super::{
     Client, Context, Right, gates, path,
     problem::{Code, Problem},
     tokens,
+    whole::Whole,
 };
 use crate::{
     core::{
@@ -118,8 +119,10 @@ pub(super) async fn answer(
             "ask the replica that looks after this account",
         ));
     }
-    let ask =
-        Ask { post: wish.post.into(), scheduled_at: wish.scheduled_at.map(Timestamp::from_unix) };
+    let ask = Ask {
+        post: wish.post.into(),
+        scheduled_at: wish.scheduled_at.map(|Whole(at)| Timestamp::from_unix(at)),
+    };
     let now = context.clock.now();
     let permit = match (is_here, seen.gate) {
         (false, Gate::Held) => {
@@ -156,7 +159,7 @@ pub(super) async fn answer(
 #[serde(deny_unknown_fields)]
 struct Wish {
     post: String,
-    scheduled_at: Option<i64>,
+    scheduled_at: Option<Whole>,
     /// Whether the token should come along.
     #[serde(default)]
     token: bool,
@@ -169,10 +172,12 @@ impl Wish {
             let expected = r#"{"post":"id","scheduled_at":1800000000}"#;
             Problem::malformed(format!("line {line} column {column}: expected {expected}"))
         })?;
-        if !(1..=POST_BYTES_MAX).contains(&wish.post.len()) {
-            return Err(Problem::malformed(format!("post: expected 1 to {POST_BYTES_MAX} bytes")));
+        if !(1..=POST_CHARS_MAX).contains(&wish.post.chars().count()) {
+            return Err(Problem::malformed(format!(
+                "post: expected 1 to {POST_CHARS_MAX} characters"
+            )));
         }
-        if wish.scheduled_at.is_some_and(|at| !(0..=SCHEDULED_MAX).contains(&at)) {
+        if wish.scheduled_at.is_some_and(|Whole(at)| !(0..=SCHEDULED_MAX).contains(&at)) {
             return Err(Problem::malformed("scheduled_at: expected Unix seconds"));
         }
         Ok(wish)
@@ -231,7 +236,7 @@ impl<'a> View<'a> {
 }
 
 /// Longest name of a post.
-pub const POST_BYTES_MAX: usize = 128;
+pub const POST_CHARS_MAX: usize = 128;
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
 

@@ -10,6 +10,7 @@ use super::{
     clients::{Client, Right},
     path,
     problem::{Code, Problem},
+    whole::Whole,
 };
 use crate::{
     core::{AccountId, Evidence},
@@ -101,11 +102,11 @@ async fn take(
         match snapshot.accounts.find(&id).filter(|account| client.may_see(&account.id)) {
             Some(account) => known.push(Response {
                 id: account.id.clone(),
-                status: entry.status,
-                times: entry.times,
+                status: entry.status.and_then(status),
+                times: u32::try_from(entry.times.0).unwrap_or(1),
                 said: entry.said.and_then(|said| {
                     let Said { place, body } = said;
-                    let status = entry.status.filter(|_| place != Place::Redirect);
+                    let status = entry.status.and_then(status).filter(|_| place != Place::Redirect);
                     (context.understand)(&account.app, &Answered { status, place, body })
                 }),
             }),
@@ -133,11 +134,11 @@ fn read(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
     }
     for (index, entry) in report.responses.iter().enumerate() {
         let is_redirect = entry.said.as_ref().is_some_and(|said| said.place == Place::Redirect);
-        if !entry.status.map_or(is_redirect, |status| (100..=599).contains(&status)) {
+        if !entry.status.map_or(is_redirect, |number| status(number).is_some()) {
             let message = format!("responses[{index}].status: expected an HTTP status, 100 to 599");
             return Err(Problem::malformed(message));
         }
-        if !(1..=TIMES_MAX).contains(&entry.times) {
+        if !(1..=TIMES_MAX).contains(&entry.times.0) {
             let message = format!("responses[{index}].times: expected 1 to {TIMES_MAX}");
             return Err(Problem::malformed(message));
         }
@@ -156,9 +157,9 @@ struct Report {
 struct Entry {
     provider: String,
     account: String,
-    status: Option<u16>,
+    status: Option<Whole>,
     #[serde(default = "once")]
-    times: u32,
+    times: Whole,
     said: Option<Said>,
 }
 
@@ -170,8 +171,13 @@ struct Said {
     body: serde_json::Value,
 }
 
-const fn once() -> u32 {
-    1
+const fn once() -> Whole {
+    Whole(1)
+}
+
+/// An HTTP status.
+pub(super) fn status(Whole(number): Whole) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| (100..=599).contains(number))
 }
 
 #[derive(Serialize)]
@@ -199,7 +205,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const ENTRIES_MAX: usize = 1000;
 
 /// Most answers that one entry stands for.
-const TIMES_MAX: u32 = 100_000;
+const TIMES_MAX: i64 = 100_000;
 
 const EXPECTED: &str =
     r#"{"responses":[{"provider":"tiktok","account":"a","status":401,"times":1}]}"#;
