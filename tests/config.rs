@@ -9,8 +9,10 @@ use oauth_keepalive::{
     app,
     config::{self, Loaded, Problems},
     core::Secret,
+    observe,
     providers::{self, Endpoints, Environment},
     secrets::SecretRef,
+    server::publisher::Right,
     state::postgres::Tls,
     stores::{self, sqlite},
 };
@@ -92,7 +94,7 @@ fn a_minimal_file_gets_every_default_and_no_warning() {
     assert_eq!(settings.state.directory, directory.path().join("state"));
     assert_eq!(settings.http.total_deadline, Duration::from_secs(10));
     assert!(settings.delivery.smtp.is_none());
-    assert!(settings.server.reports.is_none());
+    assert!(settings.server.publisher.is_none());
 }
 
 #[test]
@@ -264,7 +266,7 @@ mail:
   external_url: https://keepalive.example.com/
   smtp: {host: localhost, port: 25, tls: none, username: me, password_file: secret}
 server: {listen: '[::1]:0', enable_reload: true}
-reports: {enabled: true, listen: '127.0.0.1:0', secret_file: secret}
+publisher: {enabled: true, listen: '127.0.0.1:0', clients: [{name: p, secret_file: secret, rights: [report]}]}
 metrics: {per_account: false}
 state: {directory: /var/lib/keepalive, key_file: key}
 ";
@@ -288,7 +290,7 @@ state: {directory: /var/lib/keepalive, key_file: key}
     assert_eq!(mail.owners[0].to, Secret::new("someone@example.com".to_owned()));
     let smtp = mail.smtp.as_ref().unwrap();
     assert_eq!(smtp.login.as_ref().unwrap().0, "me");
-    assert_eq!(settings.server.reports.as_ref().unwrap().listen.port(), 0);
+    assert_eq!(settings.server.publisher.as_ref().unwrap().clients[0].rights, [Right::Report]);
     assert!(!settings.metrics.per_account);
     assert_eq!(settings.state.key_file, Some(directory.path().join("key")));
     assert!(!format!("{settings:?}").contains("@example.com"), "Debug shows no address");
@@ -307,6 +309,40 @@ apps:
     let file = |name: &str| SecretRef::File(directory.path().join(name));
     assert_eq!(apps[0].client_secrets, [file("new"), file("old")]);
     assert_eq!(apps[1].client_secrets, [SecretRef::Env("PATH".to_owned())]);
+}
+
+#[test]
+fn what_is_observed_becomes_what_it_says() {
+    let directory = folder(&[]);
+    let text = r"
+store: {kind: sqlite, path: publisher.db}
+observe:
+  logs:
+    - {path: a.log, account: /id, provider: /network, status: /code, start: beginning, wrapped: cri}
+    - path: /var/log/b.log
+      name: second
+      format: pattern
+      pattern: 'channel (?<account>\S+) (?<status>\d+)'
+      provider_name: tiktok
+      only: {contains: failed}
+  query: {sql: 'SELECT * FROM errors WHERE id > :position', every: 1m, provider_name: x}
+  posts: {sql: 'SELECT * FROM posts WHERE due < :until'}
+  probe: {enabled: true}
+";
+    let observe = load(&directory, text).unwrap().settings.observe;
+    let [first, second] = &observe.logs[..] else { panic!("{observe:?}") };
+    assert_eq!((&*first.name, &first.path), ("a.log", &directory.path().join("a.log")));
+    assert_eq!(first.start, observe::Start::Beginning);
+    assert_eq!(first.lines.wrapped, observe::Wrapped::Cri);
+    assert_eq!(first.lines.status, observe::Status::At("/code".to_owned()));
+    assert_eq!((&*second.name, second.start), ("second", observe::Start::End));
+    assert_eq!(second.lines.provider, observe::Provider::Fixed("tiktok".to_owned()));
+    let groups: Vec<_> = second.lines.names().collect();
+    assert_eq!(groups, ["account", "status"], "a pattern names them so unless told otherwise");
+    let query = observe.query.unwrap();
+    assert_eq!((query.every, query.provider_name.as_deref()), (Duration::from_secs(60), Some("x")));
+    assert_eq!(observe.posts.unwrap().window, Duration::from_secs(24 * 60 * 60));
+    assert_eq!(observe.probe, Some(Duration::from_secs(6 * 60 * 60)));
 }
 
 #[test]
@@ -377,7 +413,10 @@ fn dangerous_pairs_are_warned_of() {
         ("refresh: {backoff_max: 40m}", "refresh.backoff_max"),
         ("state: {key_file: state/key}", "state.key_file"),
         ("server: {listen: '0.0.0.0:8640', enable_reload: true}", "server.enable_reload"),
-        ("reports: {enabled: true, listen: '0.0.0.0:8641', secret_file: secret}", "reports.listen"),
+        (
+            "publisher: {enabled: true, listen: '0.0.0.0:8641', clients: [{name: p, secret_file: secret, rights: [report]}]}",
+            "publisher.listen",
+        ),
         (
             "mail: {owners: [{accounts: '*', to: a@b.example}, {accounts: x/y, to: c@d.example}]}",
             "mail.owners[1].accounts",

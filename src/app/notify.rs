@@ -1,13 +1,21 @@
-//! Carries requests with notices to webhooks, within the bounds of all other requests.
+//! What mailer and webhooks need of other parts: a carrier within the bounds of all other requests, and how many
+//! posts are at risk.
 
 use crate::{
     core::Secret,
-    delivery::{Carrier, Post, Uncarried},
+    delivery::{AtRisk, Carrier, Post, Uncarried},
     http_client::HttpClient,
+    metrics::fleet::Gauges,
     oauth::{Body, Exchange, Method, Request},
 };
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+
+/// By what the publisher's tables told last.
+pub(super) fn at_risk(gauges: &Arc<Gauges>) -> AtRisk {
+    let gauges = Arc::clone(gauges);
+    Arc::new(move |id| gauges.posts_of(id).map(|posts| posts.at_risk))
+}
 
 /// By the client in force.
 pub(super) fn carrier(client: Arc<ArcSwap<HttpClient>>) -> Carrier {

@@ -4,9 +4,9 @@ use super::{Exit, Output, complain, load, output};
 use crate::{
     clock::Clock,
     config::Settings,
-    core::{Secret, Timestamp, notices::Way},
+    core::{Secret, Timestamp, notices::Way, pattern::matches},
     delivery::{
-        message, recipients,
+        message,
         smtp::{self, Undelivered},
     },
     state::{Listed, Role, State},
@@ -164,7 +164,7 @@ async fn send_test(settings: &Settings, wanted: &str) -> Exit {
     let known = || delivery.operator.iter().chain(delivery.owners.iter().map(|owner| &owner.to));
     let to = match wanted {
         OPERATOR => delivery.operator.first(),
-        pattern => known().find(|address| recipients::matches(pattern, address.expose())),
+        pattern => known().find(|address| matches(pattern, address.expose())),
     };
     let Some(to) = to else {
         complain(format!(

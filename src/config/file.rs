@@ -6,7 +6,9 @@
 use super::explain::OWN_MESSAGE;
 use crate::{
     core::Secret,
+    observe::{Start, Wrapped},
     providers::{Environment, schema::OneOrMany},
+    server::publisher::Place,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -27,8 +29,9 @@ pub(super) struct File {
     pub(super) mail: Mail,
     pub(super) notify: Notify,
     pub(super) server: Server,
-    pub(super) reports: Reports,
+    pub(super) publisher: Publisher,
     pub(super) webhooks: Webhooks,
+    pub(super) observe: Observe,
     pub(super) metrics: Metrics,
     pub(super) state: State,
 }
@@ -318,11 +321,41 @@ pub(super) struct Server {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Reports {
+pub(super) struct Publisher {
     pub(super) enabled: bool,
     pub(super) listen: String,
+    pub(super) socket_mode: String,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) serve_tokens: bool,
+    pub(super) clients: Vec<Client>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Client {
+    pub(super) name: Option<String>,
     pub(super) secret_file: Option<PathBuf>,
     pub(super) secret_env: Option<String>,
+    pub(super) rights: Vec<String>,
+    /// Absent: all of them.
+    pub(super) accounts: Option<OneOrMany<String>>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) proof: super::Proof,
+    pub(super) when_unknown: WhenUnknown,
+    pub(super) canary_deadline: Span,
+    pub(super) resume_every: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WhenUnknown {
+    Open,
+    Held,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -334,16 +367,111 @@ pub(super) struct Webhooks {
     pub(super) secret_env: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Metrics {
-    pub(super) per_account: bool,
+pub(super) struct Observe {
+    pub(super) logs: Vec<ObservedLog>,
+    pub(super) query: ObservedErrors,
+    pub(super) posts: ObservedPosts,
+    pub(super) probe: ObservedProbe,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Gate {
-    pub(super) proof: super::Proof,
+pub(super) struct ObservedLog {
+    pub(super) name: Option<String>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) format: LogFormat,
+    pub(super) pattern: Option<String>,
+    #[serde(with = "WrappedWord")]
+    pub(super) wrapped: Wrapped,
+    pub(super) account: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) status_code: Option<u16>,
+    pub(super) body: Option<String>,
+    #[serde(with = "PlaceWord")]
+    pub(super) place: Place,
+    pub(super) only: Option<ObservedOnly>,
+    #[serde(with = "StartWord")]
+    pub(super) start: Start,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    #[default]
+    Json,
+    Pattern,
+}
+
+/// How these are written in the file.
+#[derive(Deserialize)]
+#[serde(remote = "Wrapped", rename_all = "lowercase")]
+enum WrappedWord {
+    #[serde(rename = "none")]
+    Not,
+    Docker,
+    Cri,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Place", rename_all = "lowercase")]
+enum PlaceWord {
+    Publish,
+    Api,
+    /// Nobody logs the status of one: a redirect has none.
+    #[serde(skip)]
+    Redirect,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Start", rename_all = "lowercase")]
+enum StartWord {
+    End,
+    Beginning,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedOnly {
+    pub(super) at: Option<String>,
+    pub(super) equals: Option<String>,
+    pub(super) contains: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedErrors {
+    pub(super) sql: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) first: String,
+    #[serde(with = "StartWord")]
+    pub(super) start: Start,
+    pub(super) every: Span,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedPosts {
+    pub(super) sql: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) every: Span,
+    pub(super) window: Span,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedProbe {
+    pub(super) enabled: bool,
+    pub(super) every: Span,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) per_account: bool,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -527,13 +655,27 @@ impl Default for Server {
     }
 }
 
-impl Default for Reports {
+impl Default for Publisher {
     fn default() -> Self {
         Self {
             enabled: false,
             listen: "127.0.0.1:8641".to_owned(),
-            secret_file: None,
-            secret_env: None,
+            socket_mode: "0660".to_owned(),
+            cert_file: None,
+            key_file: None,
+            serve_tokens: false,
+            clients: Vec::new(),
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            proof: super::Proof::Auto,
+            when_unknown: WhenUnknown::Open,
+            canary_deadline: Span::seconds(10 * 60),
+            resume_every: Span::seconds(30),
         }
     }
 }
@@ -546,6 +688,35 @@ impl Default for Webhooks {
             secret_file: None,
             secret_env: None,
         }
+    }
+}
+
+impl Default for ObservedErrors {
+    fn default() -> Self {
+        Self {
+            sql: None,
+            provider_name: None,
+            first: "0".to_owned(),
+            start: Start::End,
+            every: Span::seconds(30),
+        }
+    }
+}
+
+impl Default for ObservedPosts {
+    fn default() -> Self {
+        Self {
+            sql: None,
+            provider_name: None,
+            every: Span::seconds(60),
+            window: Span::seconds(24 * 60 * 60),
+        }
+    }
+}
+
+impl Default for ObservedProbe {
+    fn default() -> Self {
+        Self { enabled: false, every: Span::seconds(6 * 60 * 60) }
     }
 }
 

@@ -6,7 +6,7 @@
 //! randomness: the delay before another try is spread by the mail's own key.
 
 use super::{
-    Carrier, Links, Settings, Smtp, Webhook,
+    AtRisk, Carrier, Links, Settings, Smtp, Webhook,
     message::{self, Letter, Role},
     recipients::{role, time_zone},
     smtp::{self, Undelivered},
@@ -17,7 +17,7 @@ use crate::{
     core::{
         Event, Secret, Timestamp,
         digest::{DOUBTS_MAX, Rules},
-        notices::{Audience, Change, Notice, Way},
+        notices::{Audience, Change, Notice, Subject, Way},
     },
     state::{self, Arranged, Owed, State},
 };
@@ -153,6 +153,8 @@ pub struct Mailer<O> {
     titles: BTreeMap<String, String>,
     /// Makes the links that reconnect an account.
     links: Option<Links>,
+    /// Knows how many posts are at risk.
+    at_risk: Option<AtRisk>,
     /// Who hears of accepted and refused mails.
     report: Report,
     /// Server or outbox troubles in a row; zero after the first mail that went through.
@@ -174,7 +176,7 @@ impl<O: Outbox> Mailer<O> {
         titles: BTreeMap<String, String>,
         report: Report,
     ) -> Self {
-        let (links, troubles, quiet_until, unrecorded) = (None, 0, None, None);
+        let (links, at_risk, troubles, quiet_until, unrecorded) = (None, None, 0, None, None);
         let (way, carrier) = (Way::Mail, None);
         Self {
             way,
@@ -183,6 +185,7 @@ impl<O: Outbox> Mailer<O> {
             settings,
             titles,
             links,
+            at_risk,
             report,
             troubles,
             quiet_until,
@@ -194,6 +197,12 @@ impl<O: Outbox> Mailer<O> {
     #[must_use]
     pub fn of_webhooks(self, carrier: Carrier) -> Self {
         Self { way: Way::Webhook, carrier: Some(carrier), ..self }
+    }
+
+    /// Mails say how many posts are at risk when they are sent.
+    #[must_use]
+    pub fn with_posts(self, at_risk: AtRisk) -> Self {
+        Self { at_risk: Some(at_risk), ..self }
     }
 
     /// Mails carry such links.
@@ -298,9 +307,10 @@ impl<O: Outbox> Mailer<O> {
     async fn send(
         &mut self,
         settings: &Settings,
-        owed: Owed,
+        mut owed: Owed,
         now: Timestamp,
     ) -> Result<(), state::Error> {
+        self.look_at_posts(&mut owed);
         if owed.notices.is_empty() && owed.summary.is_empty() {
             // All of it was over before the mail left.
             return self.outbox.give_up(owed.row, now, "over before it was sent").await;
@@ -344,6 +354,16 @@ impl<O: Outbox> Mailer<O> {
         }
         let until = now.plus(delay(owed.attempts, &owed.message_key));
         self.outbox.postpone(owed.row, until, failure.may_have_arrived(), &reason).await
+    }
+
+    /// What was known when the trouble began is old by now.
+    fn look_at_posts(&self, owed: &mut Owed) {
+        let Some(at_risk) = &self.at_risk else { return };
+        for (_, notice) in owed.notices.iter_mut().filter(|(_, one)| one.change.is_trouble()) {
+            if let Subject::Account(id) = &notice.subject {
+                notice.posts_at_risk = at_risk(id);
+            }
+        }
     }
 
     const fn failed(&self, permanent: bool, reason: String) -> Event {

@@ -120,6 +120,9 @@ pub enum Uncarried {
 pub type Carrier =
     Arc<dyn Fn(Post) -> Pin<Box<dyn Future<Output = Result<u16, Uncarried>> + Send>> + Send + Sync>;
 
+/// How many planned posts of an account are at risk, where that is known.
+pub type AtRisk = Arc<dyn Fn(&AccountId) -> Option<u32> + Send + Sync>;
+
 /// Makes the link with which an account is reconnected, at an instant; `None` where there is none.
 pub type Links = Arc<dyn Fn(&AccountId, Timestamp) -> Option<String> + Send + Sync>;
 

@@ -8,7 +8,9 @@ mod apps;
 mod dangers;
 mod mail;
 mod notify;
+mod observe;
 mod providers;
+mod publisher;
 mod redis_store;
 mod service;
 mod state;
@@ -54,8 +56,9 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
             webhooks: notify::check(&mut check, &file.notify),
             ..mail::check(&mut check, &file.mail)
         },
-        server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
+        server: service::server(&mut check, &file),
         gate: super::Gate { proof: file.gate.proof },
+        observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,

@@ -12,6 +12,7 @@ mod journal;
 mod letters;
 mod memory;
 mod newest;
+mod observed;
 mod outbox;
 mod save;
 mod schema;
@@ -32,6 +33,7 @@ pub(super) use self::{
     letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
     memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
+    observed::{keep_position, position_of},
     outbox::{call_to_mind, fire, oldest_told, remind, resolve, to_remind, told},
     save::together,
     shares::{hold, leave},
