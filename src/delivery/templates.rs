@@ -68,7 +68,7 @@ impl Templates {
         }
         if found == 0 && wrong.is_empty() {
             let names = BUILT_IN.map(|(name, _)| name).join(", ");
-            let what = format!("none of {names} is in it; write one, or remove the key");
+            let what = format!("none of {names} is in it");
             wrong.push(Unusable { file: folder.display().to_string(), line: None, what });
         }
         if wrong.is_empty() {

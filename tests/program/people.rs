@@ -212,7 +212,8 @@ impl Hook {
                     let lines = head.lines().filter_map(|line| line.split_once(": "));
                     let length =
                         lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-                    let length: usize = length.map(|(_, value)| value.parse().unwrap()).sum();
+                    let length: usize =
+                        length.map(|(_, value)| value.parse::<usize>().unwrap()).sum();
                     if body.len() >= length || read == 0 {
                         break (head.to_owned(), body.to_owned());
                     }
