@@ -38,6 +38,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub reports: Option<Reports>,
     /// Messages of providers, and events of publishers; `None` switches them off.
     pub webhooks: Option<Webhooks>,
+    /// Where owners connect accounts; `None` switches it off.
+    pub connect: Option<Connect>,
 }
 
 /// The listener on which a publisher reports what the provider answered it.
@@ -73,6 +76,31 @@ pub struct Webhooks {
     /// What a publisher signs its events with; `None` takes none.
     pub secret: Option<SecretRef>,
 }
+
+/// The listener on which owners connect accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// Loopback, unless the operator says otherwise.
+    pub listen: SocketAddr,
+    /// How people reach it, without a slash at its end; `None` is `http://` and [`Connect::listen`].
+    pub external_url: Option<String>,
+    /// How long a link may be used.
+    pub link_life: Duration,
+    /// Whether the keys of accounts in the store are the providers' own ids.
+    pub keys_are_subjects: bool,
+}
+
+impl Connect {
+    /// How people reach it, where it listens at `bound`.
+    #[must_use]
+    pub fn base(&self, bound: SocketAddr) -> String {
+        self.external_url.clone().unwrap_or_else(|| format!("http://{bound}"))
+    }
+}
+
+/// Where people come back to from a consent page, below [`Connect::base`]; with a slash more where a provider
+/// wants one.
+pub const CALLBACK_PATH: &str = "/connect/callback";
 
 /// What the telemetry handlers see. `app` fills it; everything in it is shared and cheap to clone.
 #[derive(Clone)]

@@ -165,7 +165,7 @@ fn each_is_asked_in_its_own_dialect_and_understood() {
             token: provider
                 .needs_token_endpoint()
                 .then(|| "https://pds.example/xrpc/com.atproto.server.refreshSession".to_owned()),
-            probe: None,
+            ..Endpoints::default()
         };
         assert_eq!(refresh_line(provider, &endpoints), *request, "{name}");
         assert_eq!(outcome_word(provider, &answered(200, good.0)), good.1, "{name}: a good answer");

@@ -27,7 +27,7 @@ fn only_those_are_asked_whose_pages_or_clients_say_what_the_two_answers_are() {
         let has_refresh_token = matches!(provider.renewal, Renewal::Rotating | Renewal::Stable);
         assert!(has_refresh_token || !provider.can_be_asked_about_apps(), "{name}");
         let token = Some("https://token.example/".to_owned());
-        let endpoints = Endpoints { token, probe: None };
+        let endpoints = Endpoints { token, ..Endpoints::default() };
         let question = provider.question_about_app(&endpoints, &credentials(Some("my secret")));
         assert_eq!(question.is_some(), provider.can_be_asked_about_apps(), "{name}");
     }
@@ -37,7 +37,8 @@ fn only_those_are_asked_whose_pages_or_clients_say_what_the_two_answers_are() {
 fn the_question_is_a_refresh_with_a_token_that_everybody_can_see_to_be_nobodys() {
     let question = |name, secret| {
         let provider = providers::find(name).unwrap();
-        let endpoints = Endpoints { token: Some("https://token.example/".to_owned()), probe: None };
+        let endpoints =
+            Endpoints { token: Some("https://token.example/".to_owned()), ..Endpoints::default() };
         shown(&provider.question_about_app(&endpoints, &credentials(secret)).unwrap())
     };
     for name in ["google", "oauth2", "tiktok", "x"] {

@@ -27,6 +27,7 @@ fn endpoints_of_the_app_go_before_those_of_the_provider() {
     let endpoints = Endpoints {
         token: Some("http://127.0.0.1:1/t/".to_owned()),
         probe: Some("http://127.0.0.1:1/p/".to_owned()),
+        ..Endpoints::default()
     };
     assert!(refresh_line(tiktok, &endpoints).starts_with("POST http://127.0.0.1:1/t/ form "));
     let probe = tiktok.probe_request(&endpoints, &token("at", None)).unwrap();
@@ -38,7 +39,8 @@ fn the_generic_provider_needs_endpoints_and_names_the_app_by_basic() {
     let oauth2 = providers::find("oauth2").unwrap();
     assert!(oauth2.needs_token_endpoint());
     assert_eq!(refresh_line(oauth2, &Endpoints::default()), "none");
-    let endpoints = Endpoints { token: Some("https://id.example/token".to_owned()), probe: None };
+    let endpoints =
+        Endpoints { token: Some("https://id.example/token".to_owned()), ..Endpoints::default() };
     // base64("my+id:my+secret"): section 2.3.1 wants both form-encoded first.
     assert_eq!(
         refresh_line(oauth2, &endpoints),

@@ -61,6 +61,8 @@ fn check_one(
         scopes: app.scopes.clone(),
         endpoints: endpoints(check, &at, &provider, &app.endpoints, described),
         environment: app.environment,
+        kind: app.kind,
+        redirect_uri: app.redirect_uri.clone(),
         is_testing: testing(check, &at, &provider, app.testing, described),
         provider,
         default_for_provider: app.is_default.unwrap_or(false),
@@ -160,12 +162,24 @@ fn endpoints(
             "add `endpoints: {token: https://…}` from the provider's documentation",
         );
     }
-    for (name, url) in [("token", &endpoints.token), ("probe", &endpoints.probe)] {
+    for (name, url) in [
+        ("token", &endpoints.token),
+        ("probe", &endpoints.probe),
+        ("authorize", &endpoints.authorize),
+        ("exchange", &endpoints.exchange),
+        ("lengthen", &endpoints.lengthen),
+    ] {
         if let Some(url) = url {
             endpoint(check, at.key(name), url);
         }
     }
-    Endpoints { token: endpoints.token.clone(), probe: endpoints.probe.clone() }
+    Endpoints {
+        token: endpoints.token.clone(),
+        probe: endpoints.probe.clone(),
+        authorize: endpoints.authorize.clone(),
+        exchange: endpoints.exchange.clone(),
+        lengthen: endpoints.lengthen.clone(),
+    }
 }
 
 /// A refresh token goes there: it must not be readable on the way, nor end up in somebody's access log.

@@ -5,6 +5,7 @@
 //! that value, because a file with a problem yields no settings.
 
 mod apps;
+mod consent;
 mod dangers;
 mod mail;
 mod providers;
@@ -47,13 +48,20 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
         delivery: mail::check(&mut check, &file.mail),
-        server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
+        server: service::server(
+            &mut check,
+            &file.server,
+            &file.reports,
+            &file.webhooks,
+            &file.connect,
+        ),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
         providers: providers.described,
         apps,
     };
+    consent::check(&mut check, &settings);
     dangers::warn(&mut check, &settings);
 
     if check.problems.is_empty() {

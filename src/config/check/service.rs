@@ -1,6 +1,6 @@
-//! `refresh`, `http`, `server`, `reports` and `webhooks`.
+//! `refresh`, `http`, `server`, `reports`, `webhooks` and `connect`.
 
-use super::Check;
+use super::{Check, is_loopback};
 use crate::{
     config::{
         Refresh, explain,
@@ -93,6 +93,7 @@ pub(super) fn server(
     server: &file::Server,
     reports: &file::Reports,
     webhooks: &file::Webhooks,
+    connect: &file::Connect,
 ) -> server::Settings {
     check.within("server.connections_max", server.connections_max, 1..=65_535);
     let listen = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
@@ -104,13 +105,64 @@ pub(super) fn server(
         );
     }
     let reports = self::reports(check, reports, listen);
+    let webhooks = self::webhooks(check, webhooks, listen, reports.as_ref());
+    let taken = [
+        ("server.listen", Some(listen)),
+        ("reports.listen", reports.as_ref().map(|one| one.listen)),
+        ("webhooks.listen", webhooks.as_ref().map(|one| one.listen)),
+    ];
     server::Settings {
         listen,
         enable_reload: server.enable_reload,
         connections_max: server.connections_max as usize,
-        webhooks: self::webhooks(check, webhooks, listen, reports.as_ref()),
+        connect: self::connect(check, connect, &taken),
+        webhooks,
         reports,
     }
+}
+
+fn connect(
+    check: &mut Check<'_>,
+    connect: &file::Connect,
+    taken: &[(&str, Option<SocketAddr>)],
+) -> Option<server::Connect> {
+    let listen = listen(check, "connect.listen", &connect.listen, "127.0.0.1:8643");
+    check.within("connect.link_life", connect.link_life, MINUTE..=LINK_LIFE_MOST);
+    let external_url = connect.external_url.as_deref().and_then(|text| {
+        let key = KeyPath::from("connect.external_url");
+        let url =
+            check.url(key.clone(), text, &["https", "http"], "https://connect.example.com")?;
+        let is_here = is_loopback(url.host_str().unwrap_or_default());
+        if url.scheme() == "http" && !is_here {
+            // The links are as good as a password, and so are the codes that come back.
+            check.problem(key, "http, expected https except for this machine", PROXY);
+        }
+        Some(text.trim_end_matches('/').to_owned())
+    });
+    if !connect.enabled {
+        return None;
+    }
+    let others = taken.iter().filter_map(|(key, other)| Some((key, (*other)?)));
+    for (key, other) in others.filter(|(_, other)| collide(listen, *other)) {
+        check.problem(
+            "connect.listen",
+            format!("{listen} is taken by {key} ({other})"),
+            "choose another port; owners have a listener of their own",
+        );
+    }
+    if external_url.is_none() && !listen.ip().is_loopback() {
+        check.problem(
+            "connect.external_url",
+            format!("missing, expected how people reach {listen}"),
+            PROXY,
+        );
+    }
+    Some(server::Connect {
+        listen,
+        external_url,
+        link_life: connect.link_life.0,
+        keys_are_subjects: connect.keys_are_subjects,
+    })
 }
 
 fn webhooks(
@@ -198,4 +250,8 @@ const HOUR: Span = Span::seconds(60 * 60);
 const DAY: Span = Span::seconds(24 * 60 * 60);
 const LIFE_LEAST: Span = Span::seconds(10);
 const LIFE_MOST: Span = Span::seconds(366 * 24 * 60 * 60);
+const MINUTE: Span = Span::seconds(60);
+const LINK_LIFE_MOST: Span = Span::seconds(30 * 24 * 60 * 60);
+const PROXY: &str =
+    "put a reverse proxy with TLS in front, and write its address: https://connect.example.com";
 const DEADLINE_MOST: Span = Span::seconds(2 * 60);

@@ -445,7 +445,8 @@ fn apps() -> Apps {
         };
         (Arc::clone(&app.name), Arc::new(app))
     };
-    let named = Endpoints { token: Some("https://sso.example/token".to_owned()), probe: None };
+    let named =
+        Endpoints { token: Some("https://sso.example/token".to_owned()), ..Endpoints::default() };
     [app(APPS[0], PROVIDERS[0], Endpoints::default()), app(APPS[1], PROVIDERS[1], named)].into()
 }
 
