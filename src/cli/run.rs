@@ -27,6 +27,9 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Some(webhooks) = running.webhooks {
         tracing::info!("webhooks at http://{webhooks}/webhooks/APP");
     }
+    if let Some(connect) = running.connect {
+        tracing::info!("links for owners at http://{connect}/connect/account/LINK");
+    }
     if let Some(reports) = running.reports {
         tracing::info!("reports of the publisher at http://{reports}/v1/responses");
     }

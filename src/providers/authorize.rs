@@ -80,6 +80,7 @@ pub(super) struct Authorize {
     separator: &'static str,
     scope_for_renewal: Option<String>,
     unsaid: UnsaidWord,
+    returned_code: Vec<String>,
     strip_code_suffix: Option<String>,
     exchange: Refresh,
     answers: Answers,
@@ -192,6 +193,12 @@ impl Provider {
             }
         }
         Some(url)
+    }
+
+    /// Under which names a code comes back.
+    #[must_use]
+    pub fn code_parameters(&self) -> &[String] {
+        self.authorize().map_or(&[], |authorize| &authorize.returned_code)
     }
 
     /// The request that makes a token of a code.
@@ -328,6 +335,7 @@ pub(super) fn checked(form: AuthorizeForm, usual: &AnswerForm) -> Checked<Author
         },
         scope_for_renewal: form.scope_for_renewal,
         unsaid: form.scopes_unsaid,
+        returned_code: form.returned_code.0,
         strip_code_suffix: form.strip_code_suffix,
         exchange,
         answers,

@@ -1,5 +1,5 @@
 //! The HTTP surface: telemetry and status page on one listener, the publisher's reports on another, and what may
-//! come from outside on a third.
+//! come from outside on two more: signed messages, and owners.
 //!
 //! | listener | route | answer |
 //! | --- | --- | --- |
@@ -11,12 +11,16 @@
 //! | reports | `POST /v1/responses` | takes status codes that the publisher saw |
 //! | webhooks | `POST /webhooks/{app}` | takes a provider's signed message |
 //! | webhooks | `POST /v1/events` | takes a publisher's signed event, when that is switched on |
+//! | connect | `GET /connect/account/{link}` | what an owner is about to be asked |
+//! | connect | `POST /connect/account/{link}` | sends the owner to the consent page |
+//! | connect | `GET /connect/callback` | takes in what the owner comes back with |
 //!
 //! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
 //! to reach a token: handlers are handed snapshots.
 
 pub mod answer;
 mod bounded;
+pub mod connect;
 pub mod listener;
 pub mod reports;
 pub mod status_page;

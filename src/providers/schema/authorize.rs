@@ -1,6 +1,6 @@
 //! The form of what a provider file says about consent: the page, the code, and where a person may come back to.
 
-use super::{AnswerForm, Ordered, RequestForm};
+use super::{AnswerForm, OneOrMany, Ordered, RequestForm};
 use serde::Deserialize;
 
 /// How a person connects an account.
@@ -19,6 +19,9 @@ pub struct AuthorizeForm {
     /// What an answer without scopes means.
     #[serde(default)]
     pub scopes_unsaid: UnsaidWord,
+    /// Under which names the code comes back; the first that is there counts.
+    #[serde(default = "usual_code")]
+    pub returned_code: OneOrMany<String>,
     /// What the provider appends to the code and does not want back.
     pub strip_code_suffix: Option<String>,
     /// The request that makes a token of the code. Values may hold `{client_id}`, `{client_secret}`, `{code}`,
@@ -153,6 +156,11 @@ pub enum SchemeWord {
     Https,
     /// Not.
     Http,
+}
+
+/// RFC 6749 section 4.1.2.
+fn usual_code() -> OneOrMany<String> {
+    OneOrMany(vec!["code".to_owned()])
 }
 
 /// Longest redirect URI where the provider states none: longer ones are refused on the way.

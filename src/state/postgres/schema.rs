@@ -141,7 +141,7 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 7] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT];
+const TABLES: [&str; 8] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, CONSENT];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -317,4 +317,16 @@ UPDATE journal j SET spending = -j.entry
 WHERE NOT j.orphan AND EXISTS (
     SELECT FROM journal e WHERE NOT e.orphan AND e.spending = j.spending AND e.entry < j.entry);
 CREATE UNIQUE INDEX journal_spending ON journal (spending) WHERE NOT orphan;
+"#;
+
+const CONSENT: &str = r#"
+-- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.
+CREATE TABLE consent (
+    link    text COLLATE "C" PRIMARY KEY,
+    browser bytea NOT NULL,
+    nonce   bytea NOT NULL,
+    sealed  bytea NOT NULL,
+    stage   text NOT NULL,
+    ends_at bigint NOT NULL
+);
 "#;
