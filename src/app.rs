@@ -11,7 +11,7 @@ use crate::{
     config::{self, Settings},
     connect::Ways,
     core::{
-        Cause, Event, Memory, Secret, Shares, Snapshot, Timestamp, decide,
+        Cause, Event, Memory, Proof, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
         second_clock::{Assumed, Moves},
@@ -193,7 +193,7 @@ pub fn apps_of(settings: &Settings) -> Apps {
 
 /// What the policy must know of every app.
 #[must_use]
-pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
+pub fn policy_apps(apps: &Apps, proofs: Proofs) -> Vec<decide::App> {
     let app = |app: &Arc<App>| decide::App {
         name: Arc::clone(&app.name),
         provider: app.provider.name.as_str().into(),
@@ -207,11 +207,41 @@ pub fn policy_apps(apps: &Apps) -> Vec<decide::App> {
             () if app.provider.can_probe_for_money(&app.endpoints) => decide::Probe::Billed,
             () => decide::Probe::None,
         },
+        proof: proofs.of(app),
         is_sandbox: app.provider.environment == Environment::Sandbox,
         can_be_asked: app.provider.can_be_asked_about_apps(),
         assumed: assumed(app),
     };
     apps.values().map(app).collect()
+}
+
+/// What there is to prove an account with, besides its provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Proofs {
+    /// What the configuration wants.
+    pub wish: config::Proof,
+    /// The publisher can tell how a publish went.
+    pub publisher_tells: bool,
+}
+
+impl Proofs {
+    const fn in_force(settings: &Settings) -> Self {
+        Self { wish: settings.gate.proof, publisher_tells: settings.server.reports.is_some() }
+    }
+
+    /// How the accounts of an app are proven.
+    fn of(self, app: &App) -> Proof {
+        match self.wish {
+            config::Proof::Token => Proof::Token,
+            config::Proof::Publish => Proof::Publish,
+            config::Proof::Auto if app.provider.can_check_publishing(&app.endpoints) => {
+                Proof::Check
+            }
+            config::Proof::Auto if self.publisher_tells => Proof::Publish,
+            config::Proof::Auto if app.provider.can_probe(&app.endpoints) => Proof::Check,
+            config::Proof::Auto => Proof::Token,
+        }
+    }
 }
 
 /// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
@@ -269,7 +299,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let reporter = refresher.reporter.clone();
     let state = refresher.state.clone();
     let now = clock.now();
-    let fleet = empty_fleet(policy_of(&settings), &refresher, now);
+    let proofs = Proofs::in_force(&settings);
+    let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
     let reports = match &settings.server.reports {
@@ -366,15 +397,14 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
-    if webhooks.is_some() {
-        let inbox = Inbox::new(
-            Arc::clone(&refresher),
-            Arc::clone(&snapshot),
-            inputs.clone(),
-            Arc::clone(&load_again),
-        );
-        inner.push(tokio::spawn(inbox.run(delivered, stopped)));
-    }
+    // Commands write there too, so it is read whether anything is delivered here or not.
+    let inbox = Inbox::new(
+        Arc::clone(&refresher),
+        Arc::clone(&snapshot),
+        inputs.clone(),
+        Arc::clone(&load_again),
+    );
+    inner.push(tokio::spawn(inbox.run(delivered, stopped)));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -476,7 +506,7 @@ pub async fn fleet(
     refresher: &Refresher<AnyStore, ArcSwap<HttpClient>>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    fleet_under(policy_of(settings), refresher, now).await
+    fleet_under(policy_of(settings), Proofs::in_force(settings), refresher, now).await
 }
 
 /// The same under `policy`, whatever the store and the way to the providers are.
@@ -485,10 +515,11 @@ pub async fn fleet(
 /// When the state cannot be read.
 pub async fn fleet_under<S: TokenStore, T: Transport>(
     policy: Policy,
+    proofs: Proofs,
     refresher: &Refresher<S, T>,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let mut fleet = empty_fleet(policy, refresher, now);
+    let mut fleet = empty_fleet(policy, proofs, refresher, now);
     let recalled = replicas::recall(refresher, Shares::ALL).await;
     let (memories, histories, mut reopened) = recalled.map_err(|error| error.to_string())?;
     reopened.retain(|one| !is_being_saved(one, &memories, now));
@@ -510,9 +541,14 @@ fn is_being_saved(one: &Reopened, memories: &[Memory], now: Timestamp) -> bool {
 
 /// A fleet that knows its configuration and nothing else.
 #[must_use]
-pub fn empty_fleet<S, T>(policy: Policy, refresher: &Refresher<S, T>, now: Timestamp) -> Fleet {
+pub fn empty_fleet<S, T>(
+    policy: Policy,
+    proofs: Proofs,
+    refresher: &Refresher<S, T>,
+    now: Timestamp,
+) -> Fleet {
     let mut fleet = Fleet::new(policy);
-    let apps = policy_apps(&refresher.apps.load());
+    let apps = policy_apps(&refresher.apps.load(), proofs);
     fleet.handle(now, Input::Configured { policy, apps });
     fleet
 }
@@ -713,7 +749,7 @@ impl Reloader {
             webhooks::expect(&self.metrics, &apps);
         }
         let policy = policy_of(&settings);
-        let for_policy = policy_apps(&apps);
+        let for_policy = policy_apps(&apps, Proofs::in_force(&settings));
         self.client.store(Arc::new(client));
         self.refresher.apps.store(Arc::new(apps));
         if let Some((base, ways)) = &self.ways {
@@ -821,6 +857,7 @@ mod tests {
             failed_in_a_row: 0,
             not_before: None,
             first_seen_at: None,
+            door: None,
         }
     }
 }

@@ -5,7 +5,9 @@
 //! changes nothing. Absent on purpose: what follows from it, which is the fleet's.
 
 use crate::{
-    core::{AccountId, Announcement, Evidence, Shares, Snapshot, Whose, fleet::Input},
+    core::{
+        AccountId, Announcement, Order, Said, Shares, Snapshot, Timestamp, Whose, fleet::Input,
+    },
     refresh::{Apps, Refresher, Transport, app_of},
     server::webhooks::Delivery,
     state::{Heard, INBOX_KEPT_FOR, INBOX_MESSAGES_MAX},
@@ -35,6 +37,8 @@ pub struct Inbox<S, T> {
     letters: BTreeMap<i64, Letter>,
     /// The keys of these, so that a message that is repeated costs no write.
     keys: BTreeSet<Arc<str>>,
+    /// The last position that was read. What is kept may all be older than what is remembered of it here.
+    read_to: i64,
     /// What was ours when the letters were last told.
     held: Shares,
     /// The store is not searched again before this.
@@ -66,6 +70,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
             load_again,
             letters: BTreeMap::new(),
             keys: BTreeSet::new(),
+            read_to: 0,
             held: Shares::NONE,
             search_from: None,
         }
@@ -117,8 +122,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
 
     /// Reads what is new, also from other replicas.
     async fn read(&mut self) {
-        let last = self.letters.last_key_value().map_or(0, |(position, _)| *position);
-        let heard = match self.refresher.state.heard_after(last - OVERLAP).await {
+        let heard = match self.refresher.state.heard_after(self.read_to - OVERLAP).await {
             Ok(heard) => heard,
             Err(error) => {
                 tracing::debug!("what was announced cannot be read: {error}");
@@ -126,6 +130,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
             }
         };
         for Heard { position, announcement } in heard {
+            self.read_to = self.read_to.max(position);
             if self.letters.contains_key(&position) {
                 continue;
             }
@@ -204,7 +209,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
             self.letters.values_mut().for_each(|letter| letter.told.clear());
         }
         let now = self.refresher.clock.now();
-        for letter in self.letters.values_mut() {
+        for (position, letter) in &mut self.letters {
             let ids = letter.ids.as_deref().unwrap_or_default();
             let news: Vec<AccountId> = ids
                 .iter()
@@ -213,20 +218,35 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
                 .collect();
             for id in news {
                 letter.told.insert(id.clone());
-                match &letter.announcement.evidence {
-                    Some(evidence) => {
-                        let evidence = Evidence::clone(evidence);
-                        if self.keeper.send(Input::Announced { id, evidence }).await.is_err() {
-                            return;
+                let input = match &letter.announcement.said {
+                    Said::Evidence(evidence) => Input::Announced { id, evidence: evidence.clone() },
+                    Said::Order(order) if is_over(now, &letter.announcement, order) => continue,
+                    Said::Order(order) => {
+                        Input::Told { id, order: order.clone(), position: *position }
+                    }
+                    Said::Connected => {
+                        // What was connected long ago has been read since.
+                        if now.since(letter.announcement.heard_at) < RECONNECTED_FOR {
+                            self.load_again.notify_one();
                         }
+                        continue;
                     }
-                    // What was connected long ago has been read since.
-                    None if now.since(letter.announcement.heard_at) < RECONNECTED_FOR => {
-                        self.load_again.notify_one();
-                    }
-                    None => {}
+                };
+                if self.keeper.send(input).await.is_err() {
+                    return;
                 }
             }
+        }
+    }
+}
+
+/// A hold is meant until it is taken back. The others are meant for now: who finds them much later, after a stop, does
+/// not spend a refresh on them.
+fn is_over(now: Timestamp, announcement: &Announcement, order: &Order) -> bool {
+    match order {
+        Order::Hold | Order::Resume => false,
+        Order::Prove | Order::Refresh | Order::Published { .. } => {
+            now.since(announcement.heard_at) >= ORDER_GOOD_FOR
         }
     }
 }
@@ -241,7 +261,7 @@ fn names_of(apps: &Apps, stored: &StoredAccount) -> Vec<Whose> {
 }
 
 /// How often it is looked whether another replica was told something.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Deliveries that are written down before they are told.
 const DELIVERIES_AT_ONCE_MAX: usize = 64;
@@ -257,6 +277,9 @@ const SEARCH_EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// The share of the time that may go into searching.
 const PAUSE_PER_SEARCH: u32 = 19;
+
+/// For how long what somebody wanted now is done.
+const ORDER_GOOD_FOR: Duration = Duration::from_secs(600);
 
 /// For how long an account that was connected again is a reason to read the store.
 const RECONNECTED_FOR: Duration = Duration::from_secs(600);

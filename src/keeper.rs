@@ -327,6 +327,13 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
                         Input::Probed { id, checked }
                     });
                 }
+                Effect::Prove { id } => {
+                    let refresher = Arc::clone(&self.refresher);
+                    self.call(id, move |id| async move {
+                        let checked: Checked = refresher.prove(&id).await;
+                        Input::Proven { id, checked }
+                    });
+                }
                 Effect::AskAboutApp { app } => self.ask_about_app(app),
                 Effect::Notify(notice) => self.owed.notices.push(notice),
                 Effect::Mark { id, connected } => self.owed.marks.push((id, connected)),

@@ -170,6 +170,36 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
     }
 
+    /// Asks the provider whether the account could publish: with its check for that, or with its check of access tokens
+    /// where it has no other.
+    pub async fn prove(&self, id: &AccountId) -> Checked {
+        let Ok(Some(stored)) = self.store.get(id).await else {
+            return Checked::Unknown;
+        };
+        let apps = self.apps.load();
+        let (Some(app), Some(token)) = (app_of(&apps, &stored), stored.token) else {
+            return Checked::Unknown;
+        };
+        let liveness = match app.provider.publish_check_request(&app.endpoints, &token) {
+            Some(request) => {
+                let began = Instant::now();
+                let exchange = self.transport.send(&app.name, request).await;
+                self.observe_date(app, &exchange, began.elapsed());
+                let known = Known { client_id: Some(&app.client_id), ..Known::default() };
+                app.provider.readiness(&exchange, &known, self.clock.now())
+            }
+            None => match self.liveness(app, &token).await {
+                Some(liveness) => liveness,
+                None => return Checked::Unknown,
+            },
+        };
+        match liveness {
+            Liveness::Alive => Checked::Alive,
+            Liveness::Refused(evidence) => Checked::Refused(evidence),
+            Liveness::Unknown(_) => Checked::Unknown,
+        }
+    }
+
     /// What may be known of `token`, which was first seen now.
     #[must_use]
     pub fn facts(&self, app: &App, token: &Token) -> TokenFacts {

@@ -321,6 +321,7 @@ fn remember_told(memories: &mut Vec<Memory>, mut told: BTreeMap<AccountId, Cause
         failed_in_a_row: 0,
         not_before: None,
         first_seen_at: None,
+        door: None,
     }));
 }
 
@@ -393,6 +394,7 @@ mod tests {
             failed_in_a_row: 0,
             not_before: None,
             first_seen_at: None,
+            door: None,
         };
         let (lost, rejected) = (Some(Cause::RotationLost), Some(Cause::RefreshTokenRejected));
         let mut memories =

@@ -1,7 +1,7 @@
 //! Tells everybody what happened: one log line, one count, one broadcast for each [`Event`].
 
 use crate::{
-    core::{AccountId, Event, cause::Actor, event::NOT_SENT},
+    core::{AccountId, Event, cause::Actor, event::NOT_SENT, gate::Why},
     metrics::events::Metrics,
 };
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,6 +119,14 @@ fn log(event: &Event) {
                     tracing::error!(account = %id, cause = label, "{} {}", cause.sentence(), cause.next_step());
                 }
             }
+        }
+        Event::GateMoved { id, from, to, why, .. } => {
+            let (from, to) = (from.as_label(), to.as_label());
+            let why = why.map_or("", Why::as_label);
+            tracing::info!(account = %id, from, to, why, "the gate moved");
+        }
+        Event::PublishChecked { id, result } => {
+            tracing::info!(account = %id, result, "asked the provider whether the account can publish");
         }
         Event::AppFrozen { app, cause } => {
             let label = cause.as_label();

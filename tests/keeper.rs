@@ -187,6 +187,7 @@ impl Bench {
             only_while_live: false,
             retry_is_safe: false,
             probe: decide::Probe::Free,
+            proof: oauth_keepalive::core::Proof::Token,
             is_sandbox: false,
             can_be_asked: false,
             assumed: Default::default(),

@@ -4,6 +4,7 @@ mod accounts;
 mod check;
 mod demo;
 mod diagnose;
+mod gate;
 mod import;
 mod look;
 mod output;
@@ -42,6 +43,12 @@ enum Command {
     Diagnose(diagnose::Arguments),
     /// Refresh one account now, whether it is due or not.
     Refresh(refresh::Arguments),
+    /// Publish nothing on an account until it is resumed.
+    Hold(gate::Arguments),
+    /// Let an account that was held go on, once it is proven.
+    Resume(gate::Arguments),
+    /// Prove an account now: ask the provider, or wait for one publish.
+    Canary(gate::Arguments),
     /// Add accounts from a YAML, JSON or CSV file to the configured store.
     Import(import::Arguments),
 }
@@ -110,6 +117,9 @@ pub fn main() -> Exit {
             Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
             Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
+            Command::Hold(arguments) => gate::run(&config, gate::Wish::Hold, arguments).await,
+            Command::Resume(arguments) => gate::run(&config, gate::Wish::Resume, arguments).await,
+            Command::Canary(arguments) => gate::run(&config, gate::Wish::Canary, arguments).await,
             Command::Import(arguments) => import::run(&config, arguments).await,
         }
     })

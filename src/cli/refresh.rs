@@ -99,6 +99,7 @@ fn healthy(id: &AccountId, token: TokenFacts, now: Timestamp) -> Memory {
         failed_in_a_row: 0,
         not_before: None,
         first_seen_at: None,
+        door: None,
     }
 }
 

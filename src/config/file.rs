@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) providers: Vec<PathBuf>,
     pub(super) apps: Vec<App>,
     pub(super) refresh: Refresh,
+    pub(super) gate: Gate,
     pub(super) http: Http,
     pub(super) mail: Mail,
     pub(super) server: Server,
@@ -196,6 +197,7 @@ pub(super) struct Endpoints {
     pub(super) authorize: Option<String>,
     pub(super) exchange: Option<String>,
     pub(super) lengthen: Option<String>,
+    pub(super) publish_check: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -304,6 +306,12 @@ pub(super) struct Connect {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) proof: super::Proof,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -22,6 +22,7 @@ use crate::{
     server::CALLBACK_PATH,
     stores::{self, server::Host},
 };
+use serde::Deserialize;
 use std::{
     fs::File,
     io::{self, Read},
@@ -55,6 +56,8 @@ pub struct Settings {
     pub apps: Vec<App>,
     /// When and how hard to refresh.
     pub refresh: Refresh,
+    /// The gate of each account.
+    pub gate: Gate,
     /// Mail.
     pub delivery: crate::delivery::Settings,
     /// Metrics.
@@ -107,6 +110,27 @@ pub struct Refresh {
     pub in_flight_max: usize,
     /// Refused requests after which an app is frozen.
     pub app_refusals_max: u32,
+}
+
+/// The gate of each account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// What proves an account before its queue goes on.
+    pub proof: Proof,
+}
+
+/// What proves an account before its queue goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The provider's publish check; where there is none, the publisher's next publish if it can tell us, otherwise the
+    /// provider's check of access tokens, otherwise the saved token.
+    #[default]
+    Auto,
+    /// The publisher's next publish, at every provider.
+    Publish,
+    /// The saved token.
+    Token,
 }
 
 /// Metrics.

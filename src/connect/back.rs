@@ -3,7 +3,7 @@
 use super::{Connector, Session, named};
 use crate::{
     core::{
-        AccountId, Announcement, Cause, Evidence, Fingerprint, Secret, Whose,
+        AccountId, Announcement, Cause, Evidence, Fingerprint, Said, Secret, Whose,
         connecting::{Arrival, Arrived, Named, Turn, Wrong},
     },
     providers::{Provider, Where},
@@ -183,7 +183,7 @@ pub(super) async fn announce<S: TokenStore, T: Transport>(
     let announcement = Announcement {
         key: format!("connected {key}").into(),
         whose: Whose::Account(id.clone()),
-        evidence: None,
+        said: Said::Connected,
         heard_at: refresher.clock.now(),
     };
     if let Err(error) = refresher.state.take_in(&announcement).await {

@@ -1,7 +1,7 @@
 //! What may be known about an account. Nothing in this file can hold a token.
 
 use super::{
-    Cause, History, Timestamp,
+    Cause, Door, History, Timestamp,
     second_clock::{Differs, End, Watched},
     timeline::SLEW_SECONDS_MAX,
 };
@@ -139,6 +139,8 @@ pub enum Busy {
     Saving,
     /// The access token is being tried at the provider's free check.
     Probing,
+    /// The provider is being asked whether the account could publish.
+    Proving,
 }
 
 /// What the provider said or the network did, with everything cut away that could hold a secret.
@@ -249,6 +251,8 @@ pub struct Memory {
     pub not_before: Option<Timestamp>,
     /// When the store was first seen to hold the account.
     pub first_seen_at: Option<Timestamp>,
+    /// Its gate; `None` leaves what is remembered of that as it is.
+    pub door: Option<Door>,
 }
 
 /// An account as the fleet holds it and as everybody else may see it. A million of these must fit, so
@@ -276,6 +280,8 @@ pub struct Account {
     /// The pass over the store during which we last changed this account's token: what that pass read
     /// of it may be older than what we wrote.
     pub changed_in: u32,
+    /// Whether the publisher may publish, and why not.
+    pub door: Door,
     /// What the last failure looked like. It stays after recovery: "what was it yesterday?".
     pub last_failure: Option<Arc<Evidence>>,
     /// What happened to it, for whoever asks later; `None` where nothing ever did.
@@ -343,6 +349,7 @@ impl Account {
             access_refused: false,
             seen_in: 0,
             changed_in: 0,
+            door: Door::default(),
             last_failure: None,
             history: None,
             first_seen_at: None,
@@ -401,6 +408,7 @@ impl Account {
             failed_in_a_row: self.failed_in_a_row,
             not_before: self.not_before,
             first_seen_at: self.first_seen_at,
+            door: Some(self.door),
         }
     }
 

@@ -14,10 +14,41 @@ pub struct Announcement {
     pub key: Arc<str>,
     /// Whom it is about.
     pub whose: Whose,
-    /// What it says, and as of when; `None` when it says that the account was connected again.
-    pub evidence: Option<Evidence>,
+    /// What it says.
+    pub said: Said,
     /// When we heard it.
     pub heard_at: Timestamp,
+}
+
+/// What an announcement says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Something about the account's token, as of when.
+    Evidence(Evidence),
+    /// The account was connected again.
+    Connected,
+    /// Somebody wants something done, or did it himself.
+    Order(Order),
+}
+
+/// What people and publishers want of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Publish nothing until somebody says [`Order::Resume`].
+    Hold,
+    /// Go on, as soon as the account is proven.
+    Resume,
+    /// Prove the account now.
+    Prove,
+    /// Refresh it now.
+    Refresh,
+    /// The publisher's canary came to this.
+    Published {
+        /// Whether it was taken.
+        worked: bool,
+        /// What the provider said, as far as it is understood.
+        evidence: Option<Evidence>,
+    },
 }
 
 /// Whom an announcement is about.

@@ -1,7 +1,7 @@
 //! What to do about one account now, and why: the whole policy on one screen.
 
 use super::{
-    Account, Busy, Cause, Timestamp,
+    Account, Busy, Cause, Gate, Proof, Timestamp,
     schedule::{self, Policy},
     second_clock::Assumed,
 };
@@ -27,6 +27,8 @@ pub struct App {
     pub retry_is_safe: bool,
     /// Whether an access token can be tried.
     pub probe: Probe,
+    /// How an account is proven before its queue goes on.
+    pub proof: Proof,
     /// Registered for the provider's sandbox.
     pub is_sandbox: bool,
     /// Whether the provider may be asked about the app without spending a token.
@@ -70,6 +72,8 @@ pub enum Action {
     Save,
     /// Ask the provider, free of charge, whether the access token works.
     Probe,
+    /// Ask the provider whether the account could publish.
+    Prove,
     /// Only a person can go on.
     AskHuman(Cause),
 }
@@ -105,6 +109,8 @@ pub enum Reason {
     AlreadyAnswered,
     /// A 401 was reported, and the check that costs money was made not long ago.
     CheckedToday,
+    /// It was broken, and nothing was published since.
+    Unproven,
     /// The access token has ended.
     Ended,
     /// The access token's due instant has come.
@@ -132,6 +138,7 @@ impl Reason {
             Self::Questioned => "questioned",
             Self::AlreadyAnswered => "already_answered",
             Self::CheckedToday => "checked_today",
+            Self::Unproven => "unproven",
             Self::Ended => "ended",
             Self::Due => "due",
             Self::Fresh => "fresh",
@@ -143,6 +150,32 @@ impl Reason {
 /// while the app itself is refused.
 #[must_use]
 pub fn decide(
+    now: Timestamp,
+    account: &Account,
+    app: &App,
+    app_blocked_until: Option<Timestamp>,
+    policy: &Policy,
+) -> Decision {
+    let decision = renew(now, account, app, app_blocked_until, policy);
+    // Last of all: an account is proven with the token that it keeps. While the pause after a success runs, or a 401
+    // is not to be asked about again, the queue need not wait.
+    let may_prove =
+        matches!(decision.reason, Reason::Fresh | Reason::AlreadyAnswered | Reason::CheckedToday)
+            || (decision.reason == Reason::BackingOff && account.failed_in_a_row == 0);
+    let is_canary = account.door.gate == Gate::Canary && app.proof == Proof::Check;
+    if !(may_prove && is_canary && decision.action == Action::Wait) {
+        return decision;
+    }
+    match account.door.prove_from.filter(|at| *at > now) {
+        Some(at) => {
+            wait(Reason::Unproven, decision.recheck_at.map_or(Some(at), |next| Some(next.min(at))))
+        }
+        None => act(Action::Prove, Reason::Unproven),
+    }
+}
+
+/// What keeps the token alive.
+fn renew(
     now: Timestamp,
     account: &Account,
     app: &App,
@@ -287,6 +320,7 @@ mod tests {
             only_while_live: false,
             retry_is_safe: false,
             probe: Probe::Free,
+            proof: Proof::Token,
             is_sandbox: false,
             can_be_asked: false,
             assumed: Assumed::default(),

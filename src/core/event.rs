@@ -3,7 +3,7 @@
 //! One `match` in `metrics::events` turns an event into its counter and one in `report` into its log line,
 //! so that the two cannot drift apart and adding an event forces both decisions.
 
-use super::{AccountId, Cause, Evidence, Revoker, Timestamp, notices::Notice};
+use super::{AccountId, Cause, Evidence, Gate, Revoker, Timestamp, gate::Why, notices::Notice};
 use std::{sync::Arc, time::Duration};
 
 /// What a request that the provider never saw came to.
@@ -44,6 +44,10 @@ pub enum Event {
     Unsaved { id: AccountId },
     /// What is wrong with an account changed; `None` is healthy.
     CauseChanged { id: AccountId, from: Option<Cause>, to: Option<Cause> },
+    /// The gate of an account moved; `why` it is, or was last, held.
+    GateMoved { id: AccountId, from: Gate, to: Gate, why: Option<Why>, at: Timestamp },
+    /// The provider was asked whether an account could publish: `passed`, `refused` or `unclear`.
+    PublishChecked { id: AccountId, result: &'static str },
     /// Accounts of an app are not refreshed any more, because the provider refuses the app.
     AppFrozen { app: Arc<str>, cause: Cause },
     /// They are again.

@@ -1,6 +1,6 @@
 //! Turns what happens into lines for a terminal of 80 columns: trouble at once, routine in sums.
 
-use crate::core::{AccountId, Cause, Event, cause::BlastRadius};
+use crate::core::{AccountId, Cause, Event, Gate, cause::BlastRadius};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -67,6 +67,15 @@ impl Narrator {
                 id.to_string(),
                 "a spent token had been written back; ours is there again".to_owned(),
             ),
+            Event::GateMoved { id, to, .. } => (
+                id.to_string(),
+                match to {
+                    Gate::Held => "its queue is held".to_owned(),
+                    Gate::Canary => "to be proven before its queue resumes".to_owned(),
+                    Gate::Open => "proven; its queue resumes".to_owned(),
+                },
+            ),
+            Event::PublishChecked { .. } => return None,
             Event::AppFrozen { app, cause } => (
                 format!("app {app}"),
                 format!("frozen, {}: {}", cause.as_label(), cause.sentence()),

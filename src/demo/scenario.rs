@@ -149,6 +149,7 @@ impl Play {
             listen: options.listen,
             token_url: self.provider.token_url(),
             probe_url: self.provider.probe_url(),
+            publish_check_url: self.provider.creator_info_url(),
             client_key: ProviderSettings::default().client_key,
             smtp: self.mailbox.smtp(),
         };

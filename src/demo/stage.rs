@@ -134,6 +134,7 @@ pub(super) struct Places {
     pub(super) listen: SocketAddr,
     pub(super) token_url: String,
     pub(super) probe_url: String,
+    pub(super) publish_check_url: String,
     pub(super) client_key: String,
     pub(super) smtp: SocketAddr,
 }
@@ -184,7 +185,7 @@ fn fill(database: &Path, rows: &[(Actor, Token)]) -> rusqlite::Result<()> {
 }
 
 fn config_text(places: &Places) -> String {
-    let Places { listen, token_url, probe_url, client_key, smtp } = places;
+    let Places { listen, token_url, probe_url, publish_check_url, client_key, smtp } = places;
     let (smtp_host, smtp_port) = (smtp.ip(), smtp.port());
     format!(
         r#"# Written by `oauth-keepalive demo`. An ordinary configuration: copy it, point it at your own store
@@ -205,10 +206,11 @@ apps:
     # Never the secret itself, so that this file can be shown. It is read anew for each request.
     client_secret_file: {CLIENT_SECRET}
     scopes: [user.info.basic, video.publish]
-    # The demo's provider instead of the real one. Leave these two out.
+    # The demo's provider instead of the real one. Leave these three out.
     endpoints:
       token: "{token_url}"
       probe: "{probe_url}"
+      publish_check: "{publish_check_url}"
 
 # Tokens live {life} seconds here, so pauses are short and a wrong app secret is told early. Leave this
 # out for tokens that live hours.
@@ -294,6 +296,7 @@ mod tests {
             listen: "127.0.0.1:8640".parse().unwrap(),
             token_url: "http://127.0.0.1:1234/v2/oauth/token/".to_owned(),
             probe_url: "http://127.0.0.1:1234/v2/user/info/".to_owned(),
+            publish_check_url: "http://127.0.0.1:1234/check/".to_owned(),
             client_key: "demo-client-key".to_owned(),
             smtp: "127.0.0.1:2525".parse().unwrap(),
         }

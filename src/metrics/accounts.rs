@@ -19,7 +19,7 @@ pub struct Column {
 }
 
 /// Every family with labels `provider` and `account`.
-pub const COLUMNS: [Column; 14] = [
+pub const COLUMNS: [Column; 15] = [
     Column {
         family: Family::gauge(
             "token_age_seconds",
@@ -153,6 +153,13 @@ pub const COLUMNS: [Column; 14] = [
     },
     Column {
         family: Family::gauge(
+            "gate",
+            "Whether the publisher may publish on the account, one series for each account.",
+        ),
+        write: |lines, account, _| lines.write(GATES[account.door.gate as usize], 1),
+    },
+    Column {
+        family: Family::gauge(
             "missing_scopes",
             "Scopes that the app requires and the account did not grant.",
         ),
@@ -265,6 +272,9 @@ const ACCESS_OPEN: &str = "\",token=\"access\",";
 const REFRESH_OPEN: &str = "\",token=\"refresh\",";
 const REFRESH: &str = "\",token=\"refresh\"} ";
 
+/// In the order of [`crate::core::Gate::ALL`].
+const GATES: [&str; 3] = ["\",gate=\"open\"} ", "\",gate=\"held\"} ", "\",gate=\"canary\"} "];
+
 /// In the order of [`crate::core::Responses::CODES`].
 const CODES: [&str; 5] = [
     "\",code=\"200\"} ",
@@ -277,7 +287,7 @@ const CODES: [&str; 5] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{AccountId, Fingerprint, Responses, TokenFacts};
+    use crate::core::{AccountId, Fingerprint, Gate, Responses, TokenFacts};
 
     const NOON: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -305,15 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_of_codes_are_those_of_the_core() {
+    fn the_labels_of_codes_and_gates_are_those_of_the_core() {
         for (code, end) in Responses::CODES.into_iter().zip(CODES) {
             assert_eq!(end, format!("\",code=\"{code}\"}} "));
+        }
+        for (gate, end) in Gate::ALL.into_iter().zip(GATES) {
+            assert_eq!(end, format!("\",gate=\"{}\"}} ", gate.as_label()));
         }
     }
 
     #[test]
     fn what_is_not_known_has_no_series() {
-        let always = ["api_responses", "refresh_attempts", "cause", "account_info"];
+        let always = ["api_responses", "refresh_attempts", "cause", "gate", "account_info"];
         for column in &COLUMNS {
             let name = column.family.name;
             assert_eq!(!lines_of(name, account()).is_empty(), always.contains(&name), "{name}");

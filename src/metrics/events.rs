@@ -6,7 +6,7 @@
 
 use super::negotiation::Format;
 use crate::core::{
-    AccountId, Event, Revoker, Timestamp,
+    AccountId, Event, Gate, Revoker, Timestamp,
     connecting::{Arrival, Turn},
     event::NOT_SENT,
     notices::{Audience, Change},
@@ -32,6 +32,8 @@ pub struct Metrics {
     accounts_adopted: Counter,
     tokens_restored: Counter,
     probes: Family<Probe, Counter>,
+    publish_checks: Family<Probe, Counter>,
+    gate_moves: Family<Move, Counter>,
     app_questions: Family<Question, Counter>,
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
@@ -83,6 +85,18 @@ impl Metrics {
                 &mut list,
                 "probes",
                 "Access tokens tried at the provider's free check by result",
+                Family::default(),
+            ),
+            publish_checks: listed(
+                &mut list,
+                "publish_checks",
+                "Questions to the provider whether an account can publish, before its queue resumes, by result",
+                Family::default(),
+            ),
+            gate_moves: listed(
+                &mut list,
+                "gate_moves",
+                "Gates that moved, by where they moved to",
                 Family::default(),
             ),
             app_questions: listed(
@@ -197,6 +211,9 @@ impl Metrics {
         for result in PROBE_RESULTS {
             drop(self.probes.get_or_create(&Probe { provider: name.into(), result }));
         }
+        for result in CHECK_RESULTS {
+            drop(self.publish_checks.get_or_create(&Probe { provider: name.into(), result }));
+        }
         for answer in ANSWERS {
             drop(self.app_questions.get_or_create(&Question { provider: name.into(), answer }));
         }
@@ -245,6 +262,13 @@ impl Metrics {
             Event::Probed { id, result } => {
                 let labels = Probe { provider: id.provider.to_string(), result };
                 self.probes.get_or_create(&labels).inc();
+            }
+            Event::PublishChecked { id, result } => {
+                let labels = Probe { provider: id.provider.to_string(), result };
+                self.publish_checks.get_or_create(&labels).inc();
+            }
+            Event::GateMoved { to, .. } => {
+                self.gate_moves.get_or_create(&Move { to: to.as_label() }).inc();
             }
             Event::AppAsked { provider, answer, .. } => {
                 let labels = Question { provider: provider.to_string(), answer };
@@ -318,6 +342,9 @@ impl Metrics {
                     drop(self.mails_sent.get_or_create(&Told::of(audience, change)));
                 }
             }
+        }
+        for to in Gate::ALL {
+            drop(self.gate_moves.get_or_create(&Move { to: to.as_label() }));
         }
         for reason in Rejection::ALL {
             drop(self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }));
@@ -483,6 +510,11 @@ struct Probe {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Move {
+    to: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Question {
     provider: String,
     answer: &'static str,
@@ -599,6 +631,7 @@ fn write_header(help: Option<&str>, kind: &str, format: Format, out: &mut Vec<u8
 const OUTCOMES: [&str; 5] = ["committed", "not_committed", "dead", "ambiguous", NOT_SENT];
 
 /// What the free check of an access token says.
+const CHECK_RESULTS: [&str; 3] = ["passed", "refused", "unclear"];
 const PROBE_RESULTS: [&str; 3] = ["alive", "refused", "unknown"];
 
 /// What comes of the question about an app.

@@ -7,7 +7,7 @@ use super::{
     negotiation::Format,
     text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
 };
-use crate::core::{Account, Cause, Snapshot, Timestamp};
+use crate::core::{Account, Cause, Gate, Snapshot, Timestamp};
 use arc_swap::ArcSwapOption;
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -99,6 +99,8 @@ struct OfProvider {
     provider: Arc<str>,
     /// By [`Cause::index`]; the last entry counts the healthy ones.
     causes: [u64; Cause::ALL.len() + 1],
+    /// By gate, in the order of [`Gate::ALL`].
+    gates: [u64; Gate::ALL.len()],
     /// How many have at most this share of life left, not counting those of the entry before; the last
     /// entry has no bound.
     life: [u64; LIFE_BUCKETS.len() + 1],
@@ -116,6 +118,7 @@ impl Census {
             }
             let last = self.0.last_mut().expect("one was pushed when there was none");
             last.causes[account.cause.map_or(Cause::ALL.len(), Cause::index)] += 1;
+            last.gates[account.door.gate as usize] += 1;
             if let Some(left) = account.life_left(now) {
                 last.life[LIFE_BUCKETS.iter().take_while(|bound| left > **bound).count()] += 1;
                 last.life_sum += left;
@@ -155,6 +158,13 @@ impl Census {
                 ACCOUNTS.write_sample(out, &labels, i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
+        GATE_ACCOUNTS.write_header(out, format);
+        for counted in &self.0 {
+            for (gate, count) in Gate::ALL.into_iter().zip(counted.gates) {
+                let labels = [("provider", &*counted.provider), ("gate", gate.as_label())];
+                GATE_ACCOUNTS.write_sample(out, &labels, i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
         LIFE_LEFT.write_header(out, format);
         for counted in &self.0 {
             counted.write_life(out);
@@ -167,6 +177,7 @@ impl OfProvider {
         Self {
             provider: Arc::clone(provider),
             causes: [0; Cause::ALL.len() + 1],
+            gates: [0; Gate::ALL.len()],
             life: [0; LIFE_BUCKETS.len() + 1],
             life_sum: 0.0,
         }
@@ -267,6 +278,8 @@ const ACCOUNTS: Family = Family::gauge(
     "accounts",
     "Accounts by what is wrong with them; cause none counts the healthy ones.",
 );
+const GATE_ACCOUNTS: Family =
+    Family::gauge("gate_accounts", "Accounts by whether the publisher may publish on them.");
 const LIFE_LEFT: Family = Family {
     prefix: PREFIX,
     name: "token_remaining_life_ratio",

@@ -49,6 +49,7 @@ pub(super) fn build(mut file: ProviderFile, environment: Environment) -> Checked
         ("endpoints.refresh", &file.endpoints.refresh),
         ("endpoints.revoke", &file.endpoints.revoke),
         ("endpoints.probe", &file.endpoints.probe),
+        ("endpoints.publish_check", &file.endpoints.publish_check),
     ] {
         url.as_deref().map_or(Ok(()), |url| check_url(at, url))?;
     }
@@ -84,8 +85,10 @@ pub(super) fn build(mut file: ProviderFile, environment: Environment) -> Checked
         lengthen_endpoint: file.endpoints.lengthen,
         refresh_endpoint: file.endpoints.refresh.or(file.endpoints.token),
         probe_endpoint: file.endpoints.probe,
+        publish_check_endpoint: file.endpoints.publish_check,
         refresh: refresh(renewal, file.refresh)?,
-        probe: file.probe.map(probe).transpose()?,
+        probe: file.probe.map(|form| probe("probe", form)).transpose()?,
+        publish_check: publish_check(file.publish_check)?,
         junk,
         webhook,
         answers,
@@ -172,22 +175,33 @@ pub(super) fn named(how: ClientAuth, at: &str, request: &Refresh) -> Checked<()>
     }
 }
 
-fn probe(form: ProbeForm) -> Checked<Probe> {
+fn publish_check(form: Option<ProbeForm>) -> Checked<Option<Probe>> {
+    match form.map(|form| probe("publish_check", form)).transpose()? {
+        Some(check) if !check.free => wrong(
+            "publish_check.free",
+            "is made after each recovery; leave it out where it costs money",
+        ),
+        check => Ok(check),
+    }
+}
+
+fn probe(at: &str, form: ProbeForm) -> Checked<Probe> {
+    let key = |name: &str| format!("{at}.{name}");
     let probe = Probe {
         method: form.method,
-        query: templates("probe.query", form.query)?,
-        headers: headers("probe.headers", form.headers)?,
-        success: form.success.map(|success| condition("probe.success", success)).transpose()?,
-        subject: optional_path("probe.subject", form.subject.as_deref())?,
+        query: templates(&key("query"), form.query)?,
+        headers: headers(&key("headers"), form.headers)?,
+        success: form.success.map(|success| condition(&key("success"), success)).transpose()?,
+        subject: optional_path(&key("subject"), form.subject.as_deref())?,
         free: form.free,
     };
     for foreign in [Template::CLIENT_ID, Template::CLIENT_SECRET, Template::REFRESH_TOKEN] {
         if probe.uses(foreign) {
-            return wrong("probe", format!("may hold `{{access_token}}` but not `{foreign}`"));
+            return wrong(at, format!("may hold `{{access_token}}` but not `{foreign}`"));
         }
     }
     if !probe.uses(Template::ACCESS_TOKEN) {
-        return wrong("probe", "nothing sends `{access_token}`");
+        return wrong(at, "nothing sends `{access_token}`");
     }
     Ok(probe)
 }

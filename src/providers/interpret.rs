@@ -208,6 +208,40 @@ pub(super) fn subject_seen(provider: &Provider, exchange: &Exchange) -> Option<S
     subject_of(probe.subject.as_ref()?.value(&body)?)
 }
 
+/// What the answer to a publish check says. Whether an account may publish is another question than whether its token
+/// works, so nearly everything that is not a yes is a no.
+pub(super) fn readiness(
+    provider: &Provider,
+    exchange: &Exchange,
+    known: &Known<'_>,
+    at: Timestamp,
+) -> Liveness {
+    let answer = match exchange {
+        Exchange::NotSent(trouble) | Exchange::Lost(trouble) => {
+            return Liveness::Unknown(silence(*trouble, at));
+        }
+        Exchange::Answered(answer) => answer,
+    };
+    // The answer of TikTok is a refusal or none at any status, 200 included.
+    if let Some(evidence) = refusal(provider, Where::Publish, answer, known, at) {
+        return match evidence.cause {
+            Cause::ProviderOutage => Liveness::Unknown(evidence),
+            _ => Liveness::Refused(evidence),
+        };
+    }
+    let body = parsed(&answer.body);
+    let because = |cause| evidence(provider, answer, &body, cause, at);
+    let success = provider.publish_check.as_ref().and_then(|check| check.success.as_ref());
+    if answer.is_good() && meets(success, &body) {
+        return Liveness::Alive;
+    }
+    match answer.status {
+        300..=399 => Liveness::Unknown(detailed(because(Cause::ProviderOutage), REDIRECT_REFUSED)),
+        401 => Liveness::Refused(because(Cause::AccessTokenExpired)),
+        _ => Liveness::Refused(detailed(because(Cause::Unknown), UNRECOGNIZED)),
+    }
+}
+
 pub(super) fn refusal(
     provider: &Provider,
     place: Where,

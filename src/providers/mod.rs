@@ -42,6 +42,8 @@ pub struct Endpoints {
     pub exchange: Option<String>,
     /// Where a short-lived token becomes a long-lived one.
     pub lengthen: Option<String>,
+    /// The check whether an account can publish.
+    pub publish_check: Option<String>,
 }
 
 /// How a provider lets a token live on. A type and not a number: the four need different policies.
@@ -86,8 +88,10 @@ pub struct Provider {
     lengthen_endpoint: Option<String>,
     refresh_endpoint: Option<String>,
     probe_endpoint: Option<String>,
+    publish_check_endpoint: Option<String>,
     refresh: Option<request::Refresh>,
     probe: Option<request::Probe>,
+    publish_check: Option<request::Probe>,
     junk: Option<interpret::Junk>,
     webhook: Option<webhook::Webhook>,
     answers: interpret::Answers,
@@ -155,6 +159,15 @@ impl Provider {
         fits && (endpoints.probe.is_some() || self.probe_endpoint.is_some())
     }
 
+    /// True when it can be asked whether an account could publish. An app that names its own token endpoint does not
+    /// live where the provider's own check is.
+    #[must_use]
+    pub fn can_check_publishing(&self, endpoints: &Endpoints) -> bool {
+        let has_place = endpoints.publish_check.is_some()
+            || (endpoints.token.is_none() && self.publish_check_endpoint.is_some());
+        self.publish_check.is_some() && has_place
+    }
+
     /// True when the file names no endpoint to renew at, so that each app has to name one.
     #[must_use]
     pub const fn needs_token_endpoint(&self) -> bool {
@@ -205,6 +218,18 @@ impl Provider {
     #[must_use]
     pub fn billed_probe_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
         request::probe_request(self, endpoints, token, false)
+    }
+
+    /// The check whether an account can publish, which publishes nothing; `None` where there is none.
+    #[must_use]
+    pub fn publish_check_request(&self, endpoints: &Endpoints, token: &Token) -> Option<Request> {
+        request::publish_check_request(self, endpoints, token)
+    }
+
+    /// What its answer says. `Alive`: the account can publish.
+    #[must_use]
+    pub fn readiness(&self, exchange: &Exchange, known: &Known<'_>, at: Timestamp) -> Liveness {
+        interpret::readiness(self, exchange, known, at)
     }
 
     /// What a refresh request amounts to. `at` is when the answer arrived.

@@ -97,14 +97,33 @@ pub(super) fn probe_request(
 ) -> Option<Request> {
     let form = provider.probe.as_ref().filter(|probe| probe.free == is_free)?;
     let endpoint = endpoints.probe.as_ref().or(provider.probe_endpoint.as_ref())?;
+    check_request(form, endpoint, token)
+}
+
+pub(super) fn publish_check_request(
+    provider: &Provider,
+    endpoints: &Endpoints,
+    token: &Token,
+) -> Option<Request> {
+    let form =
+        provider.publish_check.as_ref().filter(|_| provider.can_check_publishing(endpoints))?;
+    let own = endpoints.publish_check.as_ref();
+    check_request(form, own.or(provider.publish_check_endpoint.as_ref())?, token)
+}
+
+fn check_request(form: &Probe, endpoint: &str, token: &Token) -> Option<Request> {
     let values = Values { token: Some(token), ..Values::default() };
     values.of(Placeholder::AccessToken)?;
     Some(Request {
         method: form.method.into(),
-        endpoint: endpoint.clone(),
+        endpoint: endpoint.to_owned(),
         query: filled(&form.query, &values),
         headers: filled(&form.headers, &values),
-        body: Body::Empty,
+        // A POST without a body has no content type, which TikTok asks for.
+        body: match form.method {
+            MethodWord::Get => Body::Empty,
+            MethodWord::Post => Body::Json(Vec::new()),
+        },
     })
 }
 

@@ -57,6 +57,8 @@ pub struct ProviderFile {
     pub error: ErrorForm,
     /// The check whether an access token works.
     pub probe: Option<ProbeForm>,
+    /// The check whether an account can publish, which publishes nothing; absent where there is none.
+    pub publish_check: Option<ProbeForm>,
     /// The question whether the app itself is accepted; absent where it may not be asked.
     pub junk: Option<JunkForm>,
     /// The messages that it sends on its own account; absent where it sends none.
@@ -126,6 +128,8 @@ pub struct EndpointUrls {
     pub revoke: Option<String>,
     /// Where an access token is tried.
     pub probe: Option<String>,
+    /// Where it is asked whether an account can publish.
+    pub publish_check: Option<String>,
 }
 
 /// A request as written. Values may hold `{client_id}`, `{client_secret}`, `{refresh_token}` and

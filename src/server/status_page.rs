@@ -527,6 +527,7 @@ const fn doing(account: &Account) -> Option<&'static str> {
         Busy::Refreshing => Some("being renewed now"),
         Busy::Saving => Some("being saved now"),
         Busy::Probing => Some("being checked now"),
+        Busy::Proving => Some("being proven now"),
         Busy::Idle => None,
     }
 }

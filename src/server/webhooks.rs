@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    core::{AccountId, Announcement, Cause, Evidence, Revoker, Timestamp, Whose},
+    core::{AccountId, Announcement, Cause, Evidence, Revoker, Said, Timestamp, Whose},
     metrics::{
         Metrics,
         events::{FROM_NOBODY, FROM_PUBLISHER, MessageResult},
@@ -97,7 +97,7 @@ async fn from_provider(context: &Context, app: &str, request: Request<Incoming>)
         // The signature differs each time it is delivered; what it says does not.
         key: key_of(&[b"app", app.as_bytes(), &body]),
         whose: Whose::Subject { app: app.into(), subject: subject.into() },
-        evidence: Some(evidence),
+        said: Said::Evidence(evidence),
         heard_at: context.clock.now(),
     };
     let result = deliver(context, announcement).await;
@@ -232,14 +232,14 @@ impl Event {
         };
         let at = self.at.map_or(signed_at, |at| Timestamp::from_unix(at).min(signed_at));
         let evidence = |cause, detail: Option<&'static str>| {
-            Some(Evidence { detail: detail.map(Into::into), ..Evidence::of(cause, at) })
+            Said::Evidence(Evidence { detail: detail.map(Into::into), ..Evidence::of(cause, at) })
         };
         Ok(Announcement {
             key: key_of(&[b"publisher", self.id.as_bytes()]),
-            evidence: match self.event {
+            said: match self.event {
                 Kind::ConsentRevoked => evidence(Cause::ConsentRevoked, by.as_detail()),
                 Kind::ScopeRemoved => evidence(Cause::ScopeMissing, None),
-                Kind::Reconnected => None,
+                Kind::Reconnected => Said::Connected,
             },
             whose: Whose::Account(AccountId::new(self.provider, self.account)),
             heard_at: now,

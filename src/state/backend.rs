@@ -9,7 +9,9 @@ use super::{
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
-    core::{AccountId, AppMemory, Cause, Fingerprint, Memory, Shares, Timestamp, notices::Notice},
+    core::{
+        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp, notices::Notice,
+    },
     postgres_save::{Looks, Save},
 };
 use std::time::Duration;
@@ -341,6 +343,16 @@ impl Backend {
         match self {
             Sqlite(writer) => writer.run(Kind::Write, move |desk| consents::end(desk, &link)).await,
             Postgres(writer) => writer.run(postgres::end(link)).await,
+        }
+    }
+
+    pub(super) async fn door(&self, id: &AccountId) -> Result<Option<Door>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let id = id.clone();
+                writer.run(Kind::Read, move |desk| memory::door(desk, &id)).await
+            }
+            Postgres(writer) => writer.run(postgres::door(id)).await,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     outbox::{StoredEvidence, read_evidence, stored_evidence},
     writer::{Desk, Refusal},
 };
-use crate::core::{AccountId, Announcement, Timestamp, Whose};
+use crate::core::{AccountId, Announcement, Order, Said, Timestamp, Whose};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -61,8 +61,22 @@ pub(super) fn heard_after(desk: &Desk, position: i64) -> Result<Vec<(i64, Letter
 #[derive(Serialize, Deserialize)]
 struct Stored {
     whose: StoredWhose,
-    /// Absent when the account was connected again.
+    /// What was said of the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<StoredEvidence>,
+    /// What is wanted. Absent, like the other, when the account was connected again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<StoredOrder>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredOrder {
+    Hold,
+    Resume,
+    Prove,
+    Refresh,
+    Published { worked: bool, evidence: Option<StoredEvidence> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,8 +97,12 @@ pub(super) fn letter(announcement: &Announcement) -> Letter {
             StoredWhose::Subject { app: app.to_string(), subject: subject.to_string() }
         }
     };
-    let evidence = announcement.evidence.as_ref().map(stored_evidence);
-    let record = serde_json::to_string(&Stored { whose, evidence });
+    let (evidence, order) = match &announcement.said {
+        Said::Evidence(evidence) => (Some(stored_evidence(evidence)), None),
+        Said::Connected => (None, None),
+        Said::Order(order) => (None, Some(stored_order(order))),
+    };
+    let record = serde_json::to_string(&Stored { whose, evidence, order });
     Letter {
         key: announcement.key.to_string(),
         record: record.expect("names and texts are always JSON"),
@@ -106,10 +124,39 @@ pub(super) fn read(position: i64, letter: Letter) -> Option<Heard> {
     let announcement = Announcement {
         key: letter.key.into(),
         whose,
-        evidence: stored.evidence.map(read_evidence).transpose().ok()?,
+        said: match (stored.evidence, stored.order) {
+            (Some(evidence), _) => Said::Evidence(read_evidence(evidence).ok()?),
+            (None, Some(order)) => Said::Order(read_order(order)?),
+            (None, None) => Said::Connected,
+        },
         heard_at: Timestamp::from_unix(letter.heard_at),
     };
     Some(Heard { position, announcement })
+}
+
+fn stored_order(order: &Order) -> StoredOrder {
+    match order {
+        Order::Hold => StoredOrder::Hold,
+        Order::Resume => StoredOrder::Resume,
+        Order::Prove => StoredOrder::Prove,
+        Order::Refresh => StoredOrder::Refresh,
+        Order::Published { worked, evidence } => StoredOrder::Published {
+            worked: *worked,
+            evidence: evidence.as_ref().map(stored_evidence),
+        },
+    }
+}
+
+fn read_order(order: StoredOrder) -> Option<Order> {
+    Some(match order {
+        StoredOrder::Hold => Order::Hold,
+        StoredOrder::Resume => Order::Resume,
+        StoredOrder::Prove => Order::Prove,
+        StoredOrder::Refresh => Order::Refresh,
+        StoredOrder::Published { worked, evidence } => {
+            Order::Published { worked, evidence: evidence.map(read_evidence).transpose().ok()? }
+        }
+    })
 }
 
 /// How long an announcement is kept. TikTok repeats what was not answered for 72 hours.

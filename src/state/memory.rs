@@ -1,18 +1,19 @@
 //! What is remembered about each account from one start to the next, on SQLite.
 
 use super::{
+    door,
     journal::{fingerprint, number},
     newest,
     writer::{Desk, Refusal},
 };
-use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
+use crate::core::{AccountId, Cause, Door, Memory, Timestamp, TokenFacts};
 use rusqlite::{Row, params};
 use std::sync::Arc;
 
 /// Adds or replaces.
 pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> {
     let mut put = desk.connection.prepare_cached(
-        "INSERT INTO memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+        "INSERT INTO memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
          ON CONFLICT DO UPDATE SET
              token = excluded.token, renewable_by = excluded.renewable_by,
              issued_at = excluded.issued_at, expires_at = excluded.expires_at,
@@ -21,7 +22,8 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
              last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
              cause_since = excluded.cause_since, told = excluded.told,
              failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before,
-             first_seen_at = coalesce(excluded.first_seen_at, first_seen_at)",
+             first_seen_at = coalesce(excluded.first_seen_at, first_seen_at),
+             door = coalesce(excluded.door, door)",
     )?;
     for memory in memories.iter().filter(|memory| !desk.is_anothers(&memory.id)) {
         let token = memory.token;
@@ -42,9 +44,20 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
             memory.failed_in_a_row,
             memory.not_before.map(Timestamp::as_unix),
             memory.first_seen_at.map(Timestamp::as_unix),
+            door::text(memory.door),
         ])?;
     }
     Ok(())
+}
+
+/// The gate of one account; `None` where nothing is remembered of it.
+pub(super) fn door(desk: &Desk, id: &AccountId) -> Result<Option<Door>, Refusal> {
+    let mut one = desk
+        .connection
+        .prepare_cached("SELECT door FROM memory WHERE provider = ?1 AND account = ?2")?;
+    let mut rows = one.query((&*id.provider, &*id.account))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(door::read(row.get::<_, Option<String>>(0)?.as_deref())?))
 }
 
 /// Forgets accounts, with the newest token and the history of each; what was not known is forgotten already.
@@ -65,7 +78,7 @@ pub(super) fn memories(desk: &Desk) -> Result<Vec<Memory>, Refusal> {
     let mut all = desk.connection.prepare_cached(
         "SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
                 missing_scopes, told_since, last_refresh_at, cause, cause_since, told,
-                failed_in_a_row, not_before, first_seen_at
+                failed_in_a_row, not_before, first_seen_at, door
          FROM memory ORDER BY provider, account",
     )?;
     let mut rows = all.query([])?;
@@ -94,6 +107,7 @@ fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
         failed_in_a_row: row.get(13)?,
         not_before: instant(row, 14)?,
         first_seen_at: instant(row, 15)?,
+        door: Some(door::read(row.get::<_, Option<String>>(16)?.as_deref())?),
     })
 }
 

@@ -15,6 +15,7 @@ mod apps;
 mod backend;
 mod consents;
 mod directory;
+mod door;
 mod history;
 mod inbox;
 mod journal;
@@ -48,8 +49,8 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, Announcement, AppMemory, Cause, Fingerprint, History, Memory, Secret, Shares,
-        Timestamp, notices::Notice,
+        AccountId, Announcement, AppMemory, Cause, Door, Fingerprint, History, Memory, Secret,
+        Shares, Timestamp, notices::Notice,
     },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
@@ -553,6 +554,12 @@ impl State {
         let letter = inbox::letter(announcement);
         let forget_until = announcement.heard_at.minus(INBOX_KEPT_FOR);
         self.0.backend.take_in(letter, forget_until).await
+    }
+
+    /// The gate of one account as it was written down last, by whoever holds it; `None` where nothing is remembered
+    /// of it.
+    pub async fn door(&self, id: &AccountId) -> Result<Option<Door>, Error> {
+        self.0.backend.door(id).await
     }
 
     /// What is kept beyond `position`, the oldest first. What this version cannot read is left out.

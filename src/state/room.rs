@@ -226,6 +226,7 @@ mod tests {
                 told: None,
                 failed_in_a_row: 0,
                 not_before: None,
+                door: None,
                 first_seen_at: None,
             };
             match state.remember(vec![memory]).await {

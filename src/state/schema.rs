@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 8;
+const SCHEMA_VERSION: i64 = 9;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -154,6 +154,9 @@ CREATE TABLE spent (
     provider    TEXT NOT NULL,
     account     TEXT NOT NULL
 ) STRICT;
+",
+    "
+ALTER TABLE memory ADD COLUMN door TEXT;
 ",
     "
 CREATE TABLE consent (
@@ -226,6 +229,7 @@ CREATE TABLE memory (
     failed_in_a_row    INTEGER NOT NULL,
     not_before         INTEGER,
     first_seen_at      INTEGER,
+    door               TEXT,
     PRIMARY KEY (provider, account)
 ) STRICT, WITHOUT ROWID;
 
@@ -351,7 +355,7 @@ mod tests {
         connection
             .execute_batch(
                 "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE consent; DROP INDEX journal_spending;
-                 ALTER TABLE memory DROP COLUMN first_seen_at;
+                 ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",

@@ -14,6 +14,7 @@ mod configuring;
 mod crashes;
 mod diagnosing;
 mod doubt;
+mod gates;
 mod healthy;
 mod http;
 mod leaks;

@@ -132,11 +132,13 @@ impl Plan {
         sections.entry("mail").or_insert(mail);
         let apps = format!(
             "[{{name: main, provider: tiktok, client_id: {}, client_secret_file: client-secret, \
-             scopes: [{}], endpoints: {{token: \"{}\", probe: \"{}\"}}}}]",
+             scopes: [{}], endpoints: {{token: \"{}\", probe: \"{}\", \
+             publish_check: \"{}\"}}}}]",
             self.provider.client_key,
             SCOPES.join(", "),
             provider.token_url(),
             provider.probe_url(),
+            provider.creator_info_url(),
         );
         sections.entry("apps").or_insert(apps);
         let world = World { provider, mailbox, folder, sections, program: None, starts: 0 };

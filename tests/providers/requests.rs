@@ -27,11 +27,19 @@ fn endpoints_of_the_app_go_before_those_of_the_provider() {
     let endpoints = Endpoints {
         token: Some("http://127.0.0.1:1/t/".to_owned()),
         probe: Some("http://127.0.0.1:1/p/".to_owned()),
+        publish_check: Some("http://127.0.0.1:1/c/".to_owned()),
         ..Endpoints::default()
     };
     assert!(refresh_line(tiktok, &endpoints).starts_with("POST http://127.0.0.1:1/t/ form "));
     let probe = tiktok.probe_request(&endpoints, &token("at", None)).unwrap();
     assert!(shown(&probe).starts_with("GET http://127.0.0.1:1/p/?fields=open_id "));
+    let check = tiktok.publish_check_request(&endpoints, &token("at", None)).unwrap();
+    assert!(shown(&check).starts_with("POST http://127.0.0.1:1/c/"));
+    let elsewhere = Endpoints { publish_check: None, ..endpoints };
+    assert!(
+        tiktok.publish_check_request(&elsewhere, &token("at", None)).is_none(),
+        "an app with a token endpoint of its own does not live where the provider's check is"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! store, and what the sidecar was told about each.
 
 use oauth_keepalive::core::{
-    AccountId, Cause, Fingerprint, Timestamp, TokenFacts,
+    AccountId, Cause, Fingerprint, Proof, Timestamp, TokenFacts,
     decide::{App, Probe},
 };
 use std::time::Duration;
@@ -83,6 +83,7 @@ impl Kind {
             only_while_live: self.renewal == Renewal::Extends,
             retry_is_safe: self.renewal == Renewal::Keeps,
             probe: if self.can_probe { Probe::Free } else { Probe::None },
+            proof: if self.can_probe { Proof::Check } else { Proof::Token },
             is_sandbox: false,
             can_be_asked: self.can_be_asked,
             assumed: Default::default(),

@@ -5,7 +5,8 @@ use crate::{
     world::World,
 };
 use oauth_keepalive::core::{
-    AccountId, Cause, Memory, Timestamp, fleet::Finished, notices::Subject, schedule::Policy,
+    AccountId, Cause, Gate, Memory, Timestamp, fleet::Finished, gate, notices::Subject,
+    schedule::Policy,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -216,6 +217,16 @@ impl Laws {
             law!(world, far, "{}: checked twice within {} s", person.id, world.t - at);
         }
         world.people[who].checked = Some((row.number, world.t));
+    }
+
+    /// Nothing is spent by it, and it is for an account that was held.
+    pub(crate) fn begin_proof(world: &mut World, who: usize) {
+        Self::begin(world, who);
+        let id = world.people[who].id.clone();
+        let now = Timestamp::from_unix(world.believed());
+        let snapshot = world.fleet.as_ref().map(|fleet| fleet.snapshot(now));
+        let gate = snapshot.map(|snapshot| snapshot.accounts.find(&id).map(|one| one.door.gate));
+        law!(world, gate == Some(Some(Gate::Canary)), "{id}: is proven while its gate is {gate:?}");
     }
 
     /// After a failure, at least the first pause; after a `Retry-After`, to the second.
@@ -464,13 +475,21 @@ impl Laws {
             };
             let told: Vec<Cause> = account.cause.into_iter().collect();
             law!(world, open == told, "{id}: is {:?}, and open is {open:?}", account.cause);
-            let needs = account.cause.is_some_and(Cause::needs_reconnect);
+            let door = account.door;
             law!(
                 world,
-                person.connected != needs,
-                "{id}: is {:?}, and its status says connected: {}",
+                person.connected != door.marked,
+                "{id}: is {:?} with {door:?}, and its status says connected: {}",
                 account.cause,
                 person.connected
+            );
+            let is_shut = gate::shut_by(snapshot.at, account).is_some();
+            let expected = if is_shut { Gate::Held } else { Gate::Open };
+            law!(
+                world,
+                door.gate == expected,
+                "{id}: is {:?}, and its gate {door:?}",
+                account.cause
             );
             let expected = if person.can_be_kept(t) {
                 person.announced_causes(t)

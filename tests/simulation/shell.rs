@@ -192,6 +192,17 @@ impl World {
     }
 
     pub(super) fn answer_check(&mut self, who: usize) {
+        let checked = self.checked(who);
+        self.tell(Input::Probed { id: self.people[who].id.clone(), checked });
+    }
+
+    /// What the check says whether the account can publish.
+    pub(super) fn answer_proof(&mut self, who: usize) {
+        let checked = self.checked(who);
+        self.tell(Input::Proven { id: self.people[who].id.clone(), checked });
+    }
+
+    fn checked(&mut self, who: usize) -> Checked {
         let person = &self.people[who];
         let cause = match () {
             () if self.t < self.provider_down_until || person.row.is_none() => None,
@@ -202,10 +213,7 @@ impl World {
             }
             () => {
                 Laws::end(self, who);
-                return self.tell(Input::Probed {
-                    id: self.people[who].id.clone(),
-                    checked: Checked::Alive,
-                });
+                return Checked::Alive;
             }
         };
         let checked =
@@ -215,7 +223,7 @@ impl World {
             person.dead = person.ours().map(|token| (token.number, Cause::ConsentRevoked));
         }
         Laws::end(self, who);
-        self.tell(Input::Probed { id: self.people[who].id.clone(), checked });
+        checked
     }
 
     /// What the provider says when it is asked about an app.

@@ -54,6 +54,7 @@ pub(crate) enum What {
     Answers { who: usize, answer: Answer, probe: bool },
     Saves { who: usize },
     CheckAnswers { who: usize },
+    ProofAnswers { who: usize },
     AppAnswers { app: Arc<str> },
     Hazard(Hazard),
     AppMended(usize),
@@ -262,6 +263,7 @@ impl World {
             What::Answers { who, answer, probe } => self.answer(who, answer, probe),
             What::Saves { who } => self.save(who),
             What::CheckAnswers { who } => self.answer_check(who),
+            What::ProofAnswers { who } => self.answer_proof(who),
             What::AppAnswers { app } => self.answer_about(app),
             What::Hazard(hazard) => self.hazard(hazard),
             What::AppMended(app) => self.mend_app(app),
@@ -346,6 +348,12 @@ impl World {
                     Laws::begin_check(self, who);
                     let delay = self.dice.between(1, 6);
                     self.soon(delay, What::CheckAnswers { who });
+                }
+                Effect::Prove { id } => {
+                    let who = self.index[&id];
+                    Laws::begin_proof(self, who);
+                    let delay = self.dice.between(1, 6);
+                    self.soon(delay, What::ProofAnswers { who });
                 }
                 Effect::AskAboutApp { app } => {
                     let delay = self.dice.between(1, 6);

@@ -2,7 +2,7 @@
 
 use super::*;
 use oauth_keepalive::{
-    core::{Announcement, Revoker, Whose},
+    core::{Announcement, Order, Revoker, Said, Whose},
     state::{Heard, INBOX_KEPT_FOR, INBOX_MESSAGES_MAX},
 };
 
@@ -11,7 +11,10 @@ fn announced(key: &str, seconds: i64) -> Announcement {
     Announcement {
         key: key.into(),
         whose: Whose::Subject { app: "main".into(), subject: "invented-\"ü\0\n".into() },
-        evidence: Some(Evidence { detail, ..Evidence::of(Cause::ConsentRevoked, at(seconds)) }),
+        said: Said::Evidence(Evidence {
+            detail,
+            ..Evidence::of(Cause::ConsentRevoked, at(seconds))
+        }),
         heard_at: at(seconds),
     }
 }
@@ -28,7 +31,7 @@ pub(crate) async fn what_was_announced_is_kept_once_and_comes_back_unchanged<B: 
     let by_subject = announced("one", 1);
     let by_account = Announcement {
         whose: Whose::Account(AccountId::new("tiktok", "a\0b")),
-        evidence: None,
+        said: Said::Connected,
         ..announced("two", 2)
     };
     assert!(state.take_in(&by_subject).await.unwrap());
@@ -41,6 +44,27 @@ pub(crate) async fn what_was_announced_is_kept_once_and_comes_back_unchanged<B: 
     let Heard { position, .. } = state.heard_after(0).await.unwrap().remove(0);
     let later = state.heard_after(position).await.unwrap();
     assert_eq!(later.into_iter().map(|one| one.announcement).collect::<Vec<_>>(), [by_account]);
+}
+
+pub(crate) async fn every_order_comes_back_as_it_was_given<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let refused = Evidence { status: Some(403), ..Evidence::of(Cause::ScopeMissing, at(3)) };
+    let orders = [
+        Order::Hold,
+        Order::Resume,
+        Order::Prove,
+        Order::Refresh,
+        Order::Published { worked: true, evidence: None },
+        Order::Published { worked: false, evidence: Some(refused) },
+    ];
+    let mut given = Vec::new();
+    for (order, seconds) in orders.into_iter().zip(0..) {
+        let key = format!("order-{seconds}");
+        given.push(Announcement { said: Said::Order(order), ..announced(&key, seconds) });
+        assert!(state.take_in(&given[given.len() - 1]).await.unwrap());
+    }
+    assert_eq!(kept(&state).await, given);
 }
 
 pub(crate) async fn processes_that_hear_the_same_at_once_keep_it_once<B: Backend>() {

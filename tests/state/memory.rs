@@ -1,6 +1,7 @@
 //! Account memory, and how calls share a commit.
 
 use super::*;
+use oauth_keepalive::core::{Door, Gate, gate::Why};
 
 fn full(name: &str) -> Memory {
     Memory {
@@ -21,6 +22,14 @@ fn full(name: &str) -> Memory {
         failed_in_a_row: u16::MAX,
         not_before: Some(at(5)),
         first_seen_at: Some(at(6)),
+        door: Some(Door {
+            gate: Gate::Held,
+            why: Some(Why::Cause(Cause::RotationLost)),
+            since: Some(at(4)),
+            marked: true,
+            followed: i64::MAX,
+            ..Door::default()
+        }),
     }
 }
 
@@ -36,6 +45,7 @@ fn bare(name: &str) -> Memory {
         failed_in_a_row: 0,
         not_before: None,
         first_seen_at: Some(at(7)),
+        door: Some(Door::default()),
     }
 }
 
@@ -46,6 +56,19 @@ pub(crate) async fn what_is_remembered_comes_back_sorted_and_unchanged<B: Backen
     state.shut().await;
     let state = open(&world).await;
     assert_eq!(state.memories().await.unwrap(), [bare("a"), full("b")]);
+}
+
+pub(crate) async fn a_gate_that_is_not_spoken_of_stays_as_it_is<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let id = AccountId::new("tiktok", "a");
+    assert_eq!(state.door(&id).await.unwrap(), None);
+    state.remember(vec![full("a")]).await.unwrap();
+    state.remember(vec![Memory { door: None, ..bare("a") }]).await.unwrap();
+    assert_eq!(state.door(&id).await.unwrap(), full("a").door);
+    assert_eq!(state.memories().await.unwrap(), [Memory { door: full("a").door, ..bare("a") }]);
+    state.remember(vec![bare("a")]).await.unwrap();
+    assert_eq!(state.door(&id).await.unwrap(), Some(Door::default()));
 }
 
 pub(crate) async fn the_last_word_on_an_account_replaces_every_part_of_the_one_before<

@@ -70,6 +70,7 @@ fn memory(id: &AccountId, failed_in_a_row: u16) -> Memory {
         failed_in_a_row,
         not_before: None,
         first_seen_at: None,
+        door: Some(Default::default()),
     }
 }
 
@@ -287,7 +288,7 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     let before = open(&world).await;
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
-    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at").await;
+    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door").await;
     world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);

@@ -168,6 +168,7 @@ fn endpoints(
         ("authorize", &endpoints.authorize),
         ("exchange", &endpoints.exchange),
         ("lengthen", &endpoints.lengthen),
+        ("publish_check", &endpoints.publish_check),
     ] {
         if let Some(url) = url {
             endpoint(check, at.key(name), url);
@@ -179,6 +180,7 @@ fn endpoints(
         authorize: endpoints.authorize.clone(),
         exchange: endpoints.exchange.clone(),
         lengthen: endpoints.lengthen.clone(),
+        publish_check: endpoints.publish_check.clone(),
     }
 }
 

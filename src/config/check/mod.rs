@@ -55,6 +55,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
             &file.webhooks,
             &file.connect,
         ),
+        gate: super::Gate { proof: file.gate.proof },
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,

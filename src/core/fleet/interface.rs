@@ -1,7 +1,7 @@
 //! What goes into the fleet and what comes out of it.
 
 use crate::core::{
-    AccountId, AppMemory, Event, Evidence, Fingerprint, History, Memory, Shares, Timestamp,
+    AccountId, AppMemory, Event, Evidence, Fingerprint, History, Memory, Order, Shares, Timestamp,
     TokenFacts, decide::App, notices::Notice, schedule::Policy,
 };
 use std::sync::Arc;
@@ -104,6 +104,22 @@ pub enum Input {
         id: AccountId,
         /// What it amounts to, and as of when.
         evidence: Evidence,
+    },
+    /// The check whether an account could publish came back.
+    Proven {
+        /// Whose.
+        id: AccountId,
+        /// What it said.
+        checked: Checked,
+    },
+    /// Somebody wants something of an account. The same may be told again.
+    Told {
+        /// Of which account.
+        id: AccountId,
+        /// What.
+        order: Order,
+        /// Its place among all that was ever told.
+        position: i64,
     },
     /// Somebody asked for a refresh now.
     Asked {
@@ -263,6 +279,11 @@ pub enum Effect {
         /// Which account.
         id: AccountId,
     },
+    /// Ask whether the account could publish. Answered by [`Input::Proven`].
+    Prove {
+        /// Which account.
+        id: AccountId,
+    },
     /// Ask the provider about an app, with a token that is nobody's. Answered by [`Input::AppAsked`].
     AskAboutApp {
         /// Which app.
@@ -270,11 +291,11 @@ pub enum Effect {
     },
     /// Put a notice into the outbox.
     Notify(Notice),
-    /// Tell the publisher in its own status column.
+    /// Tell the publisher in its own status column, if it has one.
     Mark {
         /// Which account.
         id: AccountId,
-        /// Whether it works again, or needs its owner.
+        /// Whether it may publish, as far as a person has to do with it.
         connected: bool,
     },
     /// Count and log.

@@ -8,6 +8,7 @@
 mod announced;
 mod apps;
 mod ends;
+mod gating;
 mod holding;
 mod interface;
 mod notes;
@@ -59,7 +60,7 @@ pub struct Fleet {
     ready: Ready,
     /// Whose trouble the failures of each app look like.
     correlation: Correlation,
-    /// What is under way, with the app it counts against. Ends with `Finished` or `Probed`.
+    /// What is under way, with the app it counts against. Ends with `Finished`, `Probed` or `Proven`.
     flying: BTreeMap<AccountId, Arc<str>>,
     /// What was remembered of accounts that have not been seen since they became ours.
     recalled: BTreeMap<AccountId, Memory>,
@@ -175,6 +176,8 @@ impl Fleet {
             Input::Responded { id, status, times } => self.note_response(now, &id, status, times),
             Input::Said { id, evidence } => self.note_said(now, &id, evidence),
             Input::Announced { id, evidence } => self.note_announced(now, &id, evidence),
+            Input::Proven { id, checked } => self.note_proven(now, &id, checked),
+            Input::Told { id, order, position } => self.follow(now, &id, order, position),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
@@ -335,6 +338,10 @@ impl Fleet {
         }
         if !self.is_over() {
             self.note_cause(now, id, &decision);
+            if self.note_gate(now, id) {
+                // Once: the gate has just moved to where this is asked.
+                self.look_at(now, id);
+            }
         }
     }
 
@@ -372,7 +379,9 @@ impl Fleet {
                         .map(|at| at.max(now.plus(Duration::from_secs(1))))
                 }
                 // It stands in the queue from now on.
-                Action::Refresh | Action::Settle | Action::Save | Action::Probe => None,
+                Action::Refresh | Action::Settle | Action::Save | Action::Probe | Action::Prove => {
+                    None
+                }
             };
             if decision.reason == decide::Reason::AlreadyAnswered {
                 account.questioned_at = None;
@@ -489,6 +498,7 @@ impl Fleet {
             }
             Action::Save => Some((Busy::Saving, Effect::Save { id })),
             Action::Probe => Some((Busy::Probing, Effect::Probe { id })),
+            Action::Prove => Some((Busy::Proving, Effect::Prove { id })),
         }
     }
 
@@ -516,15 +526,10 @@ impl Fleet {
             .or_else(|| self.is_announced(now, account).then_some(Cause::NotRenewable));
         let from = account.cause;
         if from != to {
-            let from_person = from.is_some_and(Cause::needs_reconnect);
-            let to_person = to.is_some_and(Cause::needs_reconnect);
             self.table.change(id, |account| {
                 account.cause = to;
                 account.cause_since = to.map(|_| now);
             });
-            if from_person != to_person {
-                self.effects.push_back(Effect::Mark { id: id.clone(), connected: !to_person });
-            }
             self.changed.insert(id.clone());
             self.report(Event::CauseChanged { id: id.clone(), from, to });
         }

@@ -486,6 +486,9 @@ impl Fleet {
             return;
         };
         self.report(Event::ResponsesReported { id: id.clone(), status, times });
+        if (200..300).contains(&status) && times > 0 {
+            self.heed_publish(now, id);
+        }
         if asks {
             self.look_at(now, id);
         }

@@ -253,6 +253,7 @@ fn recall(account: &mut Account, memory: Memory) {
     account.first_seen_at = memory.first_seen_at.or(account.first_seen_at);
     account.told = memory.told;
     account.told_since = memory.told_since;
+    account.door = memory.door.unwrap_or_default();
     // Also when its owner reconnected it meanwhile: what is over must be seen to end, or the publisher's
     // status column keeps what we wrote there.
     account.cause = memory.cause;

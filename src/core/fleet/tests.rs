@@ -31,6 +31,7 @@ pub(super) fn app(name: &str) -> App {
         only_while_live: false,
         retry_is_safe: false,
         probe: Probe::Free,
+        proof: crate::core::Proof::Token,
         is_sandbox: false,
         can_be_asked: false,
         assumed: Default::default(),
@@ -109,6 +110,7 @@ impl Bench {
                 Effect::Settle { id, .. } => Some(format!("settle {}", id.account)),
                 Effect::Save { id } => Some(format!("save {}", id.account)),
                 Effect::Probe { id } => Some(format!("probe {}", id.account)),
+                Effect::Prove { id } => Some(format!("prove {}", id.account)),
                 Effect::AskAboutApp { app } => Some(format!("ask {app}")),
                 _ => None,
             })

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        door,
         journal::{fingerprint, number},
         memory::MEMORY_PAGE_ROWS,
         outbox::cause,
@@ -12,7 +13,7 @@ use super::{
     text,
     work::{Step, Work, step},
 };
-use crate::core::{AccountId, Cause, Memory, Timestamp, TokenFacts};
+use crate::core::{AccountId, Cause, Door, Memory, Timestamp, TokenFacts};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -50,6 +51,7 @@ pub(in super::super) fn remember(fence: Option<[u8; 16]>, memories: &[Memory]) -
         fence.map(|holder| holder.to_vec()),
         column!(|memory| share_of(&memory.id)),
         column!(|memory| instant(memory.first_seen_at)),
+        column!(|memory| door::text(memory.door)),
     );
     let shares = last.keys().map(|id| share_of(id)).collect();
     fenced(fence, shares, step, last.len())
@@ -102,6 +104,15 @@ pub(in super::super) fn page_of_memories(after: Option<&AccountId>) -> Work<Vec<
     })
 }
 
+/// The gate of one account; `None` where nothing is remembered of it.
+pub(in super::super) fn door(id: &AccountId) -> Work<Option<Door>> {
+    let (provider, account) = names(id);
+    let step = step!(DOOR, provider, account);
+    Work::new(Kind::Read, None, vec![step], |answers| {
+        answers[0].first().map(|row| door::read(get(row, 0)?)).transpose()
+    })
+}
+
 fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
     let failed: i32 = get(row, 13)?;
     Ok(Memory {
@@ -115,6 +126,7 @@ fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
         failed_in_a_row: u16::try_from(failed).map_err(|_| never_written())?,
         not_before: read_instant(row, 14)?,
         first_seen_at: read_instant(row, 15)?,
+        door: Some(door::read(get(row, 16)?)?),
     })
 }
 
@@ -151,21 +163,21 @@ fn never_written() -> Refusal {
     Refusal::Damaged("a column holds something that was never written there".to_owned())
 }
 
-/// The columns of `memory`, in order, come before the share; the first sight after it.
+/// The columns of `memory`, in order, come before the share; the first sight and the gate after it.
 const REMEMBER: &str = "
 WITH told AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[],
         $13::text[], $14::integer[], $15::bigint[], $17::smallint[],
-        $18::bigint[]) AS told (
+        $18::bigint[], $19::text[]) AS told (
         provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
         missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-        not_before, share, first_seen_at)
+        not_before, share, first_seen_at, door)
 ), ours AS (
     SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
            missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-           not_before, first_seen_at
+           not_before, first_seen_at, door
     FROM told
     WHERE $16::bytea IS NULL OR share = ANY (ARRAY (SELECT share FROM share WHERE holder = $16))
 ), put AS (
@@ -178,7 +190,8 @@ ON CONFLICT (provider, account) DO UPDATE SET
     last_refresh_at = excluded.last_refresh_at, cause = excluded.cause,
     cause_since = excluded.cause_since, told = excluded.told,
     failed_in_a_row = excluded.failed_in_a_row, not_before = excluded.not_before,
-    first_seen_at = coalesce(excluded.first_seen_at, memory.first_seen_at))
+    first_seen_at = coalesce(excluded.first_seen_at, memory.first_seen_at),
+    door = coalesce(excluded.door, memory.door))
 SELECT count(*) FROM ours";
 
 const FORGET: &str = "
@@ -201,14 +214,16 @@ WITH ours AS (
 )
 SELECT count(*) FROM ours";
 
+const DOOR: &str = "SELECT door FROM memory WHERE provider = $1 AND account = $2";
+
 const FIRST_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
        missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-       not_before, first_seen_at
+       not_before, first_seen_at, door
 FROM memory ORDER BY provider, account LIMIT $1";
 
 const NEXT_PAGE: &str = "
 SELECT provider, account, token, renewable_by, issued_at, expires_at, refresh_expires_at,
        missing_scopes, told_since, last_refresh_at, cause, cause_since, told, failed_in_a_row,
-       not_before, first_seen_at
+       not_before, first_seen_at, door
 FROM memory WHERE (provider, account) > ($2, $3) ORDER BY provider, account LIMIT $1";

@@ -30,7 +30,7 @@ pub(super) use self::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
-    memory::{forget, page_of_memories, remember},
+    memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
     outbox::{fire, outlook, owed, resolve, settle, told},
     save::together,

@@ -141,7 +141,8 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 8] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, CONSENT];
+const TABLES: [&str; 9] =
+    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS, CONSENT];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -318,6 +319,11 @@ WHERE NOT j.orphan AND EXISTS (
     SELECT FROM journal e WHERE NOT e.orphan AND e.spending = j.spending AND e.entry < j.entry);
 CREATE UNIQUE INDEX journal_spending ON journal (spending) WHERE NOT orphan;
 "#;
+
+const DOORS: &str = "
+-- The gate of the account, as JSON; empty for one that never moved.
+ALTER TABLE memory ADD COLUMN door text;
+";
 
 const CONSENT: &str = r#"
 -- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.

@@ -7,7 +7,7 @@ use super::{
     world::{Mail, Truth, World},
 };
 use oauth_keepalive::{
-    core::{Cause, Snapshot},
+    core::{Cause, Gate, Snapshot, gate},
     oauth::{Exchange, Fingerprinter, Token},
     state::{Newest, OpenEntry},
 };
@@ -510,9 +510,14 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
             let Some(account) = snapshot.accounts.find(&id) else { continue };
             let cause = account.cause;
             shown_by += 1;
-            let needs = cause.is_some_and(Cause::needs_reconnect);
-            truth.law(row.connected != needs, "the status column is true", Some(who), |_| {
-                format!("connected: {}, and the cause is {cause:?}", row.connected)
+            let door = account.door;
+            truth.law(row.connected != door.marked, "the status column is true", Some(who), |_| {
+                format!("connected: {}, with {door:?}, and the cause is {cause:?}", row.connected)
+            });
+            let is_shut = gate::shut_by(snapshot.at, account).is_some();
+            let expected = if is_shut { Gate::Held } else { Gate::Open };
+            truth.law(door.gate == expected, "the gate is where it belongs", Some(who), |_| {
+                format!("{door:?}, and the cause is {cause:?}")
             });
         }
         truth.law(shown_by == 1, "everybody is shown by one", Some(who), |_| {

@@ -15,6 +15,7 @@ use oauth_keepalive::{
     app,
     clerk::Clerk,
     clock::Clock,
+    config,
     core::{
         AccountId, Secret, Snapshot, fleet::Input, notices::Change, schedule::Policy,
         timeline::Reading,
@@ -270,7 +271,7 @@ impl Process {
             unspent: Unspent::default(),
             heard: Heard::default(),
         });
-        let fleet = app::empty_fleet(policy, &refresher, now);
+        let fleet = app::empty_fleet(policy, PROOFS, &refresher, now);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let (stop, stopped) = watch::channel(false);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
@@ -449,6 +450,10 @@ fn apps() -> Apps {
         Endpoints { token: Some("https://sso.example/token".to_owned()), ..Endpoints::default() };
     [app(APPS[0], PROVIDERS[0], Endpoints::default()), app(APPS[1], PROVIDERS[1], named)].into()
 }
+
+/// TikTok's publish check, and the token alone at the other.
+pub(crate) const PROOFS: app::Proofs =
+    app::Proofs { wish: config::Proof::Auto, publisher_tells: false };
 
 /// The names of the apps.
 pub(crate) const APPS: [&str; 2] = ["checked", "unchecked"];

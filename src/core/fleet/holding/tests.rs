@@ -37,6 +37,7 @@ fn memory(name: &str, token: TokenFacts, cause: Option<Cause>) -> Memory {
         told_since: cause.map(|_| token.issued_at),
         failed_in_a_row: 0,
         not_before: None,
+        door: None,
         first_seen_at: None,
     }
 }

@@ -1,0 +1,164 @@
+//! `hold`, `resume` and `canary`: what a person wants of an account, written down for whoever keeps it, and how that
+//! went. Nothing is done here: the sidecar that runs does it, on whichever machine it is.
+
+use super::{Exit, Output, complain, load, output, refresh::account_id};
+use crate::{
+    app::{self, Parts},
+    core::{AccountId, Announcement, Door, Gate, Order, Said, Whose, gate::Why},
+    state::Role,
+    stores::TokenStore,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::{path::Path, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// What the three commands must be told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The account as provider/account, such as tiktok/brand-a.
+    #[arg(value_parser = account_id)]
+    account: AccountId,
+    /// A sentence for people, or JSON for scripts.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Which of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Hold,
+    Resume,
+    Canary,
+}
+
+pub(super) async fn run(config: &Path, wish: Wish, arguments: Arguments) -> Exit {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let parts = match app::open(loaded.settings, Role::Guest).await {
+        Ok(parts) => parts,
+        Err(problem) => {
+            complain(problem);
+            return Exit::Unreachable;
+        }
+    };
+    let id = arguments.account;
+    match parts.refresher.store.get(&id).await {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            complain(format!("{id} is not in the store; `oauth-keepalive accounts` lists what is"));
+            return Exit::Usage;
+        }
+        Err(error) => {
+            complain(error);
+            return Exit::Unreachable;
+        }
+    }
+    match follow(&parts, &id, wish).await {
+        Ok(Some(door)) => tell(&parts, &id, wish, door, arguments.output),
+        Ok(None) => {
+            complain(format!(
+                "{id}: written down, and nobody has taken it up within {} s; is the sidecar running? {}",
+                FOLLOWED_WITHIN.as_secs(),
+                match wish {
+                    Wish::Hold | Wish::Resume => "Its next start does.",
+                    Wish::Canary => "Ask again when it does.",
+                }
+            ));
+            Exit::Failed
+        }
+        Err(error) => {
+            complain(error);
+            Exit::Unreachable
+        }
+    }
+}
+
+/// Writes it down and waits until it was followed; `None` when nobody did.
+async fn follow(
+    parts: &Parts,
+    id: &AccountId,
+    wish: Wish,
+) -> Result<Option<Door>, crate::state::Error> {
+    let state = &parts.refresher.state;
+    let before = state.door(id).await?.unwrap_or_default().followed;
+    let announcement = Announcement {
+        key: key(),
+        whose: Whose::Account(id.clone()),
+        said: Said::Order(match wish {
+            Wish::Hold => Order::Hold,
+            Wish::Resume => Order::Resume,
+            Wish::Canary => Order::Prove,
+        }),
+        heard_at: parts.refresher.clock.now(),
+    };
+    state.take_in(&announcement).await?;
+    let began = Instant::now();
+    loop {
+        sleep(LOOK_EVERY).await;
+        let door = state.door(id).await?.unwrap_or_default();
+        let is_followed = door.followed > before;
+        // What the proof came to is what the person wants to know.
+        let is_settled = wish == Wish::Hold || door.gate != Gate::Canary || door.tries > 0;
+        if is_followed && (is_settled || began.elapsed() >= PROVEN_WITHIN) {
+            return Ok(Some(door));
+        }
+        if !is_followed && began.elapsed() >= FOLLOWED_WITHIN {
+            return Ok(None);
+        }
+    }
+}
+
+fn tell(parts: &Parts, id: &AccountId, wish: Wish, door: Door, output: Output) -> Exit {
+    let now = parts.refresher.clock.now();
+    let since =
+        door.since.map_or_else(String::new, |at| format!(" ({})", output::from_now(now, at)));
+    let why = match door.why {
+        Some(Why::Cause(cause)) => format!(" {}", cause.sentence()),
+        Some(Why::Person) | None => String::new(),
+    };
+    let (sentence, worked) = match (door.gate, wish) {
+        (Gate::Held, Wish::Hold) => {
+            (format!("held; nothing is published until `oauth-keepalive resume {id}`"), true)
+        }
+        (Gate::Held, _) => (format!("still held{since}.{why}"), false),
+        (Gate::Canary, _) => (
+            "to be proven before its queue resumes: one publish, or the provider's check"
+                .to_owned(),
+            true,
+        ),
+        (Gate::Open, _) => ("open; its queue goes on".to_owned(), true),
+    };
+    match output {
+        Output::Table => println!("{id}: {sentence}"),
+        Output::Json => println!(
+            "{}",
+            serde_json::json!({
+                "provider": &*id.provider,
+                "account": &*id.account,
+                "gate": door.gate.as_label(),
+                "why": door.why.map(Why::as_label),
+                "since": door.since.map(crate::core::Timestamp::as_unix),
+            })
+        ),
+    }
+    if worked { Exit::Done } else { Exit::Failed }
+}
+
+/// Tells this order from all others.
+fn key() -> std::sync::Arc<str> {
+    let mut bytes = [0_u8; 16];
+    SystemRandom::new().fill(&mut bytes).expect("the operating system has random numbers");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("command-{hex}").into()
+}
+
+/// Between two looks at what became of it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A sidecar that runs reads what is wanted twice a second, and writes down that it follows at once.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long it is waited for the provider's check.
+const PROVEN_WITHIN: Duration = Duration::from_secs(15);

@@ -1,0 +1,112 @@
+//! Gates as the tables hold them: JSON in one column, because nobody searches for one.
+
+use super::writer::Refusal;
+use crate::core::{Cause, Door, Gate, Timestamp, gate::Why};
+use serde::{Deserialize, Serialize};
+
+/// What is remembered of a gate. What is as it is from the beginning is left out.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored {
+    gate: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<i64>,
+    #[serde(skip_serializing_if = "is_no")]
+    by_hand: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prove_from: Option<i64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    tries: u8,
+    #[serde(skip_serializing_if = "is_no")]
+    marked: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    followed: i64,
+}
+
+/// `None` leaves the column as it is; a gate that never moved takes no room.
+pub(super) fn text(door: Option<Door>) -> Option<String> {
+    let door = door?;
+    if door == Door::default() {
+        return Some(String::new());
+    }
+    let stored = Stored {
+        gate: door.gate.as_label().to_owned(),
+        why: door.why.map(|why| why.as_label().to_owned()),
+        since: door.since.map(Timestamp::as_unix),
+        by_hand: door.by_hand,
+        refused: door.refused.map(|cause| cause.as_label().to_owned()),
+        prove_from: door.prove_from.map(Timestamp::as_unix),
+        tries: door.tries,
+        marked: door.marked,
+        followed: door.followed,
+    };
+    Some(serde_json::to_string(&stored).expect("words and numbers are always JSON"))
+}
+
+/// The way back from [`text`].
+pub(super) fn read(text: Option<&str>) -> Result<Door, Refusal> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Door::default()) };
+    let damaged = || Refusal::Damaged("a gate in it is none that was ever written".to_owned());
+    let stored: Stored = serde_json::from_str(text).map_err(|_| damaged())?;
+    let why = |label: String| Why::from_label(&label).ok_or_else(damaged);
+    let cause = |label: String| Cause::from_label(&label).ok_or_else(damaged);
+    Ok(Door {
+        gate: Gate::from_label(&stored.gate).ok_or_else(damaged)?,
+        why: stored.why.map(why).transpose()?,
+        since: stored.since.map(Timestamp::from_unix),
+        by_hand: stored.by_hand,
+        refused: stored.refused.map(cause).transpose()?,
+        prove_from: stored.prove_from.map(Timestamp::from_unix),
+        tries: stored.tries,
+        marked: stored.marked,
+        followed: stored.followed,
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
+}
+
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_comes_back_as_it_was_and_one_that_never_moved_takes_no_room() {
+        let at = |seconds| Some(Timestamp::from_unix(seconds));
+        let full = Door {
+            gate: Gate::Canary,
+            why: Some(Why::Person),
+            since: at(1),
+            by_hand: true,
+            refused: Some(Cause::Unknown),
+            prove_from: at(2),
+            tries: 3,
+            marked: true,
+            followed: 4,
+        };
+        for door in [Door::default(), full] {
+            let text = text(Some(door)).unwrap();
+            assert_eq!(text.is_empty(), door == Door::default());
+            assert_eq!(read(Some(&text)).unwrap(), door);
+        }
+        assert_eq!(text(None), None);
+        assert_eq!(read(None).unwrap(), Door::default());
+    }
+
+    #[test]
+    fn what_was_never_written_is_refused() {
+        for text in ["{}", "[]", r#"{"gate":"ajar"}"#, r#"{"gate":"open","why":"whim"}"#] {
+            assert!(matches!(read(Some(text)), Err(Refusal::Damaged(_))), "{text}");
+        }
+    }
+}

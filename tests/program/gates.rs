@@ -1,0 +1,147 @@
+//! Whether a publisher may publish: held with the proof of death, opened by the provider's own check, moved by people,
+//! and as it was after a kill.
+
+use crate::{
+    process::{command, stderr, stdout},
+    until_or,
+    world::{SCOPES, World, owner},
+};
+use oauth_keepalive::demo::provider::{Fault, Lasting, Surface};
+use std::time::Duration;
+
+async fn gate_of(world: &World, account: &str) -> Option<String> {
+    let scrape = world.running().scrape().await;
+    let is = |gate: &&str| {
+        let labels = [("provider", "tiktok"), ("account", account), ("gate", *gate)];
+        scrape.value("gate", &labels).is_some()
+    };
+    ["open", "held", "canary"].iter().find(|gate| is(gate)).map(|gate| (*gate).to_owned())
+}
+
+async fn until_gate(world: &World, account: &str, gate: &str) {
+    until_or(
+        &format!("the gate of {account} is {gate}"),
+        async || gate_of(world, account).await.as_deref() == Some(gate),
+        || world.tell(),
+    )
+    .await;
+}
+
+/// What the publisher reads in its own status column.
+fn status(world: &World, account: &str) -> String {
+    let sql = "SELECT status FROM accounts WHERE account = ?1";
+    world.database().query_row(sql, [account], |row| row.get(0)).unwrap()
+}
+
+async fn until_status(world: &World, account: &str, expected: &str) {
+    let is_so = async || status(world, account) == expected;
+    until_or(&format!("the status of {account} is {expected}"), is_so, || world.tell()).await;
+}
+
+async fn told(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let config = world.config();
+    let mut all = arguments.to_vec();
+    all.extend(["--config", config.to_str().unwrap()]);
+    let output = command(&all).await;
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+async fn publish_checks(world: &World, result: &str) -> f64 {
+    let labels = [("provider", "tiktok"), ("result", result)];
+    let scrape = world.running().scrape().await;
+    scrape.value("publish_checks_total", &labels).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_revoked_account_is_held_over_a_kill_and_opens_after_the_providers_check_of_a_new_consent()
+ {
+    let mut world = World::new().start().await;
+    world.provider.revoke_consent("brand-01");
+    world.report("brand-01", 401, 1).await;
+    until_gate(&world, "brand-01", "held").await;
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    assert_eq!(gate_of(&world, "brand-02").await.as_deref(), Some("open"));
+    world.until_mails(&owner("brand-01"), 1).await;
+
+    world.program().kill_9();
+    world.start().await;
+    until_gate(&world, "brand-01", "held").await;
+    assert_eq!(publish_checks(&world, "passed").await, 0.0);
+
+    let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &token);
+    until_gate(&world, "brand-01", "open").await;
+    until_status(&world, "brand-01", "connected").await;
+    assert_eq!(publish_checks(&world, "passed").await, 1.0, "once is enough");
+    world.until_mails(&owner("brand-01"), 2).await;
+}
+
+#[tokio::test]
+async fn a_new_token_that_cannot_publish_yet_waits_as_a_canary_and_a_missing_scope_holds_it_again()
+{
+    let world = World::new().start().await;
+    world.provider.revoke_consent("brand-01");
+    world.report("brand-01", 401, 1).await;
+    until_gate(&world, "brand-01", "held").await;
+    let limited = Fault::RateLimit { retry_after: Some(2) };
+    world.provider.plant(Some("brand-01"), Surface::Api, limited, Lasting::Times(1));
+    let token = world.provider.connect("brand-01", &["user.info.basic"], Duration::ZERO);
+    // A store that names no scopes: only the publish check can know.
+    world.write("brand-01", &token);
+    world.execute("UPDATE accounts SET scopes = NULL WHERE account = 'brand-01'");
+    world
+        .until_metric("publish_checks_total", &[("provider", "tiktok"), ("result", "refused")], 2.0)
+        .await;
+    world.until_cause("brand-01", "scope_missing").await;
+    until_gate(&world, "brand-01", "held").await;
+    until_status(&world, "brand-01", "needs_reconnect").await;
+}
+
+#[tokio::test]
+async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() {
+    let mut world = World::new().start().await;
+    let (code, said) = told(&world, &["hold", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("oauth-keepalive resume tiktok/brand-01"), "the way back: {said}");
+    assert_eq!(gate_of(&world, "brand-01").await.as_deref(), Some("held"));
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    world.until_rotated("brand-01", 1).await;
+    assert_eq!(gate_of(&world, "brand-01").await.as_deref(), Some("held"), "and it is kept alive");
+    world.program().kill_9();
+    world.start().await;
+    until_gate(&world, "brand-01", "held").await;
+
+    let (code, said) = told(&world, &["resume", "tiktok/brand-01", "--output", "json"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&answer["gate"], &answer["why"]), (&"open".into(), &"by_hand".into()));
+    until_status(&world, "brand-01", "connected").await;
+    assert!(world.mails_to(&owner("brand-01")).is_empty(), "who holds it knows it");
+}
+
+#[tokio::test]
+async fn a_canary_on_demand_asks_the_provider_and_says_what_came_of_it() {
+    let world = World::new().start().await;
+    let (code, said) = told(&world, &["canary", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("open"), "{said}");
+    assert_eq!(publish_checks(&world, "passed").await, 1.0);
+    world.provider.drop_scope("brand-02", "video.publish");
+    world.until_rotated("brand-02", 1).await;
+    let (code, said) = told(&world, &["canary", "tiktok/brand-02"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("held"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_wanted_while_no_sidecar_runs_is_said_to_wait_and_followed_by_the_next() {
+    let mut world = World::new().start().await;
+    world.program().terminate().await;
+    let (code, said) = told(&world, &["hold", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is the sidecar running?"), "{said}");
+    let (code, said) = told(&world, &["hold", "tiktok/nobody"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    world.start().await;
+    until_gate(&world, "brand-01", "held").await;
+}
