@@ -3,7 +3,7 @@
 mod connect;
 mod webhooks;
 
-pub use connect::{Minter, links_of};
+pub use connect::{Minter, links_of, ways_below};
 
 use crate::{
     clerk::Clerk,
@@ -753,7 +753,7 @@ impl Reloader {
         self.client.store(Arc::new(client));
         self.refresher.apps.store(Arc::new(apps));
         if let Some((base, ways)) = &self.ways {
-            ways.store(Arc::new(connect::ways_below(&settings, base)));
+            ways.store(Arc::new(ways_below(&settings, base)));
         }
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
         self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);

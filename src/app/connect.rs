@@ -74,7 +74,8 @@ impl Minter {
 }
 
 /// How people come back to each app that can be connected by a link below `base`.
-pub(super) fn ways_below(settings: &Settings, base: &str) -> Ways {
+#[must_use]
+pub fn ways_below(settings: &Settings, base: &str) -> Ways {
     let way = |app: &config::App| {
         let provider = settings.provider_of(app)?;
         let has_page =
@@ -89,6 +90,7 @@ pub(super) fn ways_below(settings: &Settings, base: &str) -> Ways {
 }
 
 /// Links of this installation, as its settings want them.
+#[must_use]
 pub fn links_of<S: TokenStore, T: Transport>(
     settings: &server::Connect,
     bound: SocketAddr,

@@ -6,6 +6,7 @@
 //! that began may end (RFC 6749 section 10.12). Absent on purpose: HTTP and HTML, which are the server's.
 
 mod back;
+pub mod here;
 pub mod links;
 
 pub use back::Query;

@@ -92,6 +92,15 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
     for_method(&method, answer)
 }
 
+/// The page for somebody who came back to a command and not to the listener: it offers no link.
+#[must_use]
+pub fn closing_page(arrived: &Result<Arrived, Wrong>) -> Answer {
+    match arrived {
+        Ok(arrived) => shown(StatusCode::OK, &View::arrived(arrived)),
+        Err(wrong) => shown(status_of(wrong.turn), &View::wrong(wrong)),
+    }
+}
+
 async fn look(context: &Context, link: &str, browser: Option<&str>) -> Answer {
     match context.desk.look(link, browser).await {
         Ok(asked) => shown(StatusCode::OK, &View::asking(&asked, link)),
