@@ -90,11 +90,16 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
     ),
     ("metrics/", &["report"], "snapshots and events in, text out"),
     ("server/", &["clock", "metrics", "secrets"], "snapshots and events in, pages out"),
+    (
+        "observe/",
+        &["clock", "metrics", "server", "state", "stores"],
+        "the publisher's logs and tables in, inputs for the keeper out",
+    ),
     ("delivery/", &["clock", "report", "secrets", "state"], "the outbox in, mail out"),
 ];
 
 /// Who wires the parts, and so may read the configuration.
-const WIRING: &[&str] = &["main.rs", "app.rs", "cli/", "demo/", "config/", "config.rs"];
+const WIRING: &[&str] = &["main.rs", "app.rs", "app/", "cli/", "demo/", "config/", "config.rs"];
 
 /// Crates that the core may use; the first wipes secrets, which is memory and not I/O.
 const CRATES_OF_THE_CORE: &[&str] = &["std", "crate", "super", "self", "zeroize"];

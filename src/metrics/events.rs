@@ -4,7 +4,7 @@
 //! label combinations exist from the start: a counter that appears with its first failure shows no
 //! increase for it.
 
-use super::negotiation::Format;
+use super::{negotiation::Format, observed::Observed};
 use crate::core::{
     AccountId, Event, Gate, Revoker, Timestamp,
     connecting::{Arrival, Turn},
@@ -49,6 +49,7 @@ pub struct Metrics {
     webhooks: Family<Message, Counter>,
     consents_revoked: Family<Revoked, Counter>,
     reconnects: Family<Reconnect, Counter>,
+    pub(super) observed: Observed,
 }
 
 impl Metrics {
@@ -189,6 +190,7 @@ impl Metrics {
                 "Where the way of owners ended who followed a link to connect an account",
                 Family::default(),
             ),
+            observed: Observed::listed(&mut list),
             registry: Arc::default(),
         };
         let build: Family<Build, Gauge> =
@@ -567,7 +569,12 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-fn listed<M: Metric + Clone>(list: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(super) fn listed<M: Metric + Clone>(
+    list: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
     list.register(name, help, metric.clone());
     metric
 }

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 9;
+const SCHEMA_VERSION: i64 = 10;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -159,6 +159,13 @@ CREATE TABLE spent (
 ALTER TABLE memory ADD COLUMN door TEXT;
 ",
     "
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    "
 CREATE TABLE consent (
     link    TEXT PRIMARY KEY,
     browser BLOB NOT NULL,
@@ -171,7 +178,7 @@ CREATE TABLE consent (
 ];
 
 /// Statements that a database in memory keeps prepared: all there are.
-const STATEMENTS_KEPT: usize = 72;
+const STATEMENTS_KEPT: usize = 80;
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -277,6 +284,13 @@ CREATE TABLE inbox (
     heard_at INTEGER NOT NULL
 ) STRICT;
 
+-- How far logs and tables of the publisher were read, as JSON or as the publisher's own text.
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.
 CREATE TABLE consent (
     link    TEXT PRIMARY KEY,
@@ -354,7 +368,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE consent; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

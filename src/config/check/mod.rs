@@ -8,6 +8,7 @@ mod apps;
 mod consent;
 mod dangers;
 mod mail;
+mod observe;
 mod providers;
 mod redis_store;
 mod service;
@@ -56,6 +57,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
             &file.connect,
         ),
         gate: super::Gate { proof: file.gate.proof },
+        observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,
