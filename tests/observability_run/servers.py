@@ -106,8 +106,8 @@ class Prometheus(Server):
         return [{"value": data["result"]}] if data["resultType"] == "scalar" else data["result"]
 
     def history(self, expression):
-        """Each series since the start, second by second."""
-        return self.ask("query_range", query=expression, start=self.started, end=time.time(), step=1)["result"]
+        """Each series since the start, second by second, the last sample included."""
+        return self.ask("query_range", query=expression, start=self.started, end=time.time() + 1, step=1)["result"]
 
     def parse(self, expression):
         """The tree of a query, or a ValueError with what the parser says of it."""
