@@ -7,11 +7,11 @@
 use super::{
     Metrics,
     accounts::COLUMNS,
-    fleet::{Census, Totals, write_gauges},
+    fleet::{Census, Totals, write_gauges, write_posts},
     negotiation::{Encoding, Format},
     process::Usage,
 };
-use crate::core::{Account, Snapshot, Timestamp};
+use crate::core::{Account, PostsAtRisk, Snapshot, Timestamp};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Frame};
@@ -25,7 +25,7 @@ use std::{
 };
 
 /// What a scrape shows beside the snapshot and the counters. Read once, when the scrape begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Readings {
     /// The instant that ages and remaining lives are counted from.
     pub now: Timestamp,
@@ -39,6 +39,8 @@ pub struct Readings {
     pub clock_unconfirmed_step: i64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: Option<Totals>,
+    /// Posts of the publisher that wait; `None` while its tables do not tell.
+    pub posts: Option<Arc<PostsAtRisk>>,
     /// This process, where the kernel tells.
     pub process: Option<Usage>,
 }
@@ -146,6 +148,9 @@ impl Scrape {
     }
 
     fn write_tail(&mut self, out: &mut Vec<u8>) {
+        if let Some(posts) = self.readings.posts.as_ref().filter(|_| self.per_account) {
+            write_posts(out, self.format, &self.snapshot, posts);
+        }
         self.census.write(out, self.format, &self.snapshot);
         let alone = || self.census.totals(&self.snapshot);
         self.readings.all_replicas.unwrap_or_else(alone).write(out, self.format);

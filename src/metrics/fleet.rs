@@ -7,7 +7,7 @@ use super::{
     negotiation::Format,
     text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
 };
-use crate::core::{Account, Cause, Gate, Snapshot, Timestamp};
+use crate::core::{Account, AccountId, Cause, Gate, Posts, PostsAtRisk, Snapshot, Timestamp};
 use arc_swap::ArcSwapOption;
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -22,6 +22,16 @@ pub struct Gauges {
     pub outbox_length: AtomicU64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: ArcSwapOption<Totals>,
+    /// Posts of the publisher that wait; `None` while its tables do not tell.
+    pub posts: ArcSwapOption<PostsAtRisk>,
+}
+
+impl Gauges {
+    /// Posts of this account that wait; `None` while nobody knows.
+    #[must_use]
+    pub fn posts_of(&self, id: &AccountId) -> Option<Posts> {
+        self.posts.load().as_ref().map(|posts| posts.of(id))
+    }
 }
 
 /// What all replicas count together.
@@ -71,6 +81,32 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
             let labels = [("app", &*app.name), ("provider", &*app.provider)];
             APP_SECRET.write_sample(out, &labels, i64::from(position));
         }
+    }
+}
+
+/// Writes the posts that wait. Posts of an account that works are at no risk.
+pub fn write_posts(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, posts: &PostsAtRisk) {
+    let known =
+        || posts.iter().filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)));
+    let ailing =
+        known().filter(|(account, _)| account.cause.is_some() || account.door.gate != Gate::Open);
+    let at_risk = ailing.map(|(account, posts)| (&account.id, posts.at_risk));
+    write_posts_of(out, format, POSTS_AT_RISK, at_risk);
+    let held = known().map(|(account, posts)| (&account.id, posts.held));
+    write_posts_of(out, format, POSTS_HELD, held);
+}
+
+fn write_posts_of<'a>(
+    out: &mut Vec<u8>,
+    format: Format,
+    family: Family,
+    accounts: impl Iterator<Item = (&'a AccountId, u32)>,
+) {
+    family.write_header(out, format);
+    for (id, count) in accounts.filter(|(_, count)| *count > 0).take(POSTS_SERIES_MAX) {
+        let labels =
+            [("provider", &*id.provider), ("account", &*id.account), ("source", FROM_THE_STORE)];
+        family.write_sample(out, &labels, count.into());
     }
 }
 
@@ -286,6 +322,19 @@ const LIFE_LEFT: Family = Family {
     kind: Kind::Histogram,
     help: "Accounts by the share of its declared life that the access token has left at this scrape.",
 };
+
+const POSTS_AT_RISK: Family = Family::gauge(
+    "posts_at_risk",
+    "Posts that are due soon on an account that does not work, as far as the publisher's tables tell.",
+);
+const POSTS_HELD: Family =
+    Family::gauge("posts_held", "Posts that are held back until their account works again.");
+
+/// Who says how many posts wait.
+const FROM_THE_STORE: &str = "store";
+
+/// Accounts whose posts are shown in one family. Whoever has more in trouble looks at the sums.
+const POSTS_SERIES_MAX: usize = 10_000;
 
 /// Shares of life. Zero counts the tokens that have ended.
 const LIFE_BUCKETS: [f64; 9] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0];
