@@ -31,6 +31,7 @@ prometheus prometheus
 promtool prometheus
 amtool prometheus-alertmanager
 prometheus-alertmanager prometheus-alertmanager
+systemd-analyze systemd
 curl curl
 openssl openssl
 redis-server redis-server
