@@ -101,7 +101,8 @@ def bands():
     for path in RULES:
         for rule in re.split(r"^\s*- alert: ", path.read_text(), flags=re.MULTILINE)[1:]:
             severity = re.search(r"severity: (\w+)", rule).group(1)
-            found.setdefault(rule.split("\n", 1)[0], []).append(severity)
+            # Some have a second rule, for sidecars that show no series of accounts.
+            found.setdefault(rule.split("\n", 1)[0], {})[severity] = None
     return {
         name if len(severities) == 1 else f"{name}/{severity}": (name, severity)
         for name, severities in found.items()
