@@ -6,8 +6,8 @@
 Fails when
 - alerts/, grafana/, docs/, the README or the configuration's manual name a metric that the golden scrape does not have,
 - they select, group or print by a label that the metric, or any metric, does not have, or by a value that cannot be,
-- the golden scrape, or one of FILE from a running sidecar, has a family or a label that docs/metrics.md does not list, or
-  docs/metrics.md lists one that is not there, or lists it with another type,
+- the golden scrape, or one of FILE from a running sidecar, has a family or a label that docs/metrics.md does not list,
+  or docs/metrics.md lists one that is not there, or lists it with another type,
 - they name a cause, an alert, a recording rule, a command or a configuration key that does not exist,
 - a link leads to no file or to no heading,
 - an alert lacks its runbook, a test that fires it, or a test in which it stays silent; a runbook lacks its alert or a
@@ -35,12 +35,15 @@ HEALTHY = "none"
 
 # Labels whose values are words of ours, so that a query may not ask for another one.
 FIXED_LABELS = (
-    "token", "code", "outcome", "result", "answer", "audience", "change", "reason", "gate", "provenance", "moves", "from",
-    "by", "to",
+    "token", "code", "outcome", "result", "answer", "audience", "change", "reason", "gate", "provenance", "moves",
+    "from", "by", "to",
 )
 # What Prometheus, Alertmanager and a bucket add of their own.
 OTHER_LABELS = {"job", "instance", "le", "alertname", "alertstate", "severity", "__name__"}
 ACCOUNT_LABELS = {"provider", "account"}
+SPEAKING = (
+    "alerts/**/*.yaml", "grafana/**/*.json", "deploy/**/*.yaml", "docs/**/*.md", "README.md", "config.example.yaml",
+)
 METRIC = re.compile(r"(?<![:\w])(?:oauth_keepalive|process)_[a-z0-9_]*[a-z0-9]\b(?!:)")
 RECORDED = re.compile(r"\b[a-z]+:oauth_keepalive_[a-z0-9_]+:[a-z0-9_]+\b")
 SELECTED = re.compile(r'(?<![:\w])((?:oauth_keepalive|process)_[a-z0-9_]+)\{((?:[^{}"\\]|\\?"(?:[^"\\]|\\.)*?\\?")*)\}')
@@ -50,12 +53,14 @@ KEY = re.compile(r"`([a-z_]+(?:\[\])?(?:\.[a-z_]+(?:\[\])?)+)(?::[^`]*)?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"^\$ oauth-keepalive ([a-z]+)|`oauth-keepalive ([a-z]+)", re.MULTILINE)
 SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(\{.*\})? (\S+)( \S+)?')
+ROW = re.compile(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| (.*?) \|", re.MULTILINE)
+FILE_IN_REPOSITORY = re.compile(re.escape(REPOSITORY) + r"(?:blob|tree)/main/([^\s)\"'\\]+)")
 RUNBOOK_SECTIONS = ["## What it means", "## What users notice", "## Confirm", "## Mend", "## Silence"]
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--scrape", action="append", default=[], type=Path, metavar="FILE", help="of a running sidecar")
+    options.add_argument("--scrape", action="append", default=[], type=Path, metavar="FILE", help="of a sidecar")
     options = options.parse_args()
     needed = (GOLDEN, CAUSES, COMMANDS, REFERENCE, MANUAL, RULES, RUNBOOKS)
     missing = [path for path in needed if not path.exists()]
@@ -79,8 +84,8 @@ def main():
     ]
     for complaint in complaints:
         print(complaint, file=sys.stderr)
-    counted = f"{len(golden.families)} metrics, {len(golden.all_labels)} labels, {len(alert_names())} alerts, {len(keys())} keys"
-    print(f"{counted}: {len(complaints)} complaints")
+    counts = (golden.families, "metrics"), (golden.all_labels, "labels"), (alert_names(), "alerts"), (keys(), "keys")
+    print(f"{', '.join(f'{len(what)} {name}' for what, name in counts)}: {len(complaints)} complaints")
     sys.exit(bool(complaints))
 
 
@@ -111,7 +116,7 @@ def histogram_series(family):
 
 
 def speaking_files():
-    for pattern in ("alerts/**/*.yaml", "grafana/**/*.json", "deploy/**/*.yaml", "docs/**/*.md", "README.md", "config.example.yaml"):
+    for pattern in SPEAKING:
         yield from sorted(ROOT.glob(pattern))
 
 
@@ -170,10 +175,11 @@ def documented():
     for section in re.split(r"^## ", text, flags=re.MULTILINE):
         common = ACCOUNT_LABELS if section.startswith("Per account") else set()
         has_labels = re.search(r"^\| name \| type \| (further )?labels \|", section, re.MULTILINE)
-        for name, kind, third in re.findall(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| (.*?) \|", section, re.MULTILINE):
+        for name, kind, third in ROW.findall(section):
             # `a` = `x`, `y`; `b="x"`: only what stands before an equals sign, or alone, is a label.
-            found = re.findall(r'`([a-z_]+)(?:="[^"]*")?`(?!,? `)', "; ".join(part.split(" = ")[0] for part in third.split(";")))
-            found += re.findall(r"`([a-z_]+)`, (?=`)", "; ".join(part.split(" = ")[0] for part in third.split(";")))
+            before_values = "; ".join(part.split(" = ")[0] for part in third.split(";"))
+            found = re.findall(r'`([a-z_]+)(?:="[^"]*")?`(?!,? `)', before_values)
+            found += re.findall(r"`([a-z_]+)`, (?=`)", before_values)
             rows.append((name, kind, common | set(found) if has_labels else set()))
     return rows
 
@@ -270,7 +276,8 @@ def unknown_keys():
         for place, line in lines_of(path):
             for key in KEY.findall(line):
                 plain = key.replace("[]", "")
-                if plain.split(".")[0] in sections and plain not in known and plain.rsplit(".", 1)[-1] not in FILE_ENDINGS:
+                is_file = plain.rsplit(".", 1)[-1] in FILE_ENDINGS
+                if plain.split(".")[0] in sections and plain not in known and not is_file:
                     yield f"{place}: the configuration has no key {key!r}"
         for place, key in shown_keys(path) if path != PROVIDER_FILES else ():
             if key.split(".")[0] in sections and key not in known:
@@ -311,7 +318,7 @@ def dead_links():
     for path in (*pages(), *speaking_files()):
         for place, line in lines_of(path):
             targets = [(path.parent, target) for target in LINK.findall(line) if path.suffix == ".md"]
-            targets += [(ROOT, target) for target in re.findall(re.escape(REPOSITORY) + r"(?:blob|tree)/main/([^\s)\"'\\]+)", line)]
+            targets += [(ROOT, target) for target in FILE_IN_REPOSITORY.findall(line)]
             for folder, target in targets:
                 if re.match(r"[a-z]+:", target):
                     continue
@@ -372,8 +379,8 @@ def runbook_complaints(golden):
         if any(not part.strip() for part in re.split("^## .*", text, flags=re.MULTILINE)[1:]):
             yield f"{place} has an empty section"
         confirm = text.partition("## Confirm\n")[2].partition("## Mend\n")[0]
-        shown = [block.splitlines() for block in re.findall(r"^```console\n(.*?)^```", confirm, re.MULTILINE | re.DOTALL)]
-        lines = [line for block in shown for line in block]
+        shown = re.findall(r"^```console\n(.*?)^```", confirm, re.MULTILINE | re.DOTALL)
+        lines = [line for block in shown for line in block.splitlines()]
         if not any(line.startswith("$ ") for line in lines) or not any(not line.startswith("$ ") for line in lines):
             yield f"{place} shows no command with its output under Confirm"
         for line in lines:

@@ -23,7 +23,8 @@ type Plain<T> = T extends string ? `${T}` : T extends number | boolean | null | 
   : T extends (infer U)[] ? Plain<U>[] : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
 type Prometheus = { expr?: string, step?: `${number}s`, titleFormat?: string, textFormat?: string, tagKeys?: string,
   useValueForTime?: boolean };
-type Annotated = Omit<Plain<Dashboard>, 'annotations'> & { annotations: { list: (Plain<AnnotationQuery> & Prometheus)[] } };
+type Annotated = Omit<Plain<Dashboard>, 'annotations'> &
+  { annotations: { list: (Plain<AnnotationQuery> & Prometheus)[] } };
 """
 # What the schema must refuse; each is put into a good dashboard.
 MISTYPED = {
@@ -67,7 +68,7 @@ def read():
 
 def type_complaints(dashboards, home, node):
     """TypeScript's word on each dashboard, and on each of `MISTYPED`."""
-    files = {name: dashboard for name, dashboard in dashboards.items()}
+    files = dict(dashboards)
     good = next(iter(dashboards.values()))
     for what, break_it in MISTYPED.items():
         files[what] = json.loads(json.dumps(good))

@@ -108,7 +108,9 @@ def alert_complaints(prometheus):
     """The demo's end is waited for, and the alert that tells of it."""
     yield from wait_for_the_end(prometheus)
     deadline = time.monotonic() + TOLD_DEADLINE_SECONDS
-    while not prometheus.query('ALERTS{alertname="OAuthKeepaliveDown", alertstate="firing"}') and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if prometheus.query('ALERTS{alertname="OAuthKeepaliveDown", alertstate="firing"}'):
+            break
         time.sleep(0.5)
     scraped = [at for series in prometheus.history(f'up{{job="{JOB}"}} == 1') for at, _ in series["values"]]
     refused = [float(at) for series in prometheus.history(REFUSED) for at, _ in series["values"]]

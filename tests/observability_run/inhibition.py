@@ -1,7 +1,7 @@
 """Who hears of which alert, and which alert silences which other: asked of amtool and of a real Alertmanager.
 
-`SILENCES` is the whole of what may be silenced. Every pair of alerts is raised with the same labels, and no pair but those
-may be silenced; then every one of those is raised again with one label different, or missing, where it must not be.
+`SILENCES` is the whole of what may be silenced. Every pair of alerts is raised with the same labels, and no pair but
+those may be silenced; then every one of those is raised again with one label different, or missing, where it must not be.
 """
 
 import re
@@ -119,7 +119,8 @@ def routes_complaints(amtool):
         for provider in PROVIDERS if name in CARE else ("tiktok",):
             labels = {"alertname": name, "severity": severity, "provider": provider}
             command = [amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER_EXAMPLE}"]
-            command += [f"--verify.receivers={receiver_of(labels)}", *(f"{key}={value}" for key, value in labels.items())]
+            command += [f"--verify.receivers={receiver_of(labels)}"]
+            command += [f"{key}={value}" for key, value in labels.items()]
             tested = subprocess.run(command, capture_output=True, text=True)
             if tested.returncode:
                 yield f"{labels} is not routed to {receiver_of(labels)}: {tested.stdout}{tested.stderr}"

@@ -2,8 +2,8 @@
 
 The linter itself is a Go program that cannot be fetched everywhere; these are its rules as its documentation and its
 sources describe them, asked of all panels and not only of those types that it looks at. Queries are judged by the tree
-that Prometheus' own parser makes of them. `unheeded_mutants` breaks a good dashboard once for each rule: a rule that does not
-see it is a complaint too.
+that Prometheus' own parser makes of them. `unheeded_mutants` breaks a good dashboard once for each rule: a rule that does
+not see it is a complaint too.
 """
 
 import copy
@@ -13,8 +13,9 @@ import re
 DATASOURCES = ("$datasource", "${datasource}")
 # Of the units that Grafana knows, those that mean something here.
 UNITS = (
-    "none string short percent percentunit bytes decbytes dateTimeAsIso dateTimeAsSystem dateTimeAsLocal dateTimeFromNow "
-    "ns µs ms s m h d dtdurationms dtdurations dthms dtdhms cps ops reqps rps wps cpm opm rpm wpm bool bool_yes_no bool_on_off"
+    "none string short percent percentunit bytes decbytes dateTimeAsIso dateTimeAsSystem dateTimeAsLocal "
+    "dateTimeFromNow ns µs ms s m h d dtdurationms dtdurations dthms dtdhms cps ops reqps rps wps cpm opm rpm wpm "
+    "bool bool_yes_no bool_on_off"
 ).split()
 QUERY_FUNCTIONS = ("label_names", "label_values", "metrics", "query_result")
 # A range that nobody writes stands for $__rate_interval in a tree.
@@ -55,7 +56,7 @@ def queries_of(dashboard):
             yield f"variable {variable['name']}", f"count by ({label}) ({series})"
 
 
-# --- the rules -----------------------------------------------------------------------------------------------------------
+# --- the rules ---
 
 
 def template_datasource(dashboard, _):
@@ -205,7 +206,8 @@ def panels_have_room(dashboard, _):
     taken = {}
     for panel in dashboard["panels"]:
         grid = panel["gridPos"]
-        cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+        columns = range(grid["x"], grid["x"] + grid["w"])
+        cells = {(x, y) for x in columns for y in range(grid["y"], grid["y"] + grid["h"])}
         if any(x > 23 for x, _ in cells) or cells & taken.keys():
             yield f"{panel['title']} overlaps {next((taken[cell] for cell in cells if cell in taken), 'the edge')}"
         taken.update(dict.fromkeys(cells, panel["title"]))
@@ -235,7 +237,7 @@ RULES = {
 }
 
 
-# --- what they need ------------------------------------------------------------------------------------------------------
+# --- what they need ---
 
 
 def variables(dashboard):
@@ -279,7 +281,7 @@ def calls(parents):
 MATCHER_TYPES = ("=", "!=", "=~", "!~")
 
 
-# --- the rules' own test -------------------------------------------------------------------------------------------------
+# --- the rules' own test ---
 
 
 def unheeded_mutants(dashboard, parse):

@@ -15,8 +15,8 @@ from servers import RULES, Alertmanager, Prometheus, Receiver, free_address
 
 DEMO_SECONDS = 75
 SCRAPES_BEFORE_QUERIES = 20
-# Metrics that the demo has not, because it watches no publisher; tests/names.py holds the rules about them to the golden
-# scrape.
+# Metrics that the demo has not, because it watches no publisher; tests/names.py holds the rules about them to the
+# golden scrape.
 NOT_IN_THE_DEMO = {"oauth_keepalive_posts_at_risk", "oauth_keepalive_observe_up"}
 SELECTOR = re.compile(r"(?<![:\w])([a-z_:][a-z0-9_:]*)\s*\{([^}]*)\}")
 MATCHER = re.compile(r"\b([a-z_]+)\s*(?:=~|!~|!=|=)")
@@ -95,7 +95,8 @@ def watch(options, folder, url):
             complaints += rule_complaints(asked, prometheus, rule)
         complaints += demo.alert_complaints(prometheus)
         complaints += demo.told_complaints(receiver, onlooker)
-    print(f"{asked.panels} panels, {asked.queries} queries, {len(evaluated)} rules, {len(receiver.heard)} notifications")
+    told = len(receiver.heard)
+    print(f"{asked.panels} panels, {asked.queries} queries, {len(evaluated)} rules, {told} notifications")
     return complaints
 
 
