@@ -81,7 +81,7 @@ TIKTOK = ("tiktok", "tiktok_business")
 # Every receiver must be reached by one of these.
 PROVIDERS = (*TIKTOK, *META, "google", "x")
 
-SETTLED_DEADLINE_SECONDS = 60
+SETTLED_DEADLINE_SECONDS = 30
 
 
 def receiver_of(labels):
