@@ -10,6 +10,7 @@ use super::{
     notices::{Change, is_urgent},
 };
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -362,7 +363,7 @@ fn counted(fired: &[&Fired]) -> Vec<Many> {
         owners: owners.len(),
     };
     let mut many: Vec<Many> = groups.into_iter().map(count).collect();
-    many.sort_by(|one, other| other.accounts.cmp(&one.accounts));
+    many.sort_by_key(|one| Reverse(one.accounts));
     many.truncate(MANY_GROUPS_MAX);
     many
 }
@@ -411,7 +412,7 @@ impl<'a> Caps<'a> {
     fn check(&self, mailbox: Mailbox, is_operator: bool) -> Option<(Cap, Timestamp)> {
         let free_at = |made: &[Timestamp], most: usize, window: Duration| {
             let over = made.len().checked_sub(most)?;
-            made.get(over).or(made.last()).map(|at| at.plus(window))
+            made.get(over).or_else(|| made.last()).map(|at| at.plus(window))
         };
         // Some of the room is the operator's, who must hear of what holds the rest up.
         let reserve = if is_operator { 0 } else { self.rules.total_per_hour / OPERATORS_PART };
@@ -501,7 +502,8 @@ mod tests {
         let one = [waiting(1, ANNA, 0)];
         let two = [waiting(1, ANNA, 0), waiting(2, BOB, 5), waiting(3, ANNA, 20)];
         let steady: Vec<Waiting> = (0..20).map(|n| waiting(n, ANNA, n * 10)).collect();
-        let cases: [(&str, i64, &[Waiting], &[&[i64]], Option<i64>); 6] = [
+        type Row<'a> = (&'a str, i64, &'a [Waiting], &'a [&'a [i64]], Option<i64>);
+        let cases: [Row<'_>; 6] = [
             ("nothing waits", 0, &[], &[], None),
             ("the first waits for the quiet", 29, &one, &[], Some(30)),
             ("and no longer", 30, &one, &[&[1]], None),

@@ -165,7 +165,7 @@ fn unusable(name: &str, source: &str, error: &minijinja::Error) -> Unusable {
 
 fn what(error: &minijinja::Error) -> String {
     let kind = error.kind().to_string();
-    error.detail().map_or(kind.clone(), |detail| format!("{kind}, {detail}"))
+    error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}, {detail}"))
 }
 
 const MAIL_TEXT: &str = "mail.txt";

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 10;
+const SCHEMA_VERSION: i64 = 11;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -164,6 +164,16 @@ CREATE TABLE observed (
     position TEXT NOT NULL,
     kept_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+",
+    "
+CREATE TABLE consent (
+    link    TEXT PRIMARY KEY,
+    browser BLOB NOT NULL,
+    nonce   BLOB NOT NULL,
+    sealed  BLOB NOT NULL,
+    stage   TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
 ",
     "
 ALTER TABLE incident ADD COLUMN fired_at INTEGER;
@@ -357,6 +367,16 @@ CREATE TABLE observed (
     kept_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.
+CREATE TABLE consent (
+    link    TEXT PRIMARY KEY,
+    browser BLOB NOT NULL,
+    nonce   BLOB NOT NULL,
+    sealed  BLOB NOT NULL,
+    stage   TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+
 -- Open incidents only. fired_at: from when on it is called to mind, if it is.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -460,7 +480,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch;
                  DROP INDEX incident_reminded; ALTER TABLE incident DROP COLUMN fired_at;

@@ -135,7 +135,7 @@ pub(in super::super) fn contents(letters: Vec<i64>) -> Work<Contents> {
 }
 
 /// An attempt is about to begin; false when the mail is not ours to send any more.
-pub(in super::super) fn begin(holder: [u8; 16], letter: i64, subject: &str) -> Work<bool> {
+pub(in super::super) fn begin_letter(holder: [u8; 16], letter: i64, subject: &str) -> Work<bool> {
     let begin = step!(BEGIN, letter, subject.to_owned(), holder.to_vec());
     Work::new(Kind::Write, None, vec![begin], |answers| Ok(!answers[0].is_empty()))
 }

@@ -6,6 +6,7 @@
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
 mod apps;
+mod consents;
 mod history;
 mod inbox;
 mod journal;
@@ -24,13 +25,16 @@ mod writer;
 
 pub(super) use self::{
     apps::{app_memories, remember_apps},
+    consents::{begin, come_back, end, standing},
     history::{keep_histories, page_of_histories},
     inbox::{heard_after, take_in},
     journal::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
-    letters::{arrange, begin, board, contents, lengths_of_outbox, list, next_due, owed, settle},
+    letters::{
+        arrange, begin_letter, board, contents, lengths_of_outbox, list, next_due, owed, settle,
+    },
     memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
     observed::{keep_position, position_of},
