@@ -518,6 +518,9 @@ mod tests {
             .collect();
         let (owed, sent) = ("owed".to_owned(), "sent".to_owned());
         assert_eq!(kept, [(7, owed.clone(), owed, 2), (8, sent.clone(), sent, 0)]);
+        let people = "SELECT count(DISTINCT mailbox) FROM outbox";
+        let people: i64 = connection.query_row(people, [], |row| row.get(0)).unwrap();
+        assert_eq!(people, 2, "two rows of which nobody knows whose they are share no mail");
     }
 
     #[test]
