@@ -30,8 +30,8 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Some(connect) = running.connect {
         tracing::info!("links for owners at http://{connect}/connect/account/LINK");
     }
-    if let Some(reports) = running.reports {
-        tracing::info!("reports of the publisher at http://{reports}/v1/responses");
+    if let Some(publisher) = &running.publisher {
+        tracing::info!("the publisher's API at {publisher}/v1/");
     }
     let failed = tokio::select! {
         () = ending.heard() => None,
