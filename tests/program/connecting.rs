@@ -3,7 +3,8 @@
 use crate::process::BINARY;
 use crate::{
     http::{self, Answer},
-    process::{command, stderr, stdout},
+    postgres::Schema,
+    process::{Program, command, stderr, stdout},
     world::{Plan, SCOPES, World},
 };
 use oauth_keepalive::{
@@ -17,6 +18,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
@@ -53,7 +55,11 @@ struct Browser {
 
 impl Browser {
     fn of(world: &World) -> Self {
-        let log = world.running().log();
+        Self::at(world.running())
+    }
+
+    fn at(program: &Program) -> Self {
+        let log = program.log();
         let (_, rest) = log.split_once("links for owners at http://").expect("it says where");
         let at = rest.split('/').next().unwrap().parse().unwrap();
         Self { at, cookie: None }
@@ -531,4 +537,35 @@ async fn the_command_says_what_does_not_fit() {
         "{}",
         stdout(&output)
     );
+}
+
+/// Owners come to whichever replica the balancer sends them to, also to one that does not look after the account.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_sends_away_and_the_other_takes_in() {
+    let schema = Schema::new();
+    let section = |state: &str| schema.on_socket(state, "30s");
+    let world = plan().accounts(8).section("state", &section("state")).prepare().await;
+    let key = world.path("state-key");
+    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let other = world.configure_beside("config-2.yaml", "state", &section("state-2"));
+    let one = Program::start(&world.config(), world.path("one.log")).await;
+    let two = Program::start(&other, world.path("two.log")).await;
+    crate::until("each looks after some", async || {
+        let (one, two) = (one.scrape().await.accounts().len(), two.scrape().await.accounts().len());
+        one > 0 && two > 0 && one + two == 8
+    })
+    .await;
+    for account in ["brand-01", "brand-02", "brand-03", "brand-04"] {
+        let link = link(&world, account).await;
+        let mut browser = Browser::at(&one);
+        let back = browser.decide(&link, &allow(account)).await;
+        browser.at = Browser::at(&two).at;
+        let done = browser.come_back(&back).await;
+        assert_eq!(done.status, 200, "{account}: {}", done.text());
+        assert!(world.kept(account) && world.live(account), "{account}");
+        browser.at = Browser::at(&one).at;
+        assert_wrong_turn(&browser.come_back(&back).await, 409, "replayed");
+        assert_wrong_turn(&browser.open(&link).await, 410, "link_used");
+    }
 }
