@@ -102,13 +102,10 @@ pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settin
     }
     let publisher = publisher::publisher(check, &file.publisher, &file.gate, listen);
     let webhooks = webhooks(check, &file.webhooks, listen, publisher.as_ref());
-    let publishers = publisher.as_ref().and_then(|publisher| match publisher.listen {
-        Listen::Tcp(address) => Some(address),
-        Listen::Unix { .. } => None,
-    });
+    let asked = publisher.as_ref().and_then(|one| one.listen.address());
     let taken = [
         ("server.listen", Some(listen)),
-        ("publisher.listen", publishers),
+        ("publisher.listen", asked),
         ("webhooks.listen", webhooks.as_ref().map(|one| one.listen)),
     ];
     server::Settings {
