@@ -422,12 +422,12 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(world: &World, account: &str, more: &[&str]) -> Self {
+    fn start(world: &World, account: &str) -> Self {
         let config = world.config();
         let id = format!("tiktok/{account}");
         let mut command = Command::new(BINARY);
         command.args(["connect", &id, "--here", "-o", "json", "-c", config.to_str().unwrap()]);
-        command.args(["--redirect-uri", "http://127.0.0.1:0/back"]).args(more);
+        command.args(["--redirect-uri", "http://127.0.0.1:0/back"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -460,10 +460,9 @@ async fn follow(back: &str) -> Answer {
     http::get(at, path_below(back)).await.unwrap()
 }
 
-async fn wait_here(world: &World, account: &'static str, more: &'static [&'static str]) -> Waiting {
+fn wait_here(world: &World, account: &str) -> Waiting {
     // The provider answers in this process: nothing may block its threads.
-    let started = tokio::task::block_in_place(|| Waiting::start(world, account, more));
-    started
+    tokio::task::block_in_place(|| Waiting::start(world, account))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,7 +470,7 @@ async fn a_new_account_is_connected_here_and_added_to_the_store() {
     let mut world = World::new().life(LIFE).prepare().await;
     world.start().await;
     world.until_ready().await;
-    let waiting = wait_here(&world, "brand-09", &[]).await;
+    let waiting = wait_here(&world, "brand-09");
     let back = decide_at(&waiting.page, &allow("brand-09")).await;
     let strange = back.replace("state=", "state=x");
     assert_eq!(follow(&strange).await.status, 400, "who was not sent away is not heard");
@@ -483,11 +482,11 @@ async fn a_new_account_is_connected_here_and_added_to_the_store() {
     world.until_cause("brand-09", "none").await;
 
     // And once more, for the account that is there by now.
-    let waiting = wait_here(&world, "brand-09", &[]).await;
+    let waiting = wait_here(&world, "brand-09");
     let page = follow(&decide_at(&waiting.page, &allow("brand-02")).await).await;
     assert_eq!(page.status, 403, "{}", page.text());
     assert_eq!(waiting.ended().await, (Some(1), "other_account".to_owned()));
-    let waiting = wait_here(&world, "brand-09", &[]).await;
+    let waiting = wait_here(&world, "brand-09");
     let page = follow(&decide_at(&waiting.page, &allow("brand-09")).await).await;
     assert_eq!(page.status, 200, "{}", page.text());
     assert_eq!(waiting.ended().await, (Some(0), "connected".to_owned()));
