@@ -2,6 +2,7 @@
 //! then what only one kind can do wrong.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod consents;
 mod crash;
 mod history;
 mod inbox;
@@ -118,6 +119,10 @@ macro_rules! contract {
     ($module:ident, $kind:ty) => {
         mod $module {
             contract!(@cases $kind:
+                consents::who_began_comes_back_once_in_any_process,
+                consents::the_same_browser_may_begin_again_until_it_is_done,
+                consents::of_two_that_begin_at_once_one_does,
+                consents::what_has_ended_is_forgotten_and_nothing_lies_in_clear,
                 crash::an_intent_that_returned_is_there_after_kill_9,
                 crash::a_probe_that_returned_is_there_after_kill_9,
                 crash::a_result_that_returned_is_there_after_kill_9,
