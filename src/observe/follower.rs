@@ -135,6 +135,7 @@ impl Follower {
         self.find_remembered(&mut round)?;
         self.open_what_is_new(&mut round)?;
         let mut budget = Budget { bytes: BYTES_PER_ROUND, lines: LINES_PER_ROUND };
+        self.look_behind_the_beginning()?;
         for index in 0..self.files.len() {
             let File { tail, grown_at, .. } = &mut self.files[index];
             match tail.read(&mut self.buffer, &mut budget, each)? {
@@ -248,6 +249,18 @@ impl Follower {
             round.gaps += u32::from(!oldest.tail.is_at_its_end());
             self.forget(&oldest);
         }
+    }
+
+    /// Where nothing was read yet, nothing tells whether the file was truncated since the last look. What was in it
+    /// then lies beside it.
+    fn look_behind_the_beginning(&mut self) -> io::Result<()> {
+        let Some(last) = self.files.last_mut() else { return Ok(()) };
+        let Some(since) = last.tail.begins()? else { return Ok(()) };
+        let copies = self.open_newer_than(since, &[])?;
+        let copies = copies.into_iter().map(|tail| File { is_copy: true, ..File::new(tail) });
+        let last = self.files.len() - 1;
+        self.files.splice(last..last, copies);
+        Ok(())
     }
 
     /// The file at `index` is not what was read. What was in it may have been copied away before.

@@ -66,7 +66,10 @@ impl Scene {
             let seen = &mut self.seen;
             let round = self.follower.round(&mut |line| {
                 let Line::Bytes(line) = line else { panic!("no line is that long") };
-                seen.push(String::from_utf8(line.to_owned()).unwrap());
+                let line = String::from_utf8(line.to_owned()).unwrap();
+                if line != HEADER {
+                    seen.push(line);
+                }
             });
             let Round { more, gaps, partial } = round.unwrap();
             self.found.gaps += gaps;
@@ -75,6 +78,13 @@ impl Scene {
                 return;
             }
         }
+    }
+
+    /// A line that stands at the beginning of each file.
+    fn write_header(&mut self) {
+        let mut file = OpenOptions::new().append(true).open(self.path()).unwrap();
+        writeln!(file, "{HEADER}").unwrap();
+        self.stamp("publisher.log");
     }
 
     /// The program ends and starts again; what it remembers goes through text.
@@ -109,6 +119,8 @@ impl Scene {
         assert_eq!(self.found, Round::default());
     }
 }
+
+const HEADER: &str = "# The log of the publisher";
 
 #[test]
 fn what_was_there_before_is_seen_only_by_who_begins_at_the_beginning() {
@@ -209,6 +221,35 @@ fn a_copy_of_what_was_read_is_not_read_again() {
         scene.look();
     }
     scene.rename("publisher.log", "publisher.log.9");
+    scene.write(1);
+    scene.assert_each_line_was_seen_once();
+}
+
+#[test]
+fn what_begins_and_is_copied_away_between_two_looks_is_read() {
+    let mut scene = Scene::new();
+    scene.write(10);
+    scene.look();
+    scene.copy_and_truncate("publisher.log.1");
+    scene.look();
+    scene.write(3);
+    scene.copy_and_truncate("publisher.log.2");
+    scene.write(2);
+    scene.assert_each_line_was_seen_once();
+}
+
+#[test]
+fn files_that_begin_alike_are_told_apart_when_only_their_beginning_was_read() {
+    let mut scene = Scene::new();
+    scene.write_header();
+    scene.write(3);
+    scene.look();
+    scene.copy_and_truncate("publisher.log.1");
+    scene.write_header();
+    scene.look();
+    scene.write(2);
+    scene.copy_and_truncate("publisher.log.2");
+    scene.write_header();
     scene.write(1);
     scene.assert_each_line_was_seen_once();
 }
@@ -378,5 +419,12 @@ fn many_files_are_never_open_at_a_time() {
         scene.rename("publisher.log", &format!("publisher.log.{number}"));
         assert!(scene.follower.files.len() <= FILES_MAX);
     }
+    // What is written into a file that was closed is not read, and least of all what stands before it.
+    scene.write(1);
+    scene.look();
+    scene.write_into("publisher.log.0", 1);
+    scene.written.pop();
+    scene.rename("publisher.log", "publisher.log.99");
+    scene.write(1);
     scene.assert_each_line_was_seen_once();
 }
