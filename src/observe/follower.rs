@@ -135,7 +135,7 @@ impl Follower {
         self.find_remembered(&mut round)?;
         self.open_what_is_new(&mut round)?;
         let mut budget = Budget { bytes: BYTES_PER_ROUND, lines: LINES_PER_ROUND };
-        self.look_behind_the_beginning()?;
+        self.look_behind_the_beginning(&mut round)?;
         for index in 0..self.files.len() {
             let File { tail, grown_at, .. } = &mut self.files[index];
             match tail.read(&mut self.buffer, &mut budget, each)? {
@@ -251,15 +251,18 @@ impl Follower {
         }
     }
 
-    /// Where nothing was read yet, nothing tells whether the file was truncated since the last look. What was in it
-    /// then lies beside it.
-    fn look_behind_the_beginning(&mut self) -> io::Result<()> {
+    /// Where hardly anything was read yet, nothing tells whether the file was truncated since the last look and
+    /// begun in the same way. If it was, what was in it lies beside it.
+    fn look_behind_the_beginning(&mut self, round: &mut Round) -> io::Result<()> {
         let Some(last) = self.files.last_mut() else { return Ok(()) };
-        let Some(since) = last.tail.begins()? else { return Ok(()) };
-        let copies = self.open_newer_than(since, &[])?;
-        let copies = copies.into_iter().map(|tail| File { is_copy: true, ..File::new(tail) });
+        let Some(modified) = last.tail.begins()? else { return Ok(()) };
+        let place = Place { modified, ..last.place() };
+        let copies = self.rest_of(&place, &[], round)?;
         let last = self.files.len() - 1;
-        self.files.splice(last..last, copies);
+        if !copies.is_empty() {
+            self.files[last].tail.begin_anew();
+            self.files.splice(last..last, copies);
+        }
         Ok(())
     }
 

@@ -152,9 +152,9 @@ impl Tail {
         }
     }
 
-    /// Nothing was read of it yet, and it was written since it was looked at: since when. Asked once.
+    /// Hardly anything was read of it yet, and it was written since it was looked at: since when. Asked once.
     pub(super) fn begins(&mut self) -> io::Result<Option<Modified>> {
-        let Some(seen) = self.seen.filter(|_| self.mark.offset == 0) else { return Ok(None) };
+        let Some(seen) = self.seen.filter(|_| !self.mark.is_telling()) else { return Ok(None) };
         let about = self.file.metadata()?;
         if seen == (about.len(), modified_of(&about)) {
             return Ok(None);
