@@ -198,7 +198,11 @@ impl Follower {
         if let Some(current) = current
             && is_it(current)?
         {
-            return Tail::open(&self.path, place.mark);
+            let mut tail = Tail::open(&self.path, place.mark)?;
+            if let Some(tail) = &mut tail {
+                tail.was_seen(place.modified);
+            }
+            return Ok(tail);
         }
         // By its number whatever it is called now, if enough was read to tell: numbers are used again.
         let has_number = |about: &Rotated| about.id.1 == place.id.1;

@@ -152,6 +152,12 @@ impl Tail {
         }
     }
 
+    /// An earlier run saw it when it was last written then.
+    pub(super) const fn was_seen(&mut self, modified: Modified) {
+        // No file is as long, so that it is looked at.
+        self.seen = Some((u64::MAX, modified));
+    }
+
     /// Hardly anything was read of it yet, and it was written since it was looked at: since when. Asked once.
     pub(super) fn begins(&mut self) -> io::Result<Option<Modified>> {
         let Some(seen) = self.seen.filter(|_| !self.mark.is_telling()) else { return Ok(None) };

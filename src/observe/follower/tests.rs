@@ -227,31 +227,41 @@ fn a_copy_of_what_was_read_is_not_read_again() {
 
 #[test]
 fn what_begins_and_is_copied_away_between_two_looks_is_read() {
-    let mut scene = Scene::new();
-    scene.write(10);
-    scene.look();
-    scene.copy_and_truncate("publisher.log.1");
-    scene.look();
-    scene.write(3);
-    scene.copy_and_truncate("publisher.log.2");
-    scene.write(2);
-    scene.assert_each_line_was_seen_once();
+    for restarts in [false, true] {
+        let mut scene = Scene::new();
+        scene.write(10);
+        scene.look();
+        scene.copy_and_truncate("publisher.log.1");
+        scene.look();
+        if restarts {
+            scene.restart();
+        }
+        scene.write(3);
+        scene.copy_and_truncate("publisher.log.2");
+        scene.write(2);
+        scene.assert_each_line_was_seen_once();
+    }
 }
 
 #[test]
 fn files_that_begin_alike_are_told_apart_when_only_their_beginning_was_read() {
-    let mut scene = Scene::new();
-    scene.write_header();
-    scene.write(3);
-    scene.look();
-    scene.copy_and_truncate("publisher.log.1");
-    scene.write_header();
-    scene.look();
-    scene.write(2);
-    scene.copy_and_truncate("publisher.log.2");
-    scene.write_header();
-    scene.write(1);
-    scene.assert_each_line_was_seen_once();
+    for restarts in [false, true] {
+        let mut scene = Scene::new();
+        scene.write_header();
+        scene.write(3);
+        scene.look();
+        scene.copy_and_truncate("publisher.log.1");
+        scene.write_header();
+        scene.look();
+        if restarts {
+            scene.restart();
+        }
+        scene.write(2);
+        scene.copy_and_truncate("publisher.log.2");
+        scene.write_header();
+        scene.write(1);
+        scene.assert_each_line_was_seen_once();
+    }
 }
 
 #[test]
