@@ -206,9 +206,11 @@ impl Follower {
         }
         // By its number whatever it is called now, if enough was read to tell: numbers are used again.
         let has_number = |about: &Rotated| about.id.1 == place.id.1;
+        let names = self.names();
         let mut all = self.entries()?;
         all.retain(|about| {
-            (has_number(about) && place.mark.is_telling()) || self.is_name_of_rotated(&about.path)
+            (has_number(about) && place.mark.is_telling())
+                || is_name_of_rotated(&about.path, &names)
         });
         all.sort_by_key(|about| !has_number(about));
         for about in all {
@@ -333,8 +335,9 @@ impl Follower {
                 || self.done.iter().any(is_done)
                 || open.map(|file| file.tail.id).any(|id| id == about.id)
         };
+        let names = self.names();
         let mut all = self.entries()?;
-        all.retain(|about| self.is_name_of_rotated(&about.path) && !is_known(about));
+        all.retain(|about| is_name_of_rotated(&about.path, &names) && !is_known(about));
         all.sort_by_key(|about| about.modified);
         Ok(all)
     }
@@ -360,19 +363,11 @@ impl Follower {
         Ok(entries)
     }
 
-    /// `publisher.log.1`, `publisher.log-20261122`, `publisher.log.old`; nothing that is compressed, and no other
-    /// log whose name begins alike.
-    fn is_name_of_rotated(&self, path: &Path) -> bool {
+    /// What the log may be called: as it is configured, and as what a link leads to.
+    fn names(&self) -> Vec<String> {
         let at = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let names = [self.path.file_name(), at.file_name()];
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-        names.into_iter().flatten().filter_map(|log| log.to_str()).any(|log| {
-            let Some(rest) = name.strip_prefix(log) else { return false };
-            let Some(rest) = rest.strip_prefix(['.', '-', '_']) else { return false };
-            let is_compressed = COMPRESSED.iter().any(|end| rest.ends_with(end));
-            let is_numbered = rest.starts_with(|first: char| first.is_ascii_digit());
-            !is_compressed && (is_numbered || rest == "old")
-        })
+        let names = [self.path.file_name(), at.file_name()].into_iter().flatten();
+        names.filter_map(|name| name.to_str()).map(str::to_owned).collect()
     }
 
     /// Closes files that were rotated away and in which nothing happens any more: a writer may go on in the old
@@ -408,6 +403,19 @@ impl File {
         let Tail { id, mark, modified, .. } = self.tail;
         Place { id, mark, modified, is_done: false, is_copy: self.is_copy }
     }
+}
+
+/// `publisher.log.1`, `publisher.log-20261122`, `publisher.log.old`; nothing that is compressed, and no other
+/// log whose name begins alike.
+fn is_name_of_rotated(path: &Path, names: &[String]) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    names.iter().any(|log| {
+        let Some(rest) = name.strip_prefix(log.as_str()) else { return false };
+        let Some(rest) = rest.strip_prefix(['.', '-', '_']) else { return false };
+        let is_compressed = COMPRESSED.iter().any(|end| rest.ends_with(end));
+        let is_numbered = rest.starts_with(|first: char| first.is_ascii_digit());
+        !is_compressed && (is_numbered || rest == "old")
+    })
 }
 
 /// What is read before others get their turn.

@@ -212,6 +212,28 @@ fn the_rest_of_a_log_that_was_copied_away_is_read_from_the_copy() {
 }
 
 #[test]
+fn what_is_written_between_copy_and_truncation_is_seen_once_or_never() {
+    for looks_between in [false, true] {
+        let mut scene = Scene::new();
+        scene.write(10);
+        scene.look();
+        fs::copy(scene.path(), scene.named("publisher.log.1")).unwrap();
+        scene.stamp("publisher.log.1");
+        scene.write(2);
+        if looks_between {
+            scene.look();
+        } else {
+            // They are in no file any more.
+            scene.written.truncate(10);
+        }
+        scene.truncate();
+        scene.write(3);
+        scene.look();
+        assert_eq!(scene.seen, scene.written, "{looks_between}");
+    }
+}
+
+#[test]
 fn a_copy_of_what_was_read_is_not_read_again() {
     let mut scene = Scene::new();
     for round in 0..6 {
