@@ -127,6 +127,7 @@ fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape
         clock_unconfirmed_step: 0,
         all_replicas: None,
         posts: None,
+        posts_held: None,
         process: None,
     };
     Scrape::new(Arc::clone(snapshot), metrics.clone(), readings, format, true)

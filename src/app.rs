@@ -1,6 +1,7 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
 mod observe;
+mod publisher;
 mod webhooks;
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
     clock::Clock,
     config::{self, Settings},
     core::{
-        Cause, Event, Memory, Proof, Secret, Shares, Snapshot, Timestamp, decide,
+        Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
         schedule::Policy,
         second_clock::{Assumed, Moves},
@@ -22,15 +23,15 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    oauth::Answer,
-    providers::{Environment, Known, Renewal, Where},
+    providers::{Environment, Renewal},
     refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        reports::{ComparisonKey, Place, Response, Understand},
+        publisher::{Client, Permits, Right},
+        socket::{Place, Socket},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -61,8 +62,8 @@ pub struct Running {
     pub events: broadcast::Sender<Event>,
     /// Where telemetry and status page are, with the port that was really bound.
     pub telemetry: SocketAddr,
-    /// Where the publisher's reports go, if they are switched on.
-    pub reports: Option<SocketAddr>,
+    /// Where publishers ask and report, if that is switched on.
+    pub publisher: Option<Place>,
     /// Where webhooks go, if they are switched on.
     pub webhooks: Option<SocketAddr>,
     /// Asks for a reload, as SIGHUP does.
@@ -218,8 +219,13 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    const fn in_force(settings: &Settings) -> Self {
-        Self { wish: settings.gate.proof, publisher_tells: settings.server.reports.is_some() }
+    fn in_force(settings: &Settings) -> Self {
+        let tells = |client: &Client| client.rights.contains(&Right::Publish);
+        let publisher = settings.server.publisher.as_ref();
+        Self {
+            wish: settings.gate.proof,
+            publisher_tells: publisher.is_some_and(|all| all.clients.iter().any(tells)),
+        }
     }
 
     /// How the accounts of an app are proven.
@@ -296,8 +302,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
-    let reports = match &settings.server.reports {
-        Some(reports) => Some((bind(reports.listen).await?, reports.secret.clone())),
+    let publisher = match &settings.server.publisher {
+        Some(publisher) => {
+            let certificate = publisher.certificate.as_ref();
+            Some((Socket::bind(&publisher.listen, certificate).await?, publisher.clone()))
+        }
         None => None,
     };
     let webhooks = match &settings.server.webhooks {
@@ -305,7 +314,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         None => None,
     };
     let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-    let reports_at = reports.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+    let publisher_at = publisher.as_ref().map(|(socket, _)| socket.place());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
     let (stop, stopped) = watch::channel(false);
@@ -395,7 +404,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let context = server::Context {
         snapshot: Arc::clone(&snapshot),
         metrics: metrics.clone(),
-        gauges,
+        gauges: Arc::clone(&gauges),
         clock: clock.clone(),
         per_account,
         reload: settings.server.enable_reload.then(|| reload.clone()),
@@ -416,36 +425,38 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         tokio::spawn(telemetry),
     ];
     if let Some((listener, secret)) = webhooks {
-        let context = webhooks::context(&refresher, &metrics, secret, deliveries);
+        let context = webhooks::context(&refresher, &metrics, secret, deliveries.clone());
         let handler = move |request| server::webhooks::handle(context.clone(), request);
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
-    if let Some((listener, secret)) = reports {
-        let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
-        tokio::spawn(pass_on(reported, inputs));
-        let context = server::reports::Context {
-            snapshot: Arc::clone(&snapshot),
-            metrics,
-            secret: Arc::new(move || secret.read()),
-            comparison: ComparisonKey::draw(),
-            understand: understanding(&refresher),
-            responses,
-            body_deadline: server::reports::BODY_DEADLINE,
-        };
-        let handler = move |request| server::reports::handle(context.clone(), request);
-        surface.push(tokio::spawn(server::listener::run(
-            listener,
-            limits,
-            handler,
-            surface_stopped,
+    if let Some((socket, settings)) = publisher {
+        let permits = Arc::new(Permits::new(settings.pace, metrics.clone()));
+        surface.push(tokio::spawn(publisher::keep(
+            Arc::clone(&permits),
+            Arc::clone(&snapshot),
+            Arc::clone(&gauges),
+            refresher.clock.clone(),
+            events.subscribe(),
+            surface_stopped.clone(),
         )));
+        let context = publisher::context(
+            &refresher,
+            &metrics,
+            Arc::clone(&snapshot),
+            settings,
+            inputs,
+            deliveries,
+            permits,
+        );
+        let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
+        surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
     }
     Ok(Running {
         snapshot,
         events,
         telemetry: telemetry_at,
-        reports: reports_at,
+        publisher: publisher_at,
         webhooks: webhooks_at,
         reload,
         stop,
@@ -569,50 +580,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         format!(
             "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
         )
-    })
-}
-
-/// What the publisher reports goes to the keeper like everything else.
-async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
-    while let Some(batch) = reported.recv().await {
-        for Response { id, status, times, said } in batch {
-            let said = said.map(|evidence| Input::Said { id: id.clone(), evidence });
-            let counted = status.map(|status| Input::Responded { id, status, times });
-            for input in said.into_iter().chain(counted) {
-                if keeper.send(input).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// What a provider said to the publisher, as that provider's table reads it.
-fn understanding(refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>) -> Arc<Understand> {
-    let apps = Arc::clone(&refresher.apps);
-    let clock = refresher.clock.clone();
-    Arc::new(move |app, answered| {
-        let apps = apps.load();
-        let app = apps.get(app)?;
-        let place = match answered.place {
-            Place::Publish => Where::Publish,
-            Place::Api => Where::Api,
-            Place::Redirect => Where::Redirect,
-        };
-        let Some(status) = answered.status else {
-            return app.provider.message(place, &answered.body, clock.now());
-        };
-        // A publisher that passes on text instead of JSON has quoted it.
-        let text = answered.body.as_str().map(str::to_owned);
-        let answer = Answer {
-            status,
-            retry_after: None,
-            date: None,
-            bearer_error: None,
-            body: Secret::new(text.unwrap_or_else(|| answered.body.to_string())),
-        };
-        let known = Known { client_id: Some(&app.client_id), ..Known::default() };
-        app.provider.refusal(place, &answer, &known, clock.now())
     })
 }
 
@@ -756,14 +723,14 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
-        let others = (server.reports.clone(), server.webhooks.clone());
+        let others = (server.publisher.clone(), server.webhooks.clone());
         (server.listen, server.connections_max, server.enable_reload, others)
     };
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
         ("`observe`", old.observe == new.observe),
-        ("`server`, `reports` and `webhooks`", listeners(old) == listeners(new)),
+        ("`server`, `publisher` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
@@ -778,9 +745,6 @@ const AFTER_CALLS: Duration = Duration::from_secs(5);
 
 /// Inputs that may wait for the keeper before those who bring more wait too.
 const INPUTS_WAITING_MAX: usize = 1_024;
-
-/// Batches of reports that may wait; beyond that the publisher is asked to come again.
-const REPORTS_WAITING_MAX: usize = 64;
 
 /// Messages that may wait to be written down; beyond that their senders are asked to come again.
 const DELIVERIES_WAITING_MAX: usize = 256;

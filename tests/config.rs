@@ -12,6 +12,7 @@ use oauth_keepalive::{
     observe,
     providers::{self, Endpoints, Environment},
     secrets::SecretRef,
+    server::publisher::Right,
     state::postgres::Tls,
     stores::{self, sqlite},
 };
@@ -93,7 +94,7 @@ fn a_minimal_file_gets_every_default_and_no_warning() {
     assert_eq!(settings.state.directory, directory.path().join("state"));
     assert_eq!(settings.http.total_deadline, Duration::from_secs(10));
     assert!(settings.delivery.smtp.is_none());
-    assert!(settings.server.reports.is_none());
+    assert!(settings.server.publisher.is_none());
 }
 
 #[test]
@@ -265,7 +266,7 @@ mail:
   external_url: https://keepalive.example.com/
   smtp: {host: localhost, port: 25, tls: none, username: me, password_file: secret}
 server: {listen: '[::1]:0', enable_reload: true}
-reports: {enabled: true, listen: '127.0.0.1:0', secret_file: secret}
+publisher: {enabled: true, listen: '127.0.0.1:0', clients: [{name: p, secret_file: secret, rights: [report]}]}
 metrics: {per_account: false}
 state: {directory: /var/lib/keepalive, key_file: key}
 ";
@@ -289,7 +290,7 @@ state: {directory: /var/lib/keepalive, key_file: key}
     assert_eq!(mail.owners[0].to, Secret::new("someone@example.com".to_owned()));
     let smtp = mail.smtp.as_ref().unwrap();
     assert_eq!(smtp.login.as_ref().unwrap().0, "me");
-    assert_eq!(settings.server.reports.as_ref().unwrap().listen.port(), 0);
+    assert_eq!(settings.server.publisher.as_ref().unwrap().clients[0].rights, [Right::Report]);
     assert!(!settings.metrics.per_account);
     assert_eq!(settings.state.key_file, Some(directory.path().join("key")));
     assert!(!format!("{settings:?}").contains("@example.com"), "Debug shows no address");
@@ -412,7 +413,10 @@ fn dangerous_pairs_are_warned_of() {
         ("refresh: {backoff_max: 40m}", "refresh.backoff_max"),
         ("state: {key_file: state/key}", "state.key_file"),
         ("server: {listen: '0.0.0.0:8640', enable_reload: true}", "server.enable_reload"),
-        ("reports: {enabled: true, listen: '0.0.0.0:8641', secret_file: secret}", "reports.listen"),
+        (
+            "publisher: {enabled: true, listen: '0.0.0.0:8641', clients: [{name: p, secret_file: secret, rights: [report]}]}",
+            "publisher.listen",
+        ),
         (
             "mail: {owners: [{accounts: '*', to: a@b.example}, {accounts: x/y, to: c@d.example}]}",
             "mail.owners[1].accounts",

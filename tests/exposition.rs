@@ -182,6 +182,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         clock_unconfirmed_step: 0,
         all_replicas: None,
         posts: Some(Arc::new(posts())),
+        posts_held: Some(Arc::new(vec![(AccountId::new("x", "endless"), 4)])),
         process: Some(Usage {
             cpu_seconds: 1.25,
             open_fds: 12,

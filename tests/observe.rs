@@ -10,7 +10,7 @@ use oauth_keepalive::{
     metrics::{Metrics, fleet::Gauges},
     oauth::Fingerprinter,
     observe::{Format, Lines, Log, Observer, Provider, Settings, Start, Status, Wrapped},
-    server::reports::{Answered, Place},
+    server::publisher::{Answered, Place},
     state::{self, State},
     stores::{self, AnyStore},
 };

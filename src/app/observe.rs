@@ -1,6 +1,6 @@
 //! What the observers of logs and tables need.
 
-use super::understanding;
+use super::publisher::understanding;
 use crate::{
     core::{Snapshot, fleet::Input},
     http_client::HttpClient,

@@ -27,8 +27,8 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Some(webhooks) = running.webhooks {
         tracing::info!("webhooks at http://{webhooks}/webhooks/APP");
     }
-    if let Some(reports) = running.reports {
-        tracing::info!("reports of the publisher at http://{reports}/v1/responses");
+    if let Some(publisher) = &running.publisher {
+        tracing::info!("the publisher's API at {publisher}/v1/");
     }
     let failed = tokio::select! {
         () = ending.heard() => None,

@@ -8,7 +8,7 @@ use crate::{
     core::Secret,
     observe::{Start, Wrapped},
     providers::{Environment, schema::OneOrMany},
-    server::reports::Place,
+    server::publisher::Place,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -28,7 +28,7 @@ pub(super) struct File {
     pub(super) http: Http,
     pub(super) mail: Mail,
     pub(super) server: Server,
-    pub(super) reports: Reports,
+    pub(super) publisher: Publisher,
     pub(super) webhooks: Webhooks,
     pub(super) observe: Observe,
     pub(super) metrics: Metrics,
@@ -271,11 +271,41 @@ pub(super) struct Server {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Reports {
+pub(super) struct Publisher {
     pub(super) enabled: bool,
     pub(super) listen: String,
+    pub(super) socket_mode: String,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) serve_tokens: bool,
+    pub(super) clients: Vec<Client>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Client {
+    pub(super) name: Option<String>,
     pub(super) secret_file: Option<PathBuf>,
     pub(super) secret_env: Option<String>,
+    pub(super) rights: Vec<String>,
+    /// Absent: all of them.
+    pub(super) accounts: Option<OneOrMany<String>>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gate {
+    pub(super) proof: super::Proof,
+    pub(super) when_unknown: WhenUnknown,
+    pub(super) canary_deadline: Span,
+    pub(super) resume_every: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WhenUnknown {
+    Open,
+    Held,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -392,12 +422,6 @@ pub(super) struct ObservedProbe {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
-}
-
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Gate {
-    pub(super) proof: super::Proof,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -556,13 +580,27 @@ impl Default for Server {
     }
 }
 
-impl Default for Reports {
+impl Default for Publisher {
     fn default() -> Self {
         Self {
             enabled: false,
             listen: "127.0.0.1:8641".to_owned(),
-            secret_file: None,
-            secret_env: None,
+            socket_mode: "0660".to_owned(),
+            cert_file: None,
+            key_file: None,
+            serve_tokens: false,
+            clients: Vec::new(),
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            proof: super::Proof::Auto,
+            when_unknown: WhenUnknown::Open,
+            canary_deadline: Span::seconds(10 * 60),
+            resume_every: Span::seconds(30),
         }
     }
 }

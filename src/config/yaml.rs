@@ -523,7 +523,10 @@ mod tests {
             metrics: {per_account: false}\nrefresh: {due_after: 1e-1, in_flight_max: 0x10}\n";
         for text in [EXAMPLE, odd] {
             let direct: File = serde_yaml::from_str(
-                &text.replace("endpoints:", "endpoints: {}").replace("owners:", "owners: []"),
+                &text
+                    .replace("endpoints:", "endpoints: {}")
+                    .replace("owners:", "owners: []")
+                    .replace("clients:", "clients: []"),
             )
             .unwrap();
             let ours: File = Document::parse(text).unwrap().read().unwrap();

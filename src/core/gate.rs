@@ -144,7 +144,7 @@ pub fn shut_by(now: Timestamp, account: &Account) -> Option<Why> {
         .filter(|cause| shuts(*cause, account, now))
         .or(refused)
         .map(Why::Cause)
-        .or(door.by_hand.then_some(Why::Person))
+        .or_else(|| door.by_hand.then_some(Why::Person))
 }
 
 /// Design section 6, column *gate*. What may mend itself leaves it open for as long as posts go out.

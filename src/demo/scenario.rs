@@ -55,7 +55,7 @@ async fn play(options: &Options, directory: &Path) -> Result<bool, String> {
     let program = app::start(&play.stage.config()).await?;
     let events = program.events.subscribe();
     play.introduce(&program);
-    play.open(program.reports)?;
+    play.open(program.publisher.as_ref().and_then(crate::server::socket::Place::address))?;
     play.perform(events).await?;
     say("Stopping: calls in flight are answered and saved first.\n");
     // From here on nobody posts, so that the stop is not judged by what would come after it.

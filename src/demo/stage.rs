@@ -243,11 +243,14 @@ mail:
 server:
   listen: "{listen}"
 
-# Where the publisher tells which answers it had from the provider.
-reports:
+# Where the publisher tells which answers it had from the provider, and may ask whether to publish.
+publisher:
   enabled: true
   listen: "127.0.0.1:0"
-  secret_file: {REPORTS_SECRET}
+  clients:
+    - name: publisher
+      secret_file: {REPORTS_SECRET}
+      rights: [read, report, publish]
 
 # What the sidecar itself must not forget.
 state:
@@ -327,7 +330,7 @@ mod tests {
         assert_eq!(config["server"]["listen"], "127.0.0.1:8640");
         assert_eq!(config["mail"]["smtp"]["host"], "127.0.0.1");
         assert_eq!(config["mail"]["smtp"]["port"], 2525);
-        assert_eq!(config["reports"]["secret_file"], "reports-secret");
+        assert_eq!(config["publisher"]["clients"][0]["secret_file"], "reports-secret");
         assert_eq!(config["state"]["directory"], "state");
     }
 

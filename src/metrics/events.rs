@@ -45,6 +45,8 @@ pub struct Metrics {
     config_success_at: Gauge,
     store_damaged_rows: Gauge,
     reports_rejected: Family<Rejected, Counter>,
+    permits: Family<Permitted, Counter>,
+    posts_forgotten: Family<Rejected, Counter>,
     webhooks: Family<Message, Counter>,
     consents_revoked: Family<Revoked, Counter>,
     pub(super) observed: Observed,
@@ -168,6 +170,18 @@ impl Metrics {
                 &mut list,
                 "reports_rejected",
                 "Reports of the publisher that were not taken",
+                Family::default(),
+            ),
+            permits: listed(
+                &mut list,
+                "permits",
+                "Permits to publish that were asked for, by the answer",
+                Family::default(),
+            ),
+            posts_forgotten: listed(
+                &mut list,
+                "posts_forgotten",
+                "Posts that waited for a permit and are not remembered any more, because there were too many or because they did not ask again",
                 Family::default(),
             ),
             webhooks: listed(
@@ -301,6 +315,18 @@ impl Metrics {
         self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }).inc();
     }
 
+    /// Counts the answer to whoever asked for a permit.
+    pub fn permit(&self, answer: PermitAnswer) {
+        self.permits.get_or_create(&Permitted { answer: answer.as_label() }).inc();
+    }
+
+    /// Counts posts that are not remembered any more.
+    pub fn posts_forgotten(&self, full: u64, absent: u64) {
+        for (reason, posts) in [(FULL, full), (ABSENT, absent)] {
+            self.posts_forgotten.get_or_create(&Rejected { reason }).inc_by(posts);
+        }
+    }
+
     /// Counts a message to the webhooks' listener. `from` is a provider that the configuration names, or one of
     /// [`FROM_PUBLISHER`] and [`FROM_NOBODY`].
     pub fn webhook(&self, from: &str, result: MessageResult) {
@@ -326,6 +352,10 @@ impl Metrics {
         }
         for to in Gate::ALL {
             drop(self.gate_moves.get_or_create(&Move { to: to.as_label() }));
+        }
+        self.posts_forgotten(0, 0);
+        for answer in PermitAnswer::ALL {
+            drop(self.permits.get_or_create(&Permitted { answer: answer.as_label() }));
         }
         for reason in Rejection::ALL {
             drop(self.reports_rejected.get_or_create(&Rejected { reason: reason.as_label() }));
@@ -382,6 +412,35 @@ impl Rejection {
         }
     }
 }
+
+/// What somebody was told who asked for a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitAnswer {
+    /// Publish.
+    Open,
+    /// Publish, and prove the account with it.
+    Canary,
+    /// The gate is held.
+    Held,
+    /// Others go first.
+    Wait,
+}
+
+impl PermitAnswer {
+    const ALL: [Self; 4] = [Self::Open, Self::Canary, Self::Held, Self::Wait];
+
+    const fn as_label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Canary => "canary",
+            Self::Held => "held",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+const FULL: &str = "full";
+const ABSENT: &str = "absent";
 
 /// What became of a message to the webhooks' listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -522,6 +581,11 @@ impl Told {
             },
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Permitted {
+    answer: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

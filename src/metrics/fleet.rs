@@ -24,6 +24,8 @@ pub struct Gauges {
     pub all_replicas: ArcSwapOption<Totals>,
     /// Posts of the publisher that wait; `None` while its tables do not tell.
     pub posts: ArcSwapOption<PostsAtRisk>,
+    /// The accounts of which posts wait, each with their number; `None` where publishers cannot ask.
+    pub posts_held: ArcSwapOption<Vec<(AccountId, u64)>>,
 }
 
 impl Gauges {
@@ -84,29 +86,50 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     }
 }
 
-/// Writes the posts that wait. Posts of an account that works are at no risk.
-pub fn write_posts(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, posts: &PostsAtRisk) {
-    let known =
-        || posts.iter().filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)));
-    let ailing =
-        known().filter(|(account, _)| account.cause.is_some() || account.door.gate != Gate::Open);
-    let at_risk = ailing.map(|(account, posts)| (&account.id, posts.at_risk));
-    write_posts_of(out, format, POSTS_AT_RISK, at_risk);
-    let held = known().map(|(account, posts)| (&account.id, posts.held));
-    write_posts_of(out, format, POSTS_HELD, held);
+/// Writes the posts that wait: by the publisher's tables, and by what it asked permits for. Posts of an account that
+/// works are at no risk.
+pub fn write_posts(
+    out: &mut Vec<u8>,
+    format: Format,
+    snapshot: &Snapshot,
+    readings: &Readings,
+    per_account: bool,
+) {
+    let stored = readings.posts.as_deref();
+    let asked = readings.posts_held.as_deref().map(Vec::as_slice);
+    if let Some(asked) = asked {
+        let all: u64 = asked.iter().map(|(_, posts)| posts).sum();
+        POSTS_WAITING.write_single(out, format, i64::try_from(all).unwrap_or(i64::MAX));
+    }
+    if !per_account || (stored.is_none() && asked.is_none()) {
+        return;
+    }
+    let known = || {
+        let posts = stored.into_iter().flat_map(PostsAtRisk::iter);
+        posts.filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)))
+    };
+    if stored.is_some() {
+        let ailing = known().filter(|(one, _)| one.cause.is_some() || one.door.gate != Gate::Open);
+        POSTS_AT_RISK.write_header(out, format);
+        let at_risk = ailing.map(|(account, posts)| (&account.id, u64::from(posts.at_risk)));
+        write_posts_of(out, POSTS_AT_RISK, FROM_THE_STORE, at_risk);
+    }
+    POSTS_HELD.write_header(out, format);
+    let held = known().map(|(account, posts)| (&account.id, u64::from(posts.held)));
+    write_posts_of(out, POSTS_HELD, FROM_THE_STORE, held);
+    let waiting = asked.unwrap_or_default().iter().map(|(id, posts)| (id, *posts));
+    write_posts_of(out, POSTS_HELD, FROM_PERMITS, waiting);
 }
 
 fn write_posts_of<'a>(
     out: &mut Vec<u8>,
-    format: Format,
     family: Family,
-    accounts: impl Iterator<Item = (&'a AccountId, u32)>,
+    source: &str,
+    accounts: impl Iterator<Item = (&'a AccountId, u64)>,
 ) {
-    family.write_header(out, format);
     for (id, count) in accounts.filter(|(_, count)| *count > 0).take(POSTS_SERIES_MAX) {
-        let labels =
-            [("provider", &*id.provider), ("account", &*id.account), ("source", FROM_THE_STORE)];
-        family.write_sample(out, &labels, count.into());
+        let labels = [("provider", &*id.provider), ("account", &*id.account), ("source", source)];
+        family.write_sample(out, &labels, i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -273,6 +296,10 @@ const REFRESHES_IN_FLIGHT: Family =
     Family::gauge("refreshes_in_flight", "Refreshes and saves under way.");
 const SHARES_HELD: Family =
     Family::gauge("shares_held", "Shares of all accounts that this replica looks after, of 256.");
+const POSTS_WAITING: Family = Family::gauge(
+    "posts_waiting",
+    "Posts that asked this replica for a permit and wait for one, over all accounts.",
+);
 const FLEET_REPLICAS: Family = Family::gauge("fleet_replicas", "Replicas that are alive.");
 const FLEET_ACCOUNTS: Family = Family::gauge(
     "fleet_accounts",
@@ -327,11 +354,14 @@ const POSTS_AT_RISK: Family = Family::gauge(
     "posts_at_risk",
     "Posts that are due soon on an account that does not work, as far as the publisher's tables tell.",
 );
-const POSTS_HELD: Family =
-    Family::gauge("posts_held", "Posts that are held back until their account works again.");
+const POSTS_HELD: Family = Family::gauge(
+    "posts_held",
+    "Posts that are held back until their account works again, by who says so.",
+);
 
 /// Who says how many posts wait.
 const FROM_THE_STORE: &str = "store";
+const FROM_PERMITS: &str = "permits";
 
 /// Accounts whose posts are shown in one family. Whoever has more in trouble looks at the sums.
 const POSTS_SERIES_MAX: usize = 10_000;

@@ -3,7 +3,7 @@
 use super::{Observer, Sighting};
 use crate::{
     core::{AccountId, Evidence, Snapshot, fleet::Input},
-    server::reports::{Answered, Place},
+    server::publisher::{Answered, Place},
 };
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing of a line is ever shown or logged: a publisher may write a token into its log.
 
-use crate::server::reports::Place;
+use crate::server::publisher::Place;
 use regex_lite::{Captures, Regex, RegexBuilder};
 use serde_json::Value;
 use std::{borrow::Cow, fmt};

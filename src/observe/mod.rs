@@ -27,7 +27,7 @@ pub use tail::Line;
 use crate::{
     core::{Snapshot, fleet::Input},
     metrics::{Metrics, fleet::Gauges},
-    server::reports::Understand,
+    server::publisher::Understand,
     state::State,
     stores::AnyStore,
 };

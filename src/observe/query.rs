@@ -9,7 +9,7 @@ use super::{Observer, Query, Sighting, Start, goes_on_after, handover::Batch, li
 use crate::{
     core::Timestamp,
     metrics::observed::{RowResult, SourceKind},
-    server::reports::Place,
+    server::publisher::Place,
     stores::{AnswerRow, AnyStore, Error, Question},
 };
 use serde_json::Value;

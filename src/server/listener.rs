@@ -1,11 +1,13 @@
 //! Accepts connections and serves HTTP/1 on them, bounded in number and in time.
 
-use super::answer::Answer;
+use super::{
+    answer::Answer,
+    socket::{Accepted, Socket},
+};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
@@ -42,7 +44,7 @@ impl Limits {
 /// Serves until `stop` turns true, then lets answers that are under way be finished. An error of one
 /// connection is that connection's end and nothing else's.
 pub async fn run<H, F>(
-    listener: TcpListener,
+    listener: impl Into<Socket>,
     limits: Limits,
     handler: H,
     mut stop: watch::Receiver<bool>,
@@ -50,6 +52,7 @@ pub async fn run<H, F>(
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    let listener = listener.into();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -73,11 +76,11 @@ pub async fn run<H, F>(
 
 /// The next connection. Accepting fails when file descriptors run out and when a client is gone before it
 /// was accepted; both pass, and a listener that gave up would be a sidecar nobody can see any more.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &Socket) -> Accepted {
     let mut pause = ACCEPT_PAUSE_FIRST;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "No connection can be accepted; it is tried again.");
@@ -92,13 +95,21 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve<H, F>(stream: TcpStream, limits: Limits, handler: H, mut stop: watch::Receiver<bool>)
-where
+async fn serve<H, F>(
+    accepted: Accepted,
+    limits: Limits,
+    handler: H,
+    mut stop: watch::Receiver<bool>,
+) where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Answer>,
 {
-    // A scrape's last piece is small; it must not wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
+    // A handshake is part of the head: whoever never finishes it must not hold a place.
+    let opened = tokio::select! {
+        opened = timeout(limits.header_deadline, accepted.open()) => opened,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let Ok(Ok(stream)) = opened else { return };
     let service = service_fn(|request| {
         let answer = handler(request);
         async { Ok::<_, Infallible>(answer.await) }

@@ -1,5 +1,5 @@
-//! The HTTP surface: telemetry and status page on one listener, the publisher's reports on another, and what may
-//! come from outside on a third.
+//! The HTTP surface: telemetry and status page on one listener, the publisher's questions and reports on another, and
+//! what may come from outside on a third.
 //!
 //! | listener | route | answer |
 //! | --- | --- | --- |
@@ -8,17 +8,18 @@
 //! | telemetry | `GET /-/healthy` | 200 while the process answers |
 //! | telemetry | `GET /-/ready` | 200 once the store has been read, 503 before |
 //! | telemetry | `POST /-/reload` | reads the configuration again, when that is switched on |
-//! | reports | `POST /v1/responses` | takes status codes that the publisher saw |
+//! | publisher | `/v1/…` | see [`publisher`] |
 //! | webhooks | `POST /webhooks/{app}` | takes a provider's signed message |
 //! | webhooks | `POST /v1/events` | takes a publisher's signed event, when that is switched on |
 //!
 //! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
-//! to reach a token: handlers are handed snapshots.
+//! to reach a token but the one that [`publisher`] has when it is switched on: handlers are handed snapshots.
 
 pub mod answer;
 mod bounded;
 pub mod listener;
-pub mod reports;
+pub mod publisher;
+pub mod socket;
 pub mod status_page;
 pub mod telemetry;
 pub mod webhooks;
@@ -50,19 +51,10 @@ pub struct Settings {
     pub enable_reload: bool,
     /// Open connections per listener; more wait in the kernel's queue.
     pub connections_max: usize,
-    /// The publisher's reports; `None` switches them off.
-    pub reports: Option<Reports>,
+    /// The publisher's questions and reports; `None` switches them off.
+    pub publisher: Option<publisher::Settings>,
     /// Messages of providers, and events of publishers; `None` switches them off.
     pub webhooks: Option<Webhooks>,
-}
-
-/// The listener on which a publisher reports what the provider answered it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reports {
-    /// Loopback, unless the operator says otherwise.
-    pub listen: SocketAddr,
-    /// What the publisher sends as `Authorization: Bearer …`.
-    pub secret: SecretRef,
 }
 
 /// The listener for signed messages.
@@ -112,6 +104,7 @@ impl Context {
             clock_unconfirmed_step: self.clock.unconfirmed_step(),
             all_replicas: self.gauges.all_replicas.load().as_deref().copied(),
             posts: self.gauges.posts.load_full(),
+            posts_held: self.gauges.posts_held.load_full(),
             process: process::Usage::read(),
         }
     }

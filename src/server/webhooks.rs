@@ -248,7 +248,7 @@ impl Event {
 }
 
 /// A hash: what is kept to know a message again must not be the message.
-fn key_of(parts: &[&[u8]]) -> Arc<str> {
+pub(super) fn key_of(parts: &[&[u8]]) -> Arc<str> {
     let mut hash = digest::Context::new(&digest::SHA256);
     for part in parts {
         // Its length first, so that no two lists of parts are one text.
@@ -266,7 +266,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long writing it down may take before the sender is asked to come again.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 const RETRY_AFTER_SECONDS: &str = "10";
 const ID_BYTES_MAX: usize = 256;

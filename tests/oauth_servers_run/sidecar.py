@@ -58,7 +58,11 @@ class Sidecar:
                     # Until it has passed, nobody asks again after a lost answer.
                     "http": {"total_deadline": "8s"},
                     "server": {"listen": "127.0.0.1:0"},
-                    "reports": {"enabled": True, "listen": "127.0.0.1:0", "secret_file": "reports-secret"},
+                    "publisher": {
+                        "enabled": True,
+                        "listen": "127.0.0.1:0",
+                        "clients": [{"name": "tests", "secret_file": "reports-secret", "rights": ["report"]}],
+                    },
                     "state": {"directory": "state"},
                 }
             )
@@ -110,7 +114,7 @@ class Sidecar:
             raise SystemExit(f"the program ended at once:\n{self.log.read_text()}")
         found = [
             re.search(words + r"([0-9.:]+)[^0-9.:].*\n", self.log.read_text() + " ")
-            for words in ("metrics at http://", "reports of the publisher at http://")
+            for words in ("metrics at http://", "publisher's API at http://")
         ]
         if all(found):
             self.telemetry, self.reports = (f"http://{one.group(1)}" for one in found)

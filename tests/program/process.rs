@@ -65,7 +65,7 @@ impl Program {
     pub(crate) fn listens(&mut self) -> bool {
         let text = self.log();
         let metrics = address_after(&text, "metrics at http://");
-        let reports = address_after(&text, "reports of the publisher at http://");
+        let reports = address_after(&text, "publisher's API at http://");
         let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
         (self.telemetry, self.reports) = (metrics, reports);
         true

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 pub(crate) const SCOPES: [&str; 2] = ["user.info.basic", "video.publish"];
 pub(crate) const OPERATOR: &str = "operator@invented.example";
 pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
+pub(crate) const PUBLISHER: &str = "{enabled: true, listen: \"127.0.0.1:0\", clients: [{name: publisher, \
+    secret_file: reports-secret, rights: [read, report, publish, hold, refresh]}]}";
 
 /// How a world is made.
 pub(crate) struct Plan {
@@ -51,7 +53,7 @@ impl World {
             ("refresh", "{backoff_first: 1s, backoff_max: 4s}"),
             ("http", "{total_deadline: 3s, connect_deadline: 500ms}"),
             ("server", "{listen: \"127.0.0.1:0\", enable_reload: true}"),
-            ("reports", "{enabled: true, listen: \"127.0.0.1:0\", secret_file: reports-secret}"),
+            ("publisher", PUBLISHER),
             ("state", "{directory: state}"),
         ];
         let provider = ProviderSettings {

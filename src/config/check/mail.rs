@@ -103,7 +103,7 @@ fn owners(check: &mut Check<'_>, owners: &[file::Owner]) -> Vec<Owner> {
     checked
 }
 
-fn pattern(check: &mut Check<'_>, key: KeyPath, text: Option<&str>) -> String {
+pub(super) fn pattern(check: &mut Check<'_>, key: KeyPath, text: Option<&str>) -> String {
     let meaning = "accounts such as tiktok/brand-*";
     let pattern = check.text(key.clone(), text, meaning);
     if !pattern.is_empty() && !pattern.contains(['/', '*']) {

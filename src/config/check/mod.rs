@@ -9,6 +9,7 @@ mod dangers;
 mod mail;
 mod observe;
 mod providers;
+mod publisher;
 mod redis_store;
 mod service;
 mod state;
@@ -48,7 +49,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
         delivery: mail::check(&mut check, &file.mail),
-        server: service::server(&mut check, &file.server, &file.reports, &file.webhooks),
+        server: service::server(&mut check, &file),
         gate: super::Gate { proof: file.gate.proof },
         observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },

@@ -1,13 +1,14 @@
-//! `refresh`, `http`, `server`, `reports` and `webhooks`.
+//! `refresh`, `http`, `server` and `webhooks`.
 
-use super::Check;
+use super::{Check, publisher};
 use crate::{
     config::{
         Refresh, explain,
         file::{self, Span},
         problem::KeyPath,
     },
-    http_client, server,
+    http_client,
+    server::{self, socket::Listen},
 };
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
@@ -88,12 +89,8 @@ pub(super) fn http(check: &mut Check<'_>, http: &file::Http) -> http_client::Set
     }
 }
 
-pub(super) fn server(
-    check: &mut Check<'_>,
-    server: &file::Server,
-    reports: &file::Reports,
-    webhooks: &file::Webhooks,
-) -> server::Settings {
+pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settings {
+    let server = &file.server;
     check.within("server.connections_max", server.connections_max, 1..=65_535);
     let listen = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
     if server.enable_reload && !listen.ip().is_loopback() {
@@ -103,13 +100,13 @@ pub(super) fn server(
             "listen on a loopback address, or reload with SIGHUP",
         );
     }
-    let reports = self::reports(check, reports, listen);
+    let publisher = publisher::publisher(check, &file.publisher, &file.gate, listen);
     server::Settings {
         listen,
         enable_reload: server.enable_reload,
         connections_max: server.connections_max as usize,
-        webhooks: self::webhooks(check, webhooks, listen, reports.as_ref()),
-        reports,
+        webhooks: webhooks(check, &file.webhooks, listen, publisher.as_ref()),
+        publisher,
     }
 }
 
@@ -117,7 +114,7 @@ fn webhooks(
     check: &mut Check<'_>,
     webhooks: &file::Webhooks,
     telemetry: SocketAddr,
-    reports: Option<&server::Reports>,
+    publisher: Option<&server::publisher::Settings>,
 ) -> Option<server::Webhooks> {
     let listen = listen(check, "webhooks.listen", &webhooks.listen, "127.0.0.1:8642");
     let (file, env) = (webhooks.secret_file.as_deref(), webhooks.secret_env.as_deref());
@@ -125,8 +122,11 @@ fn webhooks(
     if !webhooks.enabled {
         return None;
     }
-    let others =
-        [("server.listen", Some(telemetry)), ("reports.listen", reports.map(|one| one.listen))];
+    let publishers = publisher.and_then(|publisher| match publisher.listen {
+        Listen::Tcp(address) => Some(address),
+        Listen::Unix { .. } => None,
+    });
+    let others = [("server.listen", Some(telemetry)), ("publisher.listen", publishers)];
     for (key, other) in others {
         if let Some(other) = other.filter(|other| collide(listen, *other)) {
             check.problem(
@@ -139,42 +139,7 @@ fn webhooks(
     Some(server::Webhooks { listen, secret })
 }
 
-fn reports(
-    check: &mut Check<'_>,
-    reports: &file::Reports,
-    telemetry: SocketAddr,
-) -> Option<server::Reports> {
-    let listen = listen(check, "reports.listen", &reports.listen, "127.0.0.1:8641");
-    let (file, env) = (reports.secret_file.as_deref(), reports.secret_env.as_deref());
-    let secret = check.secret(&"reports".into(), "secret", file, env, reports.enabled);
-    if !reports.enabled {
-        return None;
-    }
-    if file.is_none() && env.is_none() {
-        check.problem(
-            "reports.enabled",
-            "reports are enabled without a secret, expected secret_file or secret_env",
-            "put a long random text in a file and name it in `secret_file`",
-        );
-    }
-    if collide(listen, telemetry) {
-        check.problem(
-            "reports.listen",
-            format!("{listen} is taken by server.listen ({telemetry})"),
-            "choose another port; reports have a listener of their own",
-        );
-    }
-    if !listen.ip().is_loopback() {
-        check.warn(
-            "reports.listen",
-            "the reports' secret crosses the network without encryption",
-            "listen on a loopback address, or only on a network that you trust",
-        );
-    }
-    secret.map(|secret| server::Reports { listen, secret })
-}
-
-fn listen(check: &mut Check<'_>, key: &str, text: &str, example: &str) -> SocketAddr {
+pub(super) fn listen(check: &mut Check<'_>, key: &str, text: &str, example: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|_| {
         check.problem(
             key,
@@ -186,7 +151,7 @@ fn listen(check: &mut Check<'_>, key: &str, text: &str, example: &str) -> Socket
 }
 
 /// Port 0 is chosen by the system, each time another one.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || anywhere)
 }
@@ -194,8 +159,8 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 /// Earlier refreshes more than it keeps alive; later leaves no time to try again.
 const DUE_AFTER: RangeInclusive<f64> = 0.1..=0.95;
 pub(super) const BRIEF: Span = Span(Duration::from_millis(100));
-const HOUR: Span = Span::seconds(60 * 60);
-const DAY: Span = Span::seconds(24 * 60 * 60);
+pub(super) const HOUR: Span = Span::seconds(60 * 60);
+pub(super) const DAY: Span = Span::seconds(24 * 60 * 60);
 const LIFE_LEAST: Span = Span::seconds(10);
 const LIFE_MOST: Span = Span::seconds(366 * 24 * 60 * 60);
 const DEADLINE_MOST: Span = Span::seconds(2 * 60);

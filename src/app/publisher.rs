@@ -1,0 +1,161 @@
+//! What the publisher's listener needs to answer.
+
+use crate::{
+    clock::Clock,
+    core::{Event, Secret, Snapshot, fleet::Input},
+    metrics::{Metrics, fleet::Gauges},
+    oauth::Answer,
+    providers::{Known, Where},
+    refresh::{Refresher, Transport},
+    server::publisher::{
+        AccessToken, BODY_DEADLINE, Clients, Context, Newest, Permits, Place, Remembered, Response,
+        Settings, Understand,
+    },
+    server::webhooks::Delivery,
+    state::State,
+    stores::TokenStore,
+};
+use arc_swap::ArcSwap;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc, watch,
+    },
+    time::interval,
+};
+
+/// What the handlers see.
+pub(super) fn context<S: TokenStore, T: Transport>(
+    refresher: &Arc<Refresher<S, T>>,
+    metrics: &Metrics,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    settings: Settings,
+    keeper: mpsc::Sender<Input>,
+    deliveries: mpsc::Sender<Delivery>,
+    permits: Arc<Permits>,
+) -> Arc<Context> {
+    let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
+    tokio::spawn(pass_on(reported, keeper));
+    Arc::new(Context {
+        snapshot,
+        clock: refresher.clock.clone(),
+        metrics: metrics.clone(),
+        clients: Clients::new(settings.clients),
+        when_unknown: settings.when_unknown,
+        remembered: remembering(&refresher.state),
+        newest: settings.serve_tokens.then(|| reading(refresher)),
+        permits,
+        deliveries,
+        understand: understanding(refresher),
+        responses,
+        body_deadline: BODY_DEADLINE,
+    })
+}
+
+fn remembering(state: &State) -> Arc<Remembered> {
+    let state = state.clone();
+    Arc::new(move |id| {
+        let state = state.clone();
+        Box::pin(async move { state.door(&id).await.map_err(drop) })
+    })
+}
+
+/// Reads what the store holds now.
+fn reading<S: TokenStore, T: Transport>(refresher: &Arc<Refresher<S, T>>) -> Arc<Newest> {
+    let refresher = Arc::clone(refresher);
+    Arc::new(move |id| {
+        let refresher = Arc::clone(&refresher);
+        Box::pin(async move {
+            let stored = refresher.store.get(&id).await.map_err(drop)?;
+            let token = stored.filter(|stored| stored.enabled).and_then(|stored| stored.token);
+            Ok(token
+                .map(|token| AccessToken { access: token.access, expires_at: token.expires_at }))
+        })
+    })
+}
+
+/// Tells the lines of each move of a gate, and makes them forget who asks no more.
+pub(super) async fn keep(
+    permits: Arc<Permits>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    gauges: Arc<Gauges>,
+    clock: Clock,
+    mut events: broadcast::Receiver<Event>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut sweep = interval(SWEEP_EVERY);
+    let mut look = interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = sweep.tick() => permits.sweep(clock.now(), &snapshot.load()),
+            _ = look.tick() => {
+                if let Some(news) = permits.news() {
+                    gauges.posts_held.store(Some(Arc::new(news)));
+                }
+            }
+            event = events.recv() => match event {
+                Ok(Event::GateMoved { id, to, at, .. }) => permits.see(at, &id, to),
+                // Those that were missed are seen when a post asks.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// What the publisher reports goes to the keeper like everything else.
+async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Sender<Input>) {
+    while let Some(batch) = reported.recv().await {
+        for Response { id, status, times, said } in batch {
+            let said = said.map(|evidence| Input::Said { id: id.clone(), evidence });
+            let counted = status.map(|status| Input::Responded { id, status, times });
+            for input in said.into_iter().chain(counted) {
+                if keeper.send(input).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What a provider said to the publisher, as that provider's table reads it.
+pub(super) fn understanding<S: TokenStore, T: Transport>(
+    refresher: &Arc<Refresher<S, T>>,
+) -> Arc<Understand> {
+    let apps = Arc::clone(&refresher.apps);
+    let clock = refresher.clock.clone();
+    Arc::new(move |app, answered| {
+        let apps = apps.load();
+        let app = apps.get(app)?;
+        let place = match answered.place {
+            Place::Publish => Where::Publish,
+            Place::Api => Where::Api,
+            Place::Redirect => Where::Redirect,
+        };
+        let Some(status) = answered.status else {
+            return app.provider.message(place, &answered.body, clock.now());
+        };
+        // A publisher that passes on text instead of JSON has quoted it.
+        let text = answered.body.as_str().map(str::to_owned);
+        let answer = Answer {
+            status,
+            retry_after: None,
+            date: None,
+            bearer_error: None,
+            body: Secret::new(text.unwrap_or_else(|| answered.body.to_string())),
+        };
+        let known = Known { client_id: Some(&app.client_id), ..Known::default() };
+        app.provider.refusal(place, &answer, &known, clock.now())
+    })
+}
+
+/// How often it is looked how many posts wait.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often posts that nobody asks for any more are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Batches of reports that may wait; beyond that the publisher is asked to come again.
+const REPORTS_WAITING_MAX: usize = 64;

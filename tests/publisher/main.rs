@@ -1,0 +1,10 @@
+//! The publisher's listener over real sockets: who may ask what, what is told, and what hostile clients get.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
+
+mod accounts;
+mod bench;
+mod clients;
+mod orders;
+mod permits;
+mod responses;
+mod tokens;
