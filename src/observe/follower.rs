@@ -48,6 +48,14 @@ struct Place {
     is_copy: bool,
 }
 
+impl Position {
+    /// Both are about the same files.
+    #[must_use]
+    pub fn is_in_the_same_files_as(&self, other: &Self) -> bool {
+        self.files.iter().map(|place| place.id).eq(other.files.iter().map(|place| place.id))
+    }
+}
+
 /// One log.
 pub struct Follower {
     path: PathBuf,
@@ -195,28 +203,25 @@ impl Follower {
             let is_likely = tail.id.1 == place.id.1 || place.mark.is_telling();
             Ok(is_likely && tail.continues(&place.mark)?)
         };
-        if let Some(current) = current
-            && is_it(current)?
-        {
-            let mut tail = Tail::open(&self.path, place.mark)?;
-            if let Some(tail) = &mut tail {
-                tail.was_seen(place.modified);
-            }
-            return Ok(tail);
-        }
-        // By its number whatever it is called now, if enough was read to tell: numbers are used again.
-        let has_number = |about: &Rotated| about.id.1 == place.id.1;
+        let has_number = |id: FileId| id.1 == place.id.1;
+        let is_current = |id: FileId| current.is_some_and(|current| current.id == id);
         let names = self.names();
         let mut all = self.entries()?;
+        // By its number whatever it is called now, if enough was read to tell: numbers are used again.
         all.retain(|about| {
-            (has_number(about) && place.mark.is_telling())
-                || is_name_of_rotated(&about.path, &names)
+            let is_likely = has_number(about.id) && place.mark.is_telling();
+            !is_current(about.id) && (is_likely || is_name_of_rotated(&about.path, &names))
         });
-        all.sort_by_key(|about| !has_number(about));
-        for about in all {
-            if let Some(tail) = Tail::open(&about.path, place.mark)?
-                && is_it(&tail)?
-            {
+        let mut likely: Vec<_> = all.into_iter().map(|about| (about.id, about.path)).collect();
+        likely.extend(current.map(|current| (current.id, self.path.clone())));
+        // What carries its number goes before what only reads alike, and the path before other names.
+        likely.sort_by_key(|(id, _)| (!has_number(*id), !is_current(*id)));
+        for (id, path) in likely {
+            let Some(mut tail) = Tail::open(&path, place.mark)? else { continue };
+            if is_it(&tail)? {
+                if is_current(id) {
+                    tail.was_seen(place.modified);
+                }
                 return Ok(Some(tail));
             }
         }

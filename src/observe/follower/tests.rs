@@ -384,6 +384,26 @@ fn whatever_happens_while_nobody_looks_a_restart_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_renamed_log_is_not_mistaken_for_its_successor_although_both_read_alike() {
+    let mut scene = Scene::without_a_log(Start::Beginning);
+    let same = "the publisher says the same again and again, and never when\n";
+    let mut seen = 0;
+    let mut look = |follower: &mut Follower| {
+        while follower.round(&mut |_| seen += 1).unwrap().more {}
+    };
+    fs::write(scene.path(), same.repeat(5)).unwrap();
+    look(&mut scene.follower);
+    fs::write(scene.named("rest"), same.repeat(7)).unwrap();
+    let mut log = OpenOptions::new().append(true).open(scene.path()).unwrap();
+    log.write_all(same.repeat(2).as_bytes()).unwrap();
+    scene.rename("publisher.log", "publisher.log.1");
+    scene.rename("rest", "publisher.log");
+    scene.restart();
+    look(&mut scene.follower);
+    assert_eq!(seen, 5 + 2 + 7);
+}
+
+#[test]
 fn a_log_that_went_while_nobody_looked_is_a_gap_and_its_successor_is_read_whole() {
     let mut scene = Scene::new();
     scene.write(20);
