@@ -11,6 +11,7 @@ mod apps;
 mod clocks;
 mod commands;
 mod configuring;
+mod connecting;
 mod crashes;
 mod diagnosing;
 mod doubt;
