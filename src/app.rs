@@ -595,8 +595,10 @@ fn replica_name(telemetry: SocketAddr) -> String {
 /// Whose positions in logs are remembered: those of one machine where the state is one file, otherwise of this
 /// replica, by the port that is configured: the one that is bound may differ from start to start.
 fn place_of_positions(settings: &Settings) -> String {
-    let is_shared = settings.state.postgres.is_some();
-    is_shared.then(|| replica_name(settings.server.listen)).unwrap_or_default()
+    match settings.state.postgres {
+        Some(_) => replica_name(settings.server.listen),
+        None => String::new(),
+    }
 }
 
 /// Keeps what all replicas count together for the next scrape. Of a process that is alone the snapshot says
