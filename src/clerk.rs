@@ -88,7 +88,7 @@ impl<S: TokenStore> Clerk<S> {
         let mut last_tries = LAST_TRIES_MAX;
         let mut unmarked = BTreeMap::new();
         loop {
-            let round = match timeout(MARK_AGAIN_AFTER, rounds.recv()).await {
+            let mut round = match timeout(MARK_AGAIN_AFTER, rounds.recv()).await {
                 Ok(Some(round)) => round,
                 Ok(None) => return,
                 Err(_) => {
@@ -107,6 +107,7 @@ impl<S: TokenStore> Clerk<S> {
                 let write = || self.state.remember_apps(apps.clone());
                 self.insist(&rounds, &mut last_tries, write).await;
             }
+            remember_what_stands(&mut round.memories, &unmarked);
             // Side by side, so that they share a commit.
             tokio::join!(
                 self.remember(&round.memories, &rounds, &mut last_tries),
@@ -221,6 +222,15 @@ impl<S: TokenStore> Clerk<S> {
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
             }
+        }
+    }
+}
+
+/// While the store has not taken a mark, the column says the opposite: whoever starts after a kill must know that.
+fn remember_what_stands(memories: &mut [Memory], unmarked: &BTreeMap<AccountId, bool>) {
+    for memory in memories {
+        if let (Some(door), Some(connected)) = (&mut memory.door, unmarked.get(&memory.id)) {
+            door.marked = *connected;
         }
     }
 }

@@ -4,14 +4,18 @@ use super::writer::{Desk, Refusal};
 use crate::core::{AppMemory, Cause, Timestamp, account::FAIL_TOGETHER};
 use rusqlite::{Row, params};
 
-/// Adds, or brings up to date: the longer pause, and the newer word about whether it is refused.
+/// Adds, or brings up to date: the longer pause, and the newer word about whether it is refused. That somebody was
+/// told stays until it is not refused any more, whoever was refused meanwhile and did not know that.
 pub(super) fn remember(desk: &Desk, memories: &[AppMemory]) -> Result<(), Refusal> {
     let mut put = desk.connection.prepare_cached(
         "INSERT INTO app VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO UPDATE SET
              paused_until = nullif(max(ifnull(app.paused_until, 0), ifnull(excluded.paused_until, 0)), 0),
              (refusals, next_try_at, frozen, frozen_since, changed_at) = (
-                 SELECT excluded.refusals, excluded.next_try_at, excluded.frozen, excluded.frozen_since, excluded.changed_at
+                 SELECT excluded.refusals, excluded.next_try_at,
+                     iif(excluded.refusals > 0, ifnull(excluded.frozen, app.frozen), NULL),
+                     iif(excluded.refusals > 0, ifnull(excluded.frozen_since, app.frozen_since), NULL),
+                     excluded.changed_at
                  WHERE excluded.changed_at >= ifnull(app.changed_at, 0)
                  UNION ALL
                  SELECT app.refusals, app.next_try_at, app.frozen, app.frozen_since, app.changed_at

@@ -166,6 +166,7 @@ fn app(name: &str, paused_until: i64, refusals: u32, changed_at: Option<i64>) ->
 pub(crate) async fn of_apps_the_longer_pause_and_the_newer_word_are_kept<B: Backend>() {
     let world = B::make().await;
     let state = open(&world).await;
+    let told = Some((Cause::AppCredentialsRejected, at(30)));
     let steps = [
         ("new", app("x", 50, 0, None), app("x", 50, 0, None)),
         ("refused", app("x", 0, 3, Some(20)), app("x", 50, 3, Some(20))),
@@ -173,6 +174,11 @@ pub(crate) async fn of_apps_the_longer_pause_and_the_newer_word_are_kept<B: Back
         ("refused itself", app("x", 0, 3, Some(20)), app("x", 50, 3, Some(20))),
         ("an older word, a longer pause", app("x", 90, 1, Some(10)), app("x", 90, 3, Some(20))),
         ("no word, a shorter pause", app("x", 60, 0, None), app("x", 90, 3, Some(20))),
+        (
+            "refused, by one who does not know that somebody was told",
+            app("x", 0, 1, Some(25)),
+            AppMemory { frozen: told, ..app("x", 90, 1, Some(25)) },
+        ),
         ("accepted", app("x", 0, 0, Some(30)), app("x", 90, 0, Some(30))),
         ("refused in the same second", app("x", 0, 1, Some(30)), app("x", 90, 1, Some(30))),
     ];

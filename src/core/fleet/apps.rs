@@ -32,6 +32,8 @@ struct State {
     proven: bool,
     /// Set while the operator must act.
     frozen: Option<(Cause, Timestamp)>,
+    /// What the operator was told, by whomever, when nobody here waited for its end any more.
+    unended: Option<(Cause, Timestamp)>,
     /// The provider asked it to wait until then.
     paused_until: Option<Timestamp>,
     /// When the provider last refused or accepted it, as far as is known here.
@@ -78,6 +80,7 @@ impl Apps {
                     unclaimed_until: None,
                     proven: false,
                     frozen: None,
+                    unended: None,
                     paused_until: None,
                     changed_at: None,
                     doubted: false,
@@ -214,7 +217,7 @@ impl Apps {
         self.changed.insert(Arc::clone(&state.app.name));
         let freezes = state.refusals >= refusals_max && state.frozen.is_none();
         if freezes {
-            state.frozen = Some((cause, now));
+            state.freeze(Some((cause, now)));
         }
         freezes
     }
@@ -226,12 +229,16 @@ impl Apps {
         frozen.take_if(|(cause, _)| *cause == Cause::ProviderOutage).map(|(_, since)| since)
     }
 
-    /// The provider accepted the app. Answers since when it was frozen, if it was.
+    /// The provider accepted the app. Answers since when it was frozen, if it was and nobody was told of the end.
     pub(super) fn accepted(&mut self, name: &str, now: Timestamp) -> Option<(Cause, Timestamp)> {
-        let state = self.by_name.get_mut(name).filter(|state| state.refusals > 0)?;
+        let state = self.by_name.get_mut(name)?;
+        if state.refusals == 0 {
+            return state.unended.take();
+        }
         state.changed_at = Some(now);
         self.changed.insert(Arc::clone(&state.app.name));
-        self.release(name)
+        let unended = state.unended.take();
+        self.release(name).or(unended)
     }
 
     /// Nobody waits for the app. Answers like [`Apps::accepted`].
@@ -242,6 +249,13 @@ impl Apps {
         state.unclaimed_until = None;
         state.doubted = false;
         state.frozen.take()
+    }
+
+    /// What was told of the app ends for us with the first request that the provider accepts.
+    pub(super) fn leave_the_end(&mut self, name: &str, told: (Cause, Timestamp)) {
+        if let Some(state) = self.by_name.get_mut(name) {
+            state.unended = Some(told);
+        }
     }
 
     /// Takes over what the last run or another replica knows of the apps, where that is newer. Answers of
@@ -424,6 +438,12 @@ impl State {
         (is_due && has_come(due)) || (self.is_wanted() && has_come(self.question.at(None)))
     }
 
+    fn freeze(&mut self, frozen: Option<(Cause, Timestamp)>) {
+        self.frozen = frozen;
+        // The end of this one is the end of that one.
+        self.unended.take_if(|(cause, _)| frozen.is_some_and(|(now, _)| now == *cause));
+    }
+
     /// True when that is news.
     fn recall(&mut self, now: Timestamp, memory: &AppMemory, is_start: bool) -> bool {
         let paused_until = self.paused_until.max(memory.paused_until.filter(|until| *until > now));
@@ -436,7 +456,8 @@ impl State {
         self.question.heard_of_another();
         if memory.refusals > 0 {
             self.refusals = memory.refusals;
-            self.frozen = memory.frozen;
+            // Who was refused again may not know yet that we had told somebody.
+            self.freeze(memory.frozen.or(self.frozen));
             self.doubted = memory.doubted;
             self.trial = None;
             // Whoever starts the program anew may have mended the app, and wants to see it.

@@ -30,7 +30,9 @@ impl Fleet {
             return false;
         }
         self.changed.insert(id.clone());
-        if before.marked != after.marked {
+        // Whoever connected it anew has cleared the column, and it falls before it was open.
+        let falls = before.gate == Gate::Canary && after.gate == Gate::Held && after.marked;
+        if before.marked != after.marked || falls {
             self.effects.push_back(Effect::Mark { id: id.clone(), connected: !after.marked });
         }
         if before.gate != after.gate {
@@ -247,6 +249,15 @@ mod tests {
         bench.pass(MINUTE);
         bench.load(&[("a", new)]);
         bench
+    }
+
+    #[test]
+    fn a_gate_that_falls_before_it_was_open_is_marked_again() {
+        let mut bench = reconnected(Proof::Check);
+        assert_eq!(gate(&bench).0, Gate::Canary);
+        let evidence = bench.evidence(Cause::ScopeMissing);
+        bench.tell(Input::Proven { id: id("a"), checked: Checked::Refused(evidence) });
+        assert_eq!((gate(&bench).0, marks(&bench)), (Gate::Held, vec![false]));
     }
 
     fn gate(bench: &Bench) -> (Gate, Option<Why>) {

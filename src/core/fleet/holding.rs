@@ -48,6 +48,11 @@ impl Holding {
         self.whole_pass = self.shares();
     }
 
+    /// True when every account is ours, and was when the last pass over the store began.
+    pub(super) fn has_seen_all(&self) -> bool {
+        self.shares() == Shares::ALL && self.whole_pass == Shares::ALL
+    }
+
     /// True when a pass that ends now has looked for `id` from end to end.
     pub(super) fn is_in_whole_pass(&self, id: &AccountId) -> bool {
         self.whole_pass.contain(id)

@@ -415,7 +415,12 @@ impl Fleet {
             }
             if let Some((cause, since)) = self.apps.release(&app) {
                 self.report(Event::AppThawed { app: Arc::clone(&app) });
-                self.tell_app_is_well(now, &app, cause, since);
+                if self.holding.has_seen_all() {
+                    self.tell_app_is_well(now, &app, cause, since);
+                } else {
+                    // Accounts of another replica may wait for it, and the incident is theirs too.
+                    self.apps.leave_the_end(&app, (cause, since));
+                }
             }
             self.look_at_app(now, &app);
         }

@@ -813,6 +813,67 @@ fn an_app_for_which_nobody_waits_does_not_stay_frozen() {
     assert_eq!(bench.account("b").cause, None);
 }
 
+#[test]
+fn what_nobody_here_waits_for_is_over_for_people_when_the_provider_says_so() {
+    let mut bench = Bench::with_policy(Policy { app_refusals_max: 1, ..Policy::default() });
+    let elsewhere = [Shares::of(&id("c"))].into_iter().collect();
+    bench.tell(Input::Holding { shares: Shares::ALL.without(elsewhere), until: None });
+    let (a, b) = (bench.token(1, 0.9), bench.token(2, 0.1));
+    bench.load(&[("a", a), ("b", b)]);
+    let of_app = |change| {
+        let subject = Subject::App("main".into());
+        (subject, Cause::AppCredentialsRejected, change, Audience::Operator)
+    };
+    let result = refusal(&bench);
+    bench.finish("a", result);
+    assert_eq!(bench.notices(), [of_app(Change::Firing)]);
+    // The one account that waits goes to another replica, which has one of its own that waits.
+    bench.load(&[("b", b)]);
+    let mut told = bench.notices();
+    for _ in 0..600 {
+        bench.pass(60);
+        told.extend(bench.notices());
+        if bench.started() == ["refresh b"] {
+            break;
+        }
+    }
+    assert_eq!((bench.account("b").cause, told), (None, vec![]));
+    let new = bench.token(3, 0.0);
+    bench.finish("b", Finished::Renewed(new));
+    assert_eq!(bench.notices(), [of_app(Change::Resolved)]);
+}
+
+#[test]
+fn whoever_told_of_an_app_tells_its_end_whatever_another_replica_heard_meanwhile() {
+    let mut bench = Bench::with_policy(Policy { app_refusals_max: 2, ..Policy::default() });
+    let a = bench.token(1, 0.9);
+    bench.load(&[("a", a)]);
+    let mut told = Vec::new();
+    while told.is_empty() {
+        if bench.started() == ["refresh a"] {
+            let result = refusal(&bench);
+            bench.finish("a", result);
+            told = bench.notices();
+        } else {
+            bench.pass(1);
+        }
+    }
+    // The other one was refused once and had not read that the app is frozen.
+    let mut theirs = bench.fleet.take_changed_apps().remove(0);
+    bench.pass(1);
+    (theirs.refusals, theirs.frozen, theirs.changed_at) = (1, None, Some(bench.now));
+    bench.tell(Input::AppsRecalled(vec![theirs]));
+    assert!(bench.fleet.apps.frozen("main").is_some());
+    while bench.started().is_empty() {
+        bench.pass(1);
+    }
+    let new = bench.token(2, 0.0);
+    bench.finish("a", Finished::Renewed(new));
+    let told: Vec<_> =
+        told.into_iter().chain(bench.notices()).map(|(_, _, change, _)| change).collect();
+    assert_eq!(told, [Change::Firing, Change::Resolved]);
+}
+
 fn refusal(bench: &Bench) -> Finished {
     let mut evidence = bench.evidence(Cause::AppCredentialsRejected);
     evidence.app_wide = true;

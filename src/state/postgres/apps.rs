@@ -13,8 +13,8 @@ use crate::core::{AppMemory, Timestamp};
 use std::collections::BTreeMap;
 use tokio_postgres::{Row, types::FromSql};
 
-/// Adds, or brings up to date: the longer pause, and the newer word about whether it is refused. Sorted, so that
-/// two replicas lock rows in the same order; and the last word on an app only.
+/// Adds, or brings up to date: the longer pause, and the newer word about whether it is refused; that somebody was told
+/// stays while it is refused. Sorted, so that two replicas lock rows in the same order; and the last word on an app only.
 pub(in super::super) fn remember_apps(memories: &[AppMemory]) -> Work<()> {
     let last: BTreeMap<&str, &AppMemory> =
         memories.iter().map(|memory| (&*memory.name, memory)).collect();
@@ -69,7 +69,10 @@ SELECT * FROM unnest(
 ON CONFLICT (name) DO UPDATE SET
     paused_until = greatest(app.paused_until, excluded.paused_until),
     (refusals, next_try_at, frozen, frozen_since, changed_at) = (
-        SELECT excluded.refusals, excluded.next_try_at, excluded.frozen, excluded.frozen_since, excluded.changed_at
+        SELECT excluded.refusals, excluded.next_try_at,
+            CASE WHEN excluded.refusals > 0 THEN coalesce(excluded.frozen, app.frozen) END,
+            CASE WHEN excluded.refusals > 0 THEN coalesce(excluded.frozen_since, app.frozen_since) END,
+            excluded.changed_at
         WHERE excluded.changed_at >= coalesce(app.changed_at, 0)
         UNION ALL
         SELECT app.refusals, app.next_try_at, app.frozen, app.frozen_since, app.changed_at

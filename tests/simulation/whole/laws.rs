@@ -23,6 +23,9 @@ const AWAKE_WITHIN: Millis = 3 * SECOND;
 /// How long after a write to the store everybody has seen it.
 const SEEN_WITHIN: Millis = 5 * MINUTE;
 
+/// How long after a save whose answer was lost it has been tried again: the longest pause between two, and its turn.
+const SAVED_AGAIN_WITHIN: Millis = 45 * SECOND;
+
 /// Unsuccessful refreshes of one account within a minute: one, and one retry.
 const FAILURES_A_MINUTE_MAX: usize = 2;
 
@@ -356,7 +359,7 @@ pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
     }
     for process in &living {
         truth.law(!process.has_failed(), "no part ends by itself", None, |_| process.name());
-        let Some(snapshot) = process.snapshot() else { continue };
+        let Some(snapshot) = process.shown() else { continue };
         truth.law(
             snapshot.accounts.iter().all(|account| {
                 account.recheck_at.is_none_or(|at| at.as_unix() > snapshot.at.as_unix())
@@ -377,15 +380,15 @@ pub(crate) async fn sweep(world: &World, dues: &mut Dues) {
 pub(crate) fn shown_once(truth: &mut Truth) {
     let now = truth.now;
     let living: Vec<_> = truth.processes.iter().flatten().cloned().collect();
-    // What it shows a moment after it went on is from before.
-    let awake = living
-        .iter()
-        .filter(|process| !process.is_stalled(now) && now - process.went_on_at() > AWAKE_WITHIN);
-    let shown: Vec<_> = awake.filter_map(|process| process.snapshot()).collect();
+    let awake = living.iter().filter(|process| !process.is_stalled(now));
+    let shown: Vec<_> =
+        awake.filter_map(|process| Some((process.name(), process.shown()?))).collect();
     for who in 0..truth.players.len() {
         let id = &truth.players[who].id;
-        let by = shown.iter().filter(|one| one.accounts.find(id).is_some()).count();
-        truth.law(by <= 1, "nobody is shown twice", Some(who), |_| format!("shown by {by}"));
+        let by = shown.iter().filter(|(_, one)| one.accounts.find(id).is_some());
+        let by: Vec<_> = by.map(|(name, one)| (name, one.at, one.holding_until)).collect();
+        truth
+            .law(by.len() <= 1, "nobody is shown twice", Some(who), |_| format!("shown by {by:?}"));
     }
 }
 
@@ -430,9 +433,12 @@ fn shows_the_truth(
         .min(truth.now - process.state_failed_at());
     let Some(account) = snapshot.accounts.find(&player.id) else { return };
     let (cause, name) = (account.cause, process.name());
+    // The store took it and its answer was lost: until it is asked once more nobody can know.
+    let is_saved_again =
+        cause == Some(Cause::UnsavedToken) && truth.now - player.no_yes_at < SAVED_AGAIN_WITHIN;
     let whole = player.is_whole() && !truth.is_in_the_dark(who, player.current());
     truth.law(
-        !(whole && calm > WELL_WITHIN && cause.is_some()),
+        !(whole && calm > WELL_WITHIN && cause.is_some() && !is_saved_again),
         "whoever is well is shown well",
         Some(who),
         |_| {
@@ -506,7 +512,7 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
         let Some(row) = truth.players[who].row.clone().filter(|row| row.enabled) else { continue };
         let mut shown_by = 0;
         for process in truth.processes.clone().iter().flatten() {
-            let Some(snapshot) = process.snapshot() else { continue };
+            let Some(snapshot) = process.shown() else { continue };
             let Some(account) = snapshot.accounts.find(&id) else { continue };
             let cause = account.cause;
             shown_by += 1;

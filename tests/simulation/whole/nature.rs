@@ -83,6 +83,7 @@ pub(crate) async fn strike(world: &Arc<World>, fault: Fault, policy: Policy) {
             let until = truth.now + of(5 * SECOND, 4 * MINUTE);
             truth.shared_trouble(until);
             if let Some(process) = truth.processes[replica].clone() {
+                truth.note(None, || format!("{} is stopped until {until}", process.name()));
                 drop(truth);
                 process.stall(until);
             }

@@ -17,10 +17,10 @@ use oauth_keepalive::{
     clock::Clock,
     config,
     core::{
-        AccountId, Secret, Snapshot,
+        AccountId, Event, Secret, Snapshot,
         digest::{DOUBTS_MAX, Rules},
         fleet::Input,
-        notices::{Change, Way},
+        notices::{Change, Subject, Way},
         schedule::Policy,
         timeline::Reading,
     },
@@ -33,7 +33,7 @@ use oauth_keepalive::{
     replicas::Replicas,
     report::Reporter,
     state::{
-        State,
+        Owed, State,
         simulated::{Call, Fate, Later, Line},
     },
 };
@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -69,6 +69,7 @@ struct Gate {
 
 /// What a process is made of once it has started.
 struct Running {
+    clock: Clock,
     snapshot: Arc<ArcSwap<Snapshot>>,
     inputs: mpsc::Sender<Input>,
     stop: watch::Sender<bool>,
@@ -186,6 +187,14 @@ impl Process {
         self.running().as_ref().map(|running| running.snapshot.load_full())
     }
 
+    /// What its server shows to whoever asks now.
+    pub(crate) fn shown(&self) -> Option<Arc<Snapshot>> {
+        self.running().as_ref().map(|running| {
+            let snapshot = running.snapshot.load_full();
+            snapshot.as_of(running.clock.now()).map_or(snapshot, Arc::new)
+        })
+    }
+
     pub(crate) fn tell(&self, input: Input) {
         if let Some(running) = self.running().as_ref() {
             // A full ear loses a report, as it does in the program.
@@ -275,6 +284,7 @@ impl Process {
             unspent: Unspent::default(),
             heard: Heard::default(),
         });
+        tokio::spawn(Arc::clone(self).listen(refresher.reporter.events().subscribe()));
         let fleet = app::empty_fleet(policy, PROOFS, &refresher, now);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let (stop, stopped) = watch::channel(false);
@@ -315,17 +325,50 @@ impl Process {
         let (leave, leaves) = watch::channel(false);
         let sharing = tokio::spawn(sharing.run(stopped.clone(), leaves));
         let keeper = tokio::spawn(keeper.run(stopped));
-        let post = tokio::spawn(Arc::clone(self).post(state, clock));
+        let post = tokio::spawn(Arc::clone(self).post(state, clock.clone()));
         let others = vec![clerk, tokio::spawn(loading), post];
-        let running = Running { snapshot, inputs, stop, leave, sharing, keeper, others };
+        let running = Running { clock, snapshot, inputs, stop, leave, sharing, keeper, others };
         *self.running() = Some(running);
         true
     }
 
-    /// Sends what the outbox owes, as the mailer does.
+    /// Notes for the timeline what it decides about apps.
+    async fn listen(self: Arc<Self>, mut events: broadcast::Receiver<Event>) {
+        loop {
+            let what = match events.recv().await {
+                Ok(Event::AppFrozen { app, cause }) => {
+                    format!("freezes {app} for {}", cause.as_label())
+                }
+                Ok(Event::AppThawed { app }) => format!("thaws {app}"),
+                Ok(Event::NoticeOwed { notice })
+                    if !matches!(notice.subject, Subject::Account(_)) =>
+                {
+                    format!(
+                        "owes {} {} {:?}",
+                        notice.subject,
+                        notice.cause.as_label(),
+                        notice.change
+                    )
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+                _ => continue,
+            };
+            let name = self.name();
+            self.world.truth().note(None, || format!("{name} {what}"));
+        }
+    }
+
+    /// Sends what the outbox owes, as the mailer does: what was sent is noted before anything else is.
     async fn post(self: Arc<Self>, state: State, clock: Clock) {
+        let mut unrecorded = None;
         loop {
             self.world.sleep(MAIL_EVERY).await;
+            if let Some((row, at)) = unrecorded
+                && state.sent(row, at).await.is_err()
+            {
+                continue;
+            }
+            unrecorded = None;
             let now = clock.now();
             if state.arrange(Way::Mail, now, &Rules::EACH, &[]).await.is_err() {
                 continue;
@@ -338,26 +381,34 @@ impl Process {
                     continue;
                 }
                 self.pass().await;
-                if notice.change == Change::Reminder {
-                    let _ = state.sent(mail.row, clock.now()).await;
-                    continue;
+                if notice.change != Change::Reminder {
+                    self.deliver(&mail);
                 }
-                {
-                    let mut truth = self.world.truth();
-                    let (at, firing) = (truth.now, notice.change == Change::Firing);
-                    let subject = notice.subject.to_string();
-                    let cause = notice.cause.as_label();
-                    truth.note(None, || format!("mail: {subject} {cause} firing: {firing}"));
-                    let key = mail.message_key.clone();
-                    let decided_at = (notice.at.as_unix() - START) * SECOND;
-                    let mail = Mail { at, decided_at, subject, cause, firing, key };
-                    truth.mails.push(mail.clone());
-                    laws::mailed(&mut truth, &mail);
+                let at = clock.now();
+                if state.sent(mail.row, at).await.is_err() {
+                    let (name, subject) = (self.name(), notice.subject.to_string());
+                    let what = || format!("{name} cannot note the mail about {subject}");
+                    self.world.truth().note(None, what);
+                    unrecorded = Some((mail.row, at));
+                    break;
                 }
-                // Should this fail it is sent once more: its acknowledgement was lost.
-                let _ = state.sent(mail.row, clock.now()).await;
             }
         }
+    }
+
+    /// The mail is in its recipient's box.
+    fn deliver(&self, mail: &Owed) {
+        let mut truth = self.world.truth();
+        let Some((_, notice)) = mail.notices.first() else { return };
+        let (at, firing) = (truth.now, notice.change == Change::Firing);
+        let (subject, cause) = (notice.subject.to_string(), notice.cause.as_label());
+        let name = self.name();
+        truth.note(None, || format!("mail: {subject} {cause} firing: {firing}, from {name}"));
+        let key = mail.message_key.clone();
+        let decided_at = (notice.at.as_unix() - START) * SECOND;
+        let mail = Mail { at, decided_at, subject, cause, firing, key };
+        truth.mails.push(mail.clone());
+        laws::mailed(&mut truth, &mail);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Shelf {
 /// How often the store is looked at for changes.
 const POLLED_EVERY: Millis = 30 * SECOND;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Works,
     Fails,
@@ -127,6 +127,11 @@ impl TokenStore for Shelf {
             saved
         });
         self.back().await;
+        if fate != Fate::Works {
+            let (mut truth, name) = (self.process.world.truth(), self.process.name());
+            truth.players[who].no_yes_at = truth.now;
+            truth.note(Some(who), || format!("{name} hears of no save: {fate:?}"));
+        }
         match fate {
             Fate::Works => saved.ok_or_else(broken),
             Fate::Fails | Fate::Unheard => Err(broken()),

@@ -111,6 +111,8 @@ pub(crate) struct Player {
     pub(crate) trouble_at: Millis,
     /// The last 401 that was reported.
     pub(crate) reported_at: Millis,
+    /// When a save of ours last came back without a yes.
+    pub(crate) no_yes_at: Millis,
     pub(crate) refreshes: u64,
     /// When it last left: what was owed then is withdrawn, and nobody hears of its end.
     pub(crate) left_at: Millis,
@@ -132,6 +134,7 @@ impl Player {
             stay_away: None,
             trouble_at: 0,
             reported_at: -HOUR,
+            no_yes_at: -HOUR,
             refreshes: 0,
             left_at: -1,
         }
