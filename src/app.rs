@@ -29,7 +29,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        publisher::{Client, Permits, Right},
+        publisher::{Client, News, Permits, Right},
         socket::{Place, Socket},
     },
     state::{Counts, Role, State},
@@ -426,8 +426,18 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     }
     if let Some((socket, settings)) = publisher {
         let permits = Arc::new(Permits::new(settings.pace, metrics.clone()));
+        let news = Arc::new(News::new());
+        surface.extend(publisher::tell(
+            &settings.webhooks,
+            &refresher,
+            &refresher.transport,
+            &snapshot,
+            &metrics,
+            &surface_stopped,
+        ));
         surface.push(tokio::spawn(publisher::keep(
             Arc::clone(&permits),
+            Arc::clone(&news),
             Arc::clone(&snapshot),
             Arc::clone(&gauges),
             refresher.clock.clone(),
@@ -442,6 +452,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             inputs,
             deliveries,
             permits,
+            news,
+            surface_stopped.clone(),
         );
         let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));

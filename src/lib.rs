@@ -52,11 +52,13 @@
 //!   writes down what the fleet decided must outlive the process.
 //! - [`inbox`]: what providers and publishers announce under a signature. **Invariant:** it is answered when it is
 //!   written down, and every replica hears it.
+//! - [`hooks`]: tells publishers of gates that moved. **Invariant:** nobody waits for it.
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's reports, webhooks. [`delivery`]: mail. **Invariant:** they are
-//!   handed snapshots and notices, which have no field that could hold a token.
+//!   [`server`]: metrics, status page, the publisher's API, webhooks. [`delivery`]: mail. **Invariant:** they are
+//!   handed snapshots and notices, which have no field that could hold a token; the one request that asks for an access
+//!   token is handed it alone, and is switched on for itself.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.
 //! - [`demo`]: a provider, a publisher and a mailbox on which the real program is shown and tested.
@@ -112,6 +114,7 @@ pub mod secrets;
 pub mod refresh;
 
 pub mod clerk;
+pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod loader;

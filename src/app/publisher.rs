@@ -2,14 +2,16 @@
 
 use crate::{
     clock::Clock,
-    core::{Event, Secret, Snapshot, fleet::Input},
+    core::{Event, Secret, Snapshot, fleet::Input, moves::Move},
+    hooks::{self, Hook},
+    http_client::HttpClient,
     metrics::{Metrics, fleet::Gauges},
     oauth::Answer,
     providers::{Known, Where},
     refresh::{Refresher, Transport},
     server::publisher::{
-        AccessToken, BODY_DEADLINE, Clients, Context, Newest, Permits, Place, Remembered, Response,
-        Settings, Understand,
+        AccessToken, BODY_DEADLINE, Clients, Context, Newest, News, Permits, Place, Remembered,
+        Response, Settings, Understand, WAITERS_MAX, events,
     },
     server::webhooks::Delivery,
     state::State,
@@ -19,9 +21,11 @@ use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
+        Semaphore,
         broadcast::{self, error::RecvError},
         mpsc, watch,
     },
+    task::JoinHandle,
     time::interval,
 };
 
@@ -34,6 +38,8 @@ pub(super) fn context<S: TokenStore, T: Transport>(
     keeper: mpsc::Sender<Input>,
     deliveries: mpsc::Sender<Delivery>,
     permits: Arc<Permits>,
+    news: Arc<News>,
+    stop: watch::Receiver<bool>,
 ) -> Arc<Context> {
     let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
     tokio::spawn(pass_on(reported, keeper));
@@ -46,6 +52,9 @@ pub(super) fn context<S: TokenStore, T: Transport>(
         remembered: remembering(&refresher.state),
         newest: settings.serve_tokens.then(|| reading(refresher)),
         permits,
+        news,
+        waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
+        stop,
         deliveries,
         understand: understanding(refresher),
         responses,
@@ -75,9 +84,33 @@ fn reading<S: TokenStore, T: Transport>(refresher: &Arc<Refresher<S, T>>) -> Arc
     })
 }
 
-/// Tells the lines of each move of a gate, and makes them forget who asks no more.
+/// Starts telling those who are told by webhooks.
+pub(super) fn tell<S: TokenStore, T: Transport>(
+    webhooks: &[hooks::Settings],
+    refresher: &Arc<Refresher<S, T>>,
+    client: &Arc<ArcSwap<HttpClient>>,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    metrics: &Metrics,
+    stop: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let start = |settings: &hooks::Settings| {
+        let hook = Hook {
+            settings: settings.clone(),
+            client: Arc::clone(client),
+            clock: refresher.clock.clone(),
+            snapshot: Arc::clone(snapshot),
+            metrics: metrics.clone(),
+            data: events::data,
+        };
+        tokio::spawn(hook.run(refresher.reporter.events().subscribe(), stop.clone()))
+    };
+    webhooks.iter().map(start).collect()
+}
+
+/// Tells the lines and those who listen of each move of a gate, and makes them forget who asks no more.
 pub(super) async fn keep(
     permits: Arc<Permits>,
+    news: Arc<News>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     gauges: Arc<Gauges>,
     clock: Clock,
@@ -96,9 +129,13 @@ pub(super) async fn keep(
                 }
             }
             event = events.recv() => match event {
-                Ok(Event::GateMoved { id, to, at, .. }) => permits.see(at, &id, to),
-                // Those that were missed are seen when a post asks.
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(Event::GateMoved { id, from, to, why, at }) => {
+                    permits.see(at, &id, to);
+                    news.push(Move { id, from: Some(from), to, why, at });
+                }
+                Ok(_) => {}
+                // The lines see it when a post asks.
+                Err(RecvError::Lagged(_)) => news.lose(),
                 Err(RecvError::Closed) => return,
             },
         }

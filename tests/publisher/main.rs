@@ -4,6 +4,8 @@
 mod accounts;
 mod bench;
 mod clients;
+mod hooks;
+mod listening;
 mod orders;
 mod permits;
 mod responses;
