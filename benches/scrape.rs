@@ -126,6 +126,7 @@ fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape
         outbox_length: 0,
         clock_unconfirmed_step: 0,
         all_replicas: None,
+        posts: None,
         posts_held: None,
         process: None,
     };

@@ -1,5 +1,6 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod observe;
 mod publisher;
 mod webhooks;
 
@@ -385,6 +386,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         )),
         tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
+    let observing = stopped.clone();
     // Commands write there too, so it is read whether anything is delivered here or not.
     let inbox = Inbox::new(
         Arc::clone(&refresher),
@@ -393,6 +395,10 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         Arc::clone(&load_again),
     );
     inner.push(tokio::spawn(inbox.run(delivered, stopped)));
+
+    let place = place_of_positions(&settings);
+    let observer = observe::observer(&refresher, place, &snapshot, &inputs, &metrics, &gauges);
+    inner.extend(observer.start(settings.observe.clone(), &observing));
 
     let limits = Limits::with_connections(settings.server.connections_max);
     let context = server::Context {
@@ -551,6 +557,13 @@ pub fn empty_fleet<S, T>(
 fn replica_name(telemetry: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {telemetry}", host.trim())
+}
+
+/// Whose positions in logs are remembered: those of one machine where the state is one file, otherwise of this
+/// replica, by the port that is configured: the one that is bound may differ from start to start.
+fn place_of_positions(settings: &Settings) -> String {
+    let is_shared = settings.state.postgres.is_some();
+    is_shared.then(|| replica_name(settings.server.listen)).unwrap_or_default()
 }
 
 /// Keeps what all replicas count together for the next scrape. Of a process that is alone the snapshot says
@@ -728,6 +741,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
+        ("`observe`", old.observe == new.observe),
         ("`server`, `publisher` and `webhooks`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];

@@ -53,6 +53,8 @@
 //! - [`inbox`]: what providers and publishers announce under a signature. **Invariant:** it is answered when it is
 //!   written down, and every replica hears it.
 //! - [`hooks`]: tells publishers of gates that moved. **Invariant:** nobody waits for it.
+//! - [`observe`]: the publisher's logs and tables, where it does not report itself, and our own check now and then.
+//!   **Invariant:** what was handed over is remembered, and nothing before it was.
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
@@ -122,6 +124,7 @@ pub mod replicas;
 
 pub mod delivery;
 pub mod metrics;
+pub mod observe;
 pub mod report;
 pub mod server;
 

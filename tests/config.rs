@@ -9,6 +9,7 @@ use oauth_keepalive::{
     app,
     config::{self, Loaded, Problems},
     core::Secret,
+    observe,
     providers::{self, Endpoints, Environment},
     secrets::SecretRef,
     server::publisher::Right,
@@ -308,6 +309,40 @@ apps:
     let file = |name: &str| SecretRef::File(directory.path().join(name));
     assert_eq!(apps[0].client_secrets, [file("new"), file("old")]);
     assert_eq!(apps[1].client_secrets, [SecretRef::Env("PATH".to_owned())]);
+}
+
+#[test]
+fn what_is_observed_becomes_what_it_says() {
+    let directory = folder(&[]);
+    let text = r"
+store: {kind: sqlite, path: publisher.db}
+observe:
+  logs:
+    - {path: a.log, account: /id, provider: /network, status: /code, start: beginning, wrapped: cri}
+    - path: /var/log/b.log
+      name: second
+      format: pattern
+      pattern: 'channel (?<account>\S+) (?<status>\d+)'
+      provider_name: tiktok
+      only: {contains: failed}
+  query: {sql: 'SELECT * FROM errors WHERE id > :position', every: 1m, provider_name: x}
+  posts: {sql: 'SELECT * FROM posts WHERE due < :until'}
+  probe: {enabled: true}
+";
+    let observe = load(&directory, text).unwrap().settings.observe;
+    let [first, second] = &observe.logs[..] else { panic!("{observe:?}") };
+    assert_eq!((&*first.name, &first.path), ("a.log", &directory.path().join("a.log")));
+    assert_eq!(first.start, observe::Start::Beginning);
+    assert_eq!(first.lines.wrapped, observe::Wrapped::Cri);
+    assert_eq!(first.lines.status, observe::Status::At("/code".to_owned()));
+    assert_eq!((&*second.name, second.start), ("second", observe::Start::End));
+    assert_eq!(second.lines.provider, observe::Provider::Fixed("tiktok".to_owned()));
+    let groups: Vec<_> = second.lines.names().collect();
+    assert_eq!(groups, ["account", "status"], "a pattern names them so unless told otherwise");
+    let query = observe.query.unwrap();
+    assert_eq!((query.every, query.provider_name.as_deref()), (Duration::from_secs(60), Some("x")));
+    assert_eq!(observe.posts.unwrap().window, Duration::from_secs(24 * 60 * 60));
+    assert_eq!(observe.probe, Some(Duration::from_secs(6 * 60 * 60)));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
 use oauth_keepalive::{
     core::{
-        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Revoker, Shares,
-        Snapshot, Table, Timestamp, TokenFacts,
+        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Posts, PostsAtRisk,
+        Revoker, Shares, Snapshot, Table, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
         second_clock::{End, Moves, Provenance},
     },
@@ -18,6 +18,7 @@ use oauth_keepalive::{
         Encoding, Format, Metrics, Readings, Scrape,
         events::{MessageResult, Rejection},
         exposition::ScrapeBody,
+        observed::SourceKind,
         process::Usage,
     },
 };
@@ -157,7 +158,19 @@ fn metrics() -> Metrics {
     metrics.report_rejected(Rejection::Unauthorized);
     metrics.expect_webhooks("tiktok");
     metrics.webhook("tiktok", MessageResult::Taken);
+    metrics.expect_log("publisher.log");
+    metrics.lines_observed("publisher.log", &[40, 2, 0, 1, 0, 0, 0, 0]);
+    metrics.expect_query();
+    metrics.rows_observed(&[3, 0, 0]);
+    metrics.observing(SourceKind::Log, "publisher.log", true);
     metrics
+}
+
+/// Of an account that works, of one that does not, and of one that nobody knows.
+fn posts() -> PostsAtRisk {
+    let some = Posts { held: 2, at_risk: 3 };
+    let names = [("tiktok", "acme"), ("tiktok", "bakery"), ("google", "nobody")];
+    names.map(|(provider, account)| (AccountId::new(provider, account), some)).into_iter().collect()
 }
 
 fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
@@ -168,6 +181,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         outbox_length: 2,
         clock_unconfirmed_step: 0,
         all_replicas: None,
+        posts: Some(Arc::new(posts())),
         posts_held: Some(Arc::new(vec![(AccountId::new("x", "endless"), 4)])),
         process: Some(Usage {
             cpu_seconds: 1.25,

@@ -90,6 +90,11 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
     ),
     ("metrics/", &["report"], "snapshots and events in, text out"),
     ("server/", &["clock", "metrics", "secrets"], "snapshots and events in, pages out"),
+    (
+        "observe/",
+        &["clock", "metrics", "server", "state", "stores"],
+        "the publisher's logs and tables in, inputs for the keeper out",
+    ),
     ("delivery/", &["clock", "report", "secrets", "state"], "the outbox in, mail out"),
 ];
 

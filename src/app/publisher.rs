@@ -158,7 +158,9 @@ async fn pass_on(mut reported: mpsc::Receiver<Vec<Response>>, keeper: mpsc::Send
 }
 
 /// What a provider said to the publisher, as that provider's table reads it.
-fn understanding<S: TokenStore, T: Transport>(refresher: &Arc<Refresher<S, T>>) -> Arc<Understand> {
+pub(super) fn understanding<S: TokenStore, T: Transport>(
+    refresher: &Arc<Refresher<S, T>>,
+) -> Arc<Understand> {
     let apps = Arc::clone(&refresher.apps);
     let clock = refresher.clock.clone();
     Arc::new(move |app, answered| {

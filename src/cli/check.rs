@@ -9,6 +9,7 @@ use crate::{
     delivery::smtp,
     http_client::HttpClient,
     oauth::{Body, Exchange, Fingerprinter, Method, Request},
+    observe,
     refresh::{Apps, app_of},
     state::{State, spill},
     stores::{self, AnyStore, TokenStore},
@@ -56,6 +57,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let apps = app::apps_of(&settings);
     findings.extend(secrets(&apps));
     findings.extend(store(&settings, &apps).await);
+    findings.extend(logs(&settings));
     let state = State::examine(&settings.state).await;
     findings.push(finding("state", state.map_err(|error| error.to_string())));
     if settings.is_one_database() {
@@ -97,7 +99,24 @@ async fn store(settings: &Settings, apps: &Apps) -> Vec<Finding> {
         verdict: Verdict::Warning,
         says,
     }));
+    let questions = observe::examine(&settings.observe, &store).await;
+    findings.extend(questions.into_iter().map(|(what, result)| finding(what, result)));
     findings
+}
+
+/// A log may appear later; one that is there must be readable.
+fn logs(settings: &Settings) -> impl Iterator<Item = Finding> + '_ {
+    settings.observe.logs.iter().map(|log| {
+        let (path, what) = (log.path.display(), format!("log {}", log.name));
+        let (verdict, says) = match std::fs::File::open(&log.path) {
+            Ok(_) => (Verdict::Ok, format!("{path} can be read")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (Verdict::Warning, format!("{path} is not there yet"))
+            }
+            Err(error) => (Verdict::Wrong, format!("{path} cannot be read: {}", error.kind())),
+        };
+        Finding { what, verdict, says }
+    })
 }
 
 async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<String, String> {

@@ -6,7 +6,9 @@
 use super::explain::OWN_MESSAGE;
 use crate::{
     core::Secret,
+    observe::{Start, Wrapped},
     providers::{Environment, schema::OneOrMany},
+    server::publisher::Place,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -28,6 +30,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) publisher: Publisher,
     pub(super) webhooks: Webhooks,
+    pub(super) observe: Observe,
     pub(super) metrics: Metrics,
     pub(super) state: State,
 }
@@ -325,6 +328,107 @@ pub(super) struct Webhooks {
     pub(super) secret_env: Option<String>,
 }
 
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Observe {
+    pub(super) logs: Vec<ObservedLog>,
+    pub(super) query: ObservedErrors,
+    pub(super) posts: ObservedPosts,
+    pub(super) probe: ObservedProbe,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedLog {
+    pub(super) name: Option<String>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) format: LogFormat,
+    pub(super) pattern: Option<String>,
+    #[serde(with = "WrappedWord")]
+    pub(super) wrapped: Wrapped,
+    pub(super) account: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) status_code: Option<u16>,
+    pub(super) body: Option<String>,
+    #[serde(with = "PlaceWord")]
+    pub(super) place: Place,
+    pub(super) only: Option<ObservedOnly>,
+    #[serde(with = "StartWord")]
+    pub(super) start: Start,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    #[default]
+    Json,
+    Pattern,
+}
+
+/// How these are written in the file.
+#[derive(Deserialize)]
+#[serde(remote = "Wrapped", rename_all = "lowercase")]
+enum WrappedWord {
+    #[serde(rename = "none")]
+    Not,
+    Docker,
+    Cri,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Place", rename_all = "lowercase")]
+enum PlaceWord {
+    Publish,
+    Api,
+    /// Nobody logs the status of one: a redirect has none.
+    #[serde(skip)]
+    Redirect,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Start", rename_all = "lowercase")]
+enum StartWord {
+    End,
+    Beginning,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedOnly {
+    pub(super) at: Option<String>,
+    pub(super) equals: Option<String>,
+    pub(super) contains: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedErrors {
+    pub(super) sql: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) first: String,
+    #[serde(with = "StartWord")]
+    pub(super) start: Start,
+    pub(super) every: Span,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedPosts {
+    pub(super) sql: Option<String>,
+    pub(super) provider_name: Option<String>,
+    pub(super) every: Span,
+    pub(super) window: Span,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ObservedProbe {
+    pub(super) enabled: bool,
+    pub(super) every: Span,
+}
+
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
@@ -521,6 +625,35 @@ impl Default for Webhooks {
             secret_file: None,
             secret_env: None,
         }
+    }
+}
+
+impl Default for ObservedErrors {
+    fn default() -> Self {
+        Self {
+            sql: None,
+            provider_name: None,
+            first: "0".to_owned(),
+            start: Start::End,
+            every: Span::seconds(30),
+        }
+    }
+}
+
+impl Default for ObservedPosts {
+    fn default() -> Self {
+        Self {
+            sql: None,
+            provider_name: None,
+            every: Span::seconds(60),
+            window: Span::seconds(24 * 60 * 60),
+        }
+    }
+}
+
+impl Default for ObservedProbe {
+    fn default() -> Self {
+        Self { enabled: false, every: Span::seconds(6 * 60 * 60) }
     }
 }
 

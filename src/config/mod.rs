@@ -59,6 +59,8 @@ pub struct Settings {
     pub gate: Gate,
     /// Mail.
     pub delivery: crate::delivery::Settings,
+    /// What is learnt where the publisher changes nothing.
+    pub observe: crate::observe::Settings,
     /// Metrics.
     pub metrics: Metrics,
 }

@@ -4,7 +4,7 @@
 //! label combinations exist from the start: a counter that appears with its first failure shows no
 //! increase for it.
 
-use super::negotiation::Format;
+use super::{negotiation::Format, observed::Observed};
 use crate::core::{
     AccountId, Event, Gate, Revoker, Timestamp,
     event::NOT_SENT,
@@ -50,6 +50,7 @@ pub struct Metrics {
     gate_webhooks: Family<Hooked, Counter>,
     webhooks: Family<Message, Counter>,
     consents_revoked: Family<Revoked, Counter>,
+    pub(super) observed: Observed,
 }
 
 impl Metrics {
@@ -202,6 +203,7 @@ impl Metrics {
                 "Accounts of which it was announced, under a signature, that their consent was taken back, by whom",
                 Family::default(),
             ),
+            observed: Observed::listed(&mut list),
             registry: Arc::default(),
         };
         let build: Family<Build, Gauge> =
@@ -651,7 +653,12 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-fn listed<M: Metric + Clone>(list: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(super) fn listed<M: Metric + Clone>(
+    list: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
     list.register(name, help, metric.clone());
     metric
 }

@@ -11,7 +11,7 @@ use super::{
     negotiation::{Encoding, Format},
     process::Usage,
 };
-use crate::core::{Account, AccountId, Snapshot, Timestamp};
+use crate::core::{Account, AccountId, PostsAtRisk, Snapshot, Timestamp};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Frame};
@@ -39,6 +39,8 @@ pub struct Readings {
     pub clock_unconfirmed_step: i64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: Option<Totals>,
+    /// Posts of the publisher that wait; `None` while its tables do not tell.
+    pub posts: Option<Arc<PostsAtRisk>>,
     /// The accounts of which posts wait; `None` where publishers cannot ask.
     pub posts_held: Option<Arc<Vec<(AccountId, u64)>>>,
     /// This process, where the kernel tells.
@@ -151,9 +153,7 @@ impl Scrape {
         self.census.write(out, self.format, &self.snapshot);
         let alone = || self.census.totals(&self.snapshot);
         self.readings.all_replicas.unwrap_or_else(alone).write(out, self.format);
-        if let Some(posts) = &self.readings.posts_held {
-            write_posts(out, self.format, posts, self.per_account);
-        }
+        write_posts(out, self.format, &self.snapshot, &self.readings, self.per_account);
         if self.format == Format::OpenMetrics {
             out.extend_from_slice(b"# EOF\n");
         }

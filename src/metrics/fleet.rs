@@ -7,7 +7,7 @@ use super::{
     negotiation::Format,
     text::{Family, Kind, PREFIX, write_float, write_integer_line, write_labels},
 };
-use crate::core::{Account, AccountId, Cause, Gate, Snapshot, Timestamp};
+use crate::core::{Account, AccountId, Cause, Gate, Posts, PostsAtRisk, Snapshot, Timestamp};
 use arc_swap::ArcSwapOption;
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -22,8 +22,18 @@ pub struct Gauges {
     pub outbox_length: AtomicU64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: ArcSwapOption<Totals>,
+    /// Posts of the publisher that wait; `None` while its tables do not tell.
+    pub posts: ArcSwapOption<PostsAtRisk>,
     /// The accounts of which posts wait, each with their number; `None` where publishers cannot ask.
     pub posts_held: ArcSwapOption<Vec<(AccountId, u64)>>,
+}
+
+impl Gauges {
+    /// Posts of this account that wait; `None` while nobody knows.
+    #[must_use]
+    pub fn posts_of(&self, id: &AccountId) -> Option<Posts> {
+        self.posts.load().as_ref().map(|posts| posts.of(id))
+    }
 }
 
 /// What all replicas count together.
@@ -76,21 +86,50 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     }
 }
 
-/// Writes how many posts wait, in all and, with `per_account`, of each account.
+/// Writes the posts that wait: by the publisher's tables, and by what it asked permits for. Posts of an account that
+/// works are at no risk.
 pub fn write_posts(
     out: &mut Vec<u8>,
     format: Format,
-    posts: &[(AccountId, u64)],
+    snapshot: &Snapshot,
+    readings: &Readings,
     per_account: bool,
 ) {
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    POSTS_WAITING.write_single(out, format, count(posts.iter().map(|(_, posts)| posts).sum()));
-    if per_account {
-        POSTS_HELD.write_header(out, format);
-        for (id, posts) in posts {
-            let labels = [("provider", &*id.provider), ("account", &*id.account)];
-            POSTS_HELD.write_sample(out, &labels, count(*posts));
-        }
+    let stored = readings.posts.as_deref();
+    let asked = readings.posts_held.as_deref().map(Vec::as_slice);
+    if let Some(asked) = asked {
+        let all: u64 = asked.iter().map(|(_, posts)| posts).sum();
+        POSTS_WAITING.write_single(out, format, i64::try_from(all).unwrap_or(i64::MAX));
+    }
+    if !per_account || (stored.is_none() && asked.is_none()) {
+        return;
+    }
+    let known = || {
+        let posts = stored.into_iter().flat_map(PostsAtRisk::iter);
+        posts.filter_map(|(id, posts)| Some((snapshot.accounts.find(id)?, posts)))
+    };
+    if stored.is_some() {
+        let ailing = known().filter(|(one, _)| one.cause.is_some() || one.door.gate != Gate::Open);
+        POSTS_AT_RISK.write_header(out, format);
+        let at_risk = ailing.map(|(account, posts)| (&account.id, u64::from(posts.at_risk)));
+        write_posts_of(out, POSTS_AT_RISK, FROM_THE_STORE, at_risk);
+    }
+    POSTS_HELD.write_header(out, format);
+    let held = known().map(|(account, posts)| (&account.id, u64::from(posts.held)));
+    write_posts_of(out, POSTS_HELD, FROM_THE_STORE, held);
+    let waiting = asked.unwrap_or_default().iter().map(|(id, posts)| (id, *posts));
+    write_posts_of(out, POSTS_HELD, FROM_PERMITS, waiting);
+}
+
+fn write_posts_of<'a>(
+    out: &mut Vec<u8>,
+    family: Family,
+    source: &str,
+    accounts: impl Iterator<Item = (&'a AccountId, u64)>,
+) {
+    for (id, count) in accounts.filter(|(_, count)| *count > 0).take(POSTS_SERIES_MAX) {
+        let labels = [("provider", &*id.provider), ("account", &*id.account), ("source", source)];
+        family.write_sample(out, &labels, i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -261,10 +300,6 @@ const POSTS_WAITING: Family = Family::gauge(
     "posts_waiting",
     "Posts that asked this replica for a permit and wait for one, over all accounts.",
 );
-const POSTS_HELD: Family = Family::gauge(
-    "posts_held",
-    "Posts of the account that asked for a permit and wait for one; no series while none does.",
-);
 const FLEET_REPLICAS: Family = Family::gauge("fleet_replicas", "Replicas that are alive.");
 const FLEET_ACCOUNTS: Family = Family::gauge(
     "fleet_accounts",
@@ -314,6 +349,22 @@ const LIFE_LEFT: Family = Family {
     kind: Kind::Histogram,
     help: "Accounts by the share of its declared life that the access token has left at this scrape.",
 };
+
+const POSTS_AT_RISK: Family = Family::gauge(
+    "posts_at_risk",
+    "Posts that are due soon on an account that does not work, as far as the publisher's tables tell.",
+);
+const POSTS_HELD: Family = Family::gauge(
+    "posts_held",
+    "Posts that are held back until their account works again, by who says so.",
+);
+
+/// Who says how many posts wait.
+const FROM_THE_STORE: &str = "store";
+const FROM_PERMITS: &str = "permits";
+
+/// Accounts whose posts are shown in one family. Whoever has more in trouble looks at the sums.
+const POSTS_SERIES_MAX: usize = 10_000;
 
 /// Shares of life. Zero counts the tokens that have ended.
 const LIFE_BUCKETS: [f64; 9] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0];

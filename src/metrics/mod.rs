@@ -13,6 +13,7 @@ pub mod events;
 pub mod exposition;
 pub mod fleet;
 pub mod negotiation;
+pub mod observed;
 pub mod process;
 pub mod text;
 

@@ -103,6 +103,7 @@ impl Context {
             outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
             clock_unconfirmed_step: self.clock.unconfirmed_step(),
             all_replicas: self.gauges.all_replicas.load().as_deref().copied(),
+            posts: self.gauges.posts.load_full(),
             posts_held: self.gauges.posts_held.load_full(),
             process: process::Usage::read(),
         }

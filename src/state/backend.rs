@@ -2,6 +2,7 @@
 
 use super::{
     Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest,
+    observed,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},
@@ -289,6 +290,32 @@ impl Backend {
                 writer.run(Kind::Read, move |desk| inbox::heard_after(desk, position)).await
             }
             Postgres(writer) => writer.run(postgres::heard_after(position)).await,
+        }
+    }
+
+    pub(super) async fn position_of(&self, name: &str) -> Result<Option<String>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let name = name.to_owned();
+                writer.run(Kind::Read, move |desk| observed::position_of(desk, &name)).await
+            }
+            Postgres(writer) => writer.run(postgres::position_of(name)).await,
+        }
+    }
+
+    pub(super) async fn keep_position(
+        &self,
+        name: &str,
+        position: &str,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let (name, position) = (name.to_owned(), position.to_owned());
+                let work = move |desk: &mut _| observed::keep_position(desk, &name, &position, at);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::keep_position(name, position, at)).await,
         }
     }
 

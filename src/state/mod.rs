@@ -1,4 +1,5 @@
-//! What we must remember ourselves: journal, leases, account memory and history, incidents, outbox.
+//! What we must remember ourselves: journal, leases, account memory and history, incidents, outbox, positions
+//! in logs.
 //!
 //! SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL where replicas share the work. One thread owns
 //! the connection; whatever arrives while a commit is in flight goes into the next one, and everybody is
@@ -21,6 +22,7 @@ mod journal;
 mod leases;
 mod memory;
 mod newest;
+mod observed;
 mod outbox;
 pub mod postgres;
 mod presence;
@@ -551,6 +553,25 @@ impl State {
             .into_iter()
             .filter_map(|(position, letter)| inbox::read(position, letter))
             .collect())
+    }
+}
+
+/// How far logs and tables of the publisher were read.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// What was last kept under this name. Not fenced: each replica has names of its own.
+    pub async fn position_of(&self, name: &str) -> Result<Option<String>, Error> {
+        self.0.backend.position_of(name).await
+    }
+
+    /// Keeps a position under this name. One that nobody moved for three months is forgotten.
+    pub async fn keep_position(
+        &self,
+        name: &str,
+        position: &str,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        self.0.backend.keep_position(name, position, at).await
     }
 }
 

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 8;
+const SCHEMA_VERSION: i64 = 9;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -157,6 +157,13 @@ CREATE TABLE spent (
 ",
     "
 ALTER TABLE memory ADD COLUMN door TEXT;
+",
+    "
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -267,6 +274,13 @@ CREATE TABLE inbox (
     heard_at INTEGER NOT NULL
 ) STRICT;
 
+-- How far logs and tables of the publisher were read, as JSON or as the publisher's own text.
+CREATE TABLE observed (
+    name     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    kept_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -334,7 +348,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

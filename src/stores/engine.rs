@@ -10,6 +10,7 @@ use super::{
     dialect::Query,
     fingerprint_once_saved, plan,
     pool::{Permit, Pool},
+    questions::{self, AnswerRow, Question},
     server::{
         Driver, GRACE, Look, Settings, TextRow, Trouble, connect, look, look_in, place, rows, say,
         silent, statements,
@@ -30,6 +31,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 /// See the module.
 pub(super) struct ServerStore<D: Driver> {
@@ -79,6 +81,43 @@ impl<D: Driver> ServerStore<D> {
         let pool = Pool::new(settings.pool_max);
         let inner = Inner { driver, settings, fingerprinter, pool, statements, watch, events };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// See [`super::AnyStore::columns_of`].
+    pub(super) async fn columns_of(
+        &self,
+        sql: &str,
+        parameter: &str,
+    ) -> Result<Vec<String>, Error> {
+        let inner = &self.inner;
+        let query = questions::all_columns(sql, parameter, D::DIALECT);
+        let mut lease = inner.lease().await?;
+        inner.batch(&mut lease, D::BEGIN_TO_READ).await?;
+        let columns = inner.limited(D::columns(&mut lease.connection, &query)).await;
+        let columns = columns.map_err(|trouble| match trouble {
+            Trouble::Wrong(reason) => inner.damaged(reason),
+            other => inner.said(other),
+        })?;
+        inner.roll_back_after(lease, columns).await
+    }
+
+    /// See [`super::AnyStore::ask`].
+    pub(super) async fn ask(&self, question: &Question) -> Result<Vec<AnswerRow>, Error> {
+        let inner = &self.inner;
+        let query = question.query(D::DIALECT);
+        let mut lease = inner.lease().await?;
+        inner.batch(&mut lease, D::BEGIN_TO_READ).await?;
+        let rows = inner.limited(rows::<D>(&mut lease.connection, &query)).await;
+        let rows = rows.map_err(|trouble| match trouble {
+            Trouble::NoSuchValue => inner.damaged(DOES_NOT_FIT.to_owned()),
+            Trouble::Wrong(reason) => inner.damaged(format!("a question: {reason}")),
+            other => inner.said(other),
+        })?;
+        let text = |cell: Option<Zeroizing<Vec<u8>>>| {
+            cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let rows = rows.into_iter().map(|row| row.0.into_iter().map(text).collect()).collect();
+        inner.roll_back_after(lease, rows).await
     }
 
     /// Lets `work` end even when whoever asked for it does not wait.
@@ -463,6 +502,17 @@ impl<D: Driver> Inner<D> {
         self.pool.give_back(lease.connection, lease.permit);
     }
 
+    async fn roll_back_after<R>(
+        &self,
+        mut lease: Lease<D::Connection>,
+        answer: R,
+    ) -> Result<R, Error> {
+        if self.batch(&mut lease, "ROLLBACK").await.is_ok() {
+            self.give_back(lease);
+        }
+        Ok(answer)
+    }
+
     async fn roll_back(
         &self,
         mut lease: Lease<D::Connection>,
@@ -542,6 +592,8 @@ impl<D: Driver> Inner<D> {
         self.damaged_row(&id.to_string(), Fault { column, reason: reason.to_owned() }).of(id)
     }
 }
+
+const DOES_NOT_FIT: &str = "a question was refused: a value in it, perhaps the position, does not fit the type that it is compared with or cast to";
 
 fn hash_of(id: &AccountId) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -18,6 +18,7 @@ mod document;
 mod draft;
 mod engine;
 mod pool;
+mod questions;
 mod spans;
 mod statements;
 mod table;
@@ -25,6 +26,7 @@ mod times;
 mod watch;
 
 pub use draft::Draft;
+pub use questions::{AnswerRow, Question};
 
 use crate::{
     core::{AccountId, Fingerprint, Secret},

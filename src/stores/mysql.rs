@@ -25,6 +25,12 @@ pub use super::server::Settings;
 pub struct MysqlStore(ServerStore<Mysql>);
 
 impl MysqlStore {
+    pub(super) const fn server(&self) -> &ServerStore<Mysql> {
+        &self.0
+    }
+}
+
+impl MysqlStore {
     /// Connects to a server that runs, and checks that it has the table and every mapped column.
     ///
     /// # Errors
@@ -87,6 +93,7 @@ impl Driver for Mysql {
     const DIALECT: Dialect = Dialect::Mysql;
     const NAME: &'static str = "mysql";
     const BEGIN: &'static str = "START TRANSACTION";
+    const BEGIN_TO_READ: &'static str = "START TRANSACTION READ ONLY";
     const READ_ONLY: &'static str = "SELECT CAST(@@read_only AS CHAR)";
     const UNLIMITED: &'static str = "/*M! SET SESSION max_statement_time = 0 */";
     const SIMPLE_SCHEMA: &'static str = SIMPLE_SCHEMA;
@@ -156,6 +163,15 @@ impl Driver for Mysql {
             each(text_row(row)?);
         }
         rows.drop_result().await.map_err(|error| trouble(&error))
+    }
+
+    async fn columns(conn: &mut Conn, query: &Query) -> Result<Vec<String>, Trouble> {
+        let prepared = conn.prep(query.sql.as_str()).await;
+        let prepared = prepared.map_err(|error| match &error {
+            mysql_async::Error::Server(said) => Trouble::Wrong(said.message.clone()),
+            _ => trouble(&error),
+        })?;
+        Ok(prepared.columns().iter().map(|column| column.name_str().into_owned()).collect())
     }
 
     async fn catalogue(conn: &mut Conn, settings: &Settings) -> Result<Vec<Column>, Trouble> {

@@ -72,6 +72,12 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    pub(super) const fn server(&self) -> &ServerStore<Postgres> {
+        &self.store
+    }
+}
+
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         if let Some(listener) = &self.listener {
@@ -176,6 +182,7 @@ impl Driver for Postgres {
     const DIALECT: Dialect = Dialect::Postgres;
     const NAME: &'static str = "postgres";
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+    const BEGIN_TO_READ: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
     const READ_ONLY: &'static str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'on' \
         ELSE current_setting('default_transaction_read_only') END";
     const UNLIMITED: &'static str = "SET statement_timeout = 0";
@@ -240,6 +247,16 @@ impl Driver for Postgres {
             });
             each(TextRow(cells.collect::<Result<_, Trouble>>()?));
         }
+    }
+
+    async fn columns(session: &mut Session, query: &Query) -> Result<Vec<String>, Trouble> {
+        let types = vec![Type::TEXT; query.values.len()];
+        let prepared = session.client.prepare_typed(&query.sql, &types).await;
+        let prepared = prepared.map_err(|error| match error.as_db_error() {
+            Some(said) => Trouble::Wrong(said.message().to_owned()),
+            None => trouble(&error),
+        })?;
+        Ok(prepared.columns().iter().map(|column| column.name().to_owned()).collect())
     }
 
     async fn catalogue(session: &mut Session, settings: &Settings) -> Result<Vec<Column>, Trouble> {

@@ -75,6 +75,8 @@ pub(super) trait Driver: Send + Sync + 'static {
     const NAME: &'static str;
     /// Begins a transaction that sees what others committed meanwhile.
     const BEGIN: &'static str;
+    /// Begins a transaction that cannot write.
+    const BEGIN_TO_READ: &'static str;
     /// Whether the server takes writes in this session: one row with `on` or `1` when it does not.
     const READ_ONLY: &'static str;
     /// Lifts the limit on how long a statement may take, for this session.
@@ -107,6 +109,13 @@ pub(super) trait Driver: Send + Sync + 'static {
         patience: Duration,
         each: impl FnMut(TextRow) + Send,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// The columns that a query would answer with. What is wrong with it is told in the server's own words:
+    /// before it was carried out they quote nothing but the query.
+    fn columns(
+        connection: &mut Self::Connection,
+        query: &Query,
+    ) -> impl Future<Output = Result<Vec<String>, Trouble>> + Send;
 
     /// What the catalogue says of the table; nothing where there is none.
     fn catalogue(

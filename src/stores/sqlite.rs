@@ -63,6 +63,10 @@ impl SqliteStore {
         Ok(Self { place, open: Arc::new(Mutex::new(Some(opened))), watch })
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.place.settings
+    }
+
     /// Does `work` with the one connection, on a thread that may block.
     async fn with<R: Send + 'static>(
         &self,

@@ -19,6 +19,7 @@ mod healthy;
 mod http;
 mod leaks;
 mod mail_server;
+mod observing;
 mod one_database;
 mod patience;
 mod people;

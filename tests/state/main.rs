@@ -10,6 +10,7 @@ mod kinds;
 mod leases;
 mod memory;
 mod newest;
+mod observed;
 mod only_postgres;
 mod only_sqlite;
 mod opening;
@@ -172,6 +173,8 @@ macro_rules! contract {
                 newest::a_forgotten_account_leaves_no_token,
                 newest::a_dead_refresh_token_counts_as_spent,
                 newest::a_refresh_token_that_died_before_any_was_kept_is_remembered_with_it,
+                observed::a_position_is_kept_under_its_name_until_the_next_one,
+                observed::a_position_that_nobody_moves_is_forgotten_after_months,
                 opening::a_state_that_was_closed_has_the_same_key_and_the_same_contents,
                 opening::several_that_open_a_new_state_at_once_share_one_key,
                 opening::a_named_key_file_is_used_and_nothing_else_is_made,

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 
+mod asking;
 mod contract;
 mod file;
 mod kinds;

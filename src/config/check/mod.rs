@@ -7,6 +7,7 @@
 mod apps;
 mod dangers;
 mod mail;
+mod observe;
 mod providers;
 mod publisher;
 mod redis_store;
@@ -50,6 +51,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         delivery: mail::check(&mut check, &file.mail),
         server: service::server(&mut check, &file),
         gate: super::Gate { proof: file.gate.proof },
+        observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },
         state: state::check(&mut check, &file.state, &store),
         store,

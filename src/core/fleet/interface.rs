@@ -105,6 +105,11 @@ pub enum Input {
         /// What it amounts to, and as of when.
         evidence: Evidence,
     },
+    /// It is time to check an account although nobody reported anything.
+    Wondered {
+        /// Which account.
+        id: AccountId,
+    },
     /// The check whether an account could publish came back.
     Proven {
         /// Whose.

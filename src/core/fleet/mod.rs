@@ -178,6 +178,7 @@ impl Fleet {
             Input::Announced { id, evidence } => self.note_announced(now, &id, evidence),
             Input::Proven { id, checked } => self.note_proven(now, &id, checked),
             Input::Told { id, order, position } => self.follow(now, &id, order, position),
+            Input::Wondered { id } => self.note_wonder(now, &id),
             Input::Asked { id } => self.note_question(now, &id),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);

@@ -527,6 +527,22 @@ impl Fleet {
         self.look_at(now, id);
     }
 
+    /// Nobody reported anything, and the account is to be checked all the same: free of charge or not at all.
+    pub(super) fn note_wonder(&mut self, now: Timestamp, id: &AccountId) {
+        let Some(account) = self.table.find(id) else {
+            return;
+        };
+        let app = self.apps.find(&account.app);
+        // Without a check a question would be answered by a refresh.
+        let is_free = app.is_some_and(|app| app.probe == decide::Probe::Free);
+        let is_quiet = account.cause.is_none() && account.questioned_at.is_none();
+        if !is_free || !is_quiet {
+            return;
+        }
+        self.table.change(id, |account| account.questioned_at = Some(now));
+        self.look_at(now, id);
+    }
+
     /// Somebody asked for a refresh now: what the provider has not refused for good is tried.
     pub(super) fn note_question(&mut self, now: Timestamp, id: &AccountId) {
         self.table.change(id, |account| {

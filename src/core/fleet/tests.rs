@@ -447,6 +447,32 @@ fn a_reported_401_is_asked_about_once_per_margin_and_a_living_token_costs_no_ref
 }
 
 #[test]
+fn an_account_that_is_well_is_checked_unasked_where_that_is_free_and_never_refreshed_for_it() {
+    for (probe, expected) in
+        [(Probe::Free, &["probe a"][..]), (Probe::Billed, &[]), (Probe::None, &[])]
+    {
+        let mut bench = Bench::new();
+        let apps = vec![App { probe, ..app("main") }];
+        bench.tell(Input::Configured { policy: Policy::default(), apps });
+        bench.load(&[("a", bench.token(1, 0.3)), ("b", bench.token(2, 0.3))]);
+        bench.tell(Input::Wondered { id: id("nobody") });
+        bench.tell(Input::Wondered { id: id("a") });
+        assert_eq!(bench.started(), expected, "{probe:?}");
+        if probe != Probe::Free {
+            continue;
+        }
+        bench.tell(Input::Probed { id: id("a"), checked: Checked::Alive });
+        bench.tell(Input::Wondered { id: id("a") });
+        assert_eq!(bench.started(), [""; 0], "it was checked just now");
+        assert_eq!(bench.account("a").responses.unauthorized(), 0, "nobody reported anything");
+        bench.tell(Input::Wondered { id: id("b") });
+        let refused = bench.evidence(Cause::AccessTokenExpired);
+        bench.tell(Input::Probed { id: id("b"), checked: Checked::Refused(refused) });
+        assert_eq!(bench.started(), ["refresh b"], "what is refused is renewed");
+    }
+}
+
+#[test]
 fn a_401_that_is_reported_while_its_refresh_is_under_way_does_not_buy_another() {
     let mut bench = Bench::new();
     bench.load(&[("a", bench.token(1, 0.3))]);

@@ -86,6 +86,9 @@ pub(super) async fn answer(
 ) -> Result<Answer, Problem> {
     let [wait, since] = path::query(query, ["wait", "since"])?;
     let wait = wait.map_or(Ok(Duration::ZERO), |text| path::seconds("wait", &text, WAIT_MAX))?;
+    if since.as_ref().is_some_and(|since| since.chars().count() > ETAG_CHARS_MAX) {
+        return Err(Problem::malformed("since: expected the etag of an earlier answer"));
+    }
     let mut seen = seen(context, id).await?;
     if !wait.is_zero() {
         let known = since.map_or_else(|| etag_of(&seen), Cow::into_owned);
@@ -186,6 +189,9 @@ pub const STALE_AFTER: Duration = Duration::from_secs(3 * 60);
 
 /// Longest wait for a change.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Longer than any that we give.
+const ETAG_CHARS_MAX: usize = 512;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_secs(2);

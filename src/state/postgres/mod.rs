@@ -11,6 +11,7 @@ mod inbox;
 mod journal;
 mod memory;
 mod newest;
+mod observed;
 mod outbox;
 mod save;
 mod schema;
@@ -30,6 +31,7 @@ pub(super) use self::{
     },
     memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
+    observed::{keep_position, position_of},
     outbox::{fire, outlook, owed, resolve, settle, told},
     save::together,
     shares::{hold, leave},

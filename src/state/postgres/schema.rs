@@ -141,7 +141,8 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 8] = [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS];
+const TABLES: [&str; 9] =
+    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS, OBSERVED];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -323,3 +324,12 @@ const DOORS: &str = "
 -- The gate of the account, as JSON; empty for one that never moved.
 ALTER TABLE memory ADD COLUMN door text;
 ";
+
+const OBSERVED: &str = r#"
+-- How far logs and tables of the publisher were read, by each replica, as JSON or as the publisher's own text.
+CREATE TABLE observed (
+    name     text COLLATE "C" PRIMARY KEY,
+    position text NOT NULL,
+    kept_at  bigint NOT NULL
+) WITH (fillfactor = 50);
+"#;
