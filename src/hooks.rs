@@ -109,10 +109,12 @@ impl Hook {
                     let snapshot = self.snapshot.load();
                     // At the start, and when accounts came from another replica that may not have come to it.
                     if snapshot.loaded && (!progress.began || snapshot.holding != held) {
-                        progress.began = true;
+                        let is_start = !std::mem::replace(&mut progress.began, true);
                         held = snapshot.holding;
-                        drop(snapshot);
                         self.reconcile(&mut progress);
+                        if is_start {
+                            self.tell_opened(&mut progress, &snapshot);
+                        }
                     }
                 }
                 Some(ended) = progress.sending.join_next() => {
@@ -152,6 +154,19 @@ impl Hook {
         let knows = |id: &AccountId| snapshot.accounts.find(id).is_some();
         let dropped = progress.untold.reconcile(now, shut, knows);
         (0..dropped).for_each(|_| self.metrics.gate_webhook(HookResult::Dropped));
+    }
+
+    /// The news that a gate opened may have been lost with the process before this one.
+    fn tell_opened(&self, progress: &mut Progress, snapshot: &Snapshot) {
+        let now = self.clock.now();
+        for account in snapshot.accounts.iter() {
+            let door = &account.door;
+            let since = door.since.filter(|since| now.since(*since) < OPENED_LATELY);
+            if let (Gate::Open, Some(at), true) = (door.gate, since, self.tells(&account.id)) {
+                let (id, why) = (account.id.clone(), door.why);
+                self.push(progress, Move { id, from: None, to: Gate::Open, why, at });
+            }
+        }
     }
 
     fn send(&self, progress: &mut Progress) {
@@ -262,6 +277,9 @@ pub const ID_HEADER: &str = "oauth-keepalive-delivery";
 
 /// How often one piece of news is tried.
 pub const TRIES_MAX: u32 = 12;
+
+/// Gates that opened within this time before a start are told after it.
+const OPENED_LATELY: Duration = Duration::from_secs(3_600);
 
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);

@@ -118,6 +118,10 @@ const SINCE: Timestamp = Timestamp::from_unix(1_800_000_000);
 impl Teller {
     /// Tells `publisher` of accounts of tiktok. Of these accounts one is held already.
     fn start(publisher: &Publisher) -> Self {
+        Self::start_with(publisher, |_| {})
+    }
+
+    fn start_with(publisher: &Publisher, change: impl Fn(&mut Account)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), SECRET).unwrap();
         let clock = Clock::start();
@@ -130,6 +134,7 @@ impl Teller {
                 account.door.since = Some(SINCE);
                 account.door.why = Some(Why::Person);
             }
+            change(&mut account);
             now.accounts.put(account);
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(now));
@@ -232,6 +237,21 @@ async fn what_is_not_taken_is_sent_again_under_the_same_id_and_a_newer_gate_take
         }
     };
     timeout(PATIENCE, taken).await.expect("it is counted when it was taken");
+}
+
+#[tokio::test]
+async fn a_gate_that_opened_just_before_the_start_is_told_as_well() {
+    let mut publisher = Publisher::start(&[]).await;
+    let now = Clock::start().now();
+    let teller = Teller::start_with(&publisher, |account| {
+        if *account.id.account == *"open" {
+            account.door.since = Some(now.minus(Duration::from_secs(60)));
+        }
+    });
+    let told = [publisher.next().await.json(), publisher.next().await.json()];
+    assert_eq!((&told[0]["gate"], &told[1]["gate"]), (&"held".into(), &"open".into()));
+    assert_eq!(told[1]["account"], "open");
+    drop(teller);
 }
 
 #[tokio::test]

@@ -9,4 +9,5 @@ mod listening;
 mod orders;
 mod permits;
 mod responses;
+mod sockets;
 mod tokens;
