@@ -30,7 +30,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        publisher::{Client, News, Permits, Right},
+        publisher::{Client, Right},
         socket::{Place, Socket},
     },
     state::{Counts, Role, State},
@@ -431,36 +431,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
     if let Some((socket, settings)) = publisher {
-        let permits = Arc::new(Permits::new(settings.pace, metrics.clone()));
-        let news = Arc::new(News::new());
-        surface.extend(publisher::tell(
-            &settings.webhooks,
-            &refresher,
-            &refresher.transport,
-            &snapshot,
-            &metrics,
-            &surface_stopped,
-        ));
-        surface.push(tokio::spawn(publisher::keep(
-            Arc::clone(&permits),
-            Arc::clone(&news),
-            Arc::clone(&snapshot),
-            Arc::clone(&gauges),
-            refresher.clock.clone(),
-            events.subscribe(),
-            surface_stopped.clone(),
-        )));
-        let context = publisher::context(
-            &refresher,
-            &metrics,
-            Arc::clone(&snapshot),
-            settings,
-            inputs,
+        let wires = publisher::Wires {
+            metrics,
+            snapshot: Arc::clone(&snapshot),
+            gauges,
+            client: Arc::clone(&refresher.transport),
+            keeper: inputs,
             deliveries,
-            permits,
-            news,
-            surface_stopped.clone(),
-        );
+            stop: surface_stopped.clone(),
+        };
+        let (context, tasks) = publisher::start(settings, &refresher, wires);
+        surface.extend(tasks);
         let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
     }

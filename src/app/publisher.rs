@@ -29,24 +29,49 @@ use tokio::{
     time::interval,
 };
 
-/// What the handlers see.
-pub(super) fn context<S: TokenStore, T: Transport>(
-    refresher: &Arc<Refresher<S, T>>,
-    metrics: &Metrics,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+/// What it is connected with.
+pub(super) struct Wires {
+    pub(super) metrics: Metrics,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) client: Arc<ArcSwap<HttpClient>>,
+    pub(super) keeper: mpsc::Sender<Input>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Starts what goes on beside the listener, and answers what its handlers see.
+pub(super) fn start<S: TokenStore, T: Transport>(
     settings: Settings,
-    keeper: mpsc::Sender<Input>,
-    deliveries: mpsc::Sender<Delivery>,
-    permits: Arc<Permits>,
-    news: Arc<News>,
-    stop: watch::Receiver<bool>,
-) -> Arc<Context> {
+    refresher: &Arc<Refresher<S, T>>,
+    wires: Wires,
+) -> (Arc<Context>, Vec<JoinHandle<()>>) {
+    let permits = Arc::new(Permits::new(settings.pace, wires.metrics.clone()));
+    let news = Arc::new(News::new());
+    let events = refresher.reporter.events();
+    let mut tasks: Vec<_> = settings
+        .webhooks
+        .iter()
+        .map(|hook| {
+            let hook = hook_of(hook, refresher, &wires);
+            tokio::spawn(hook.run(events.subscribe(), wires.stop.clone()))
+        })
+        .collect();
+    tasks.push(tokio::spawn(keep(
+        Arc::clone(&permits),
+        Arc::clone(&news),
+        Arc::clone(&wires.snapshot),
+        wires.gauges,
+        refresher.clock.clone(),
+        events.subscribe(),
+        wires.stop.clone(),
+    )));
     let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
-    tokio::spawn(pass_on(reported, keeper));
-    Arc::new(Context {
-        snapshot,
+    tokio::spawn(pass_on(reported, wires.keeper));
+    let context = Context {
+        snapshot: wires.snapshot,
         clock: refresher.clock.clone(),
-        metrics: metrics.clone(),
+        metrics: wires.metrics,
         clients: Clients::new(settings.clients),
         when_unknown: settings.when_unknown,
         remembered: remembering(&refresher.state),
@@ -54,12 +79,13 @@ pub(super) fn context<S: TokenStore, T: Transport>(
         permits,
         news,
         waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
-        stop,
-        deliveries,
+        stop: wires.stop,
+        deliveries: wires.deliveries,
         understand: understanding(refresher),
         responses,
         body_deadline: BODY_DEADLINE,
-    })
+    };
+    (Arc::new(context), tasks)
 }
 
 fn remembering(state: &State) -> Arc<Remembered> {
@@ -84,31 +110,19 @@ fn reading<S: TokenStore, T: Transport>(refresher: &Arc<Refresher<S, T>>) -> Arc
     })
 }
 
-/// Starts telling those who are told by webhooks.
-pub(super) fn tell<S: TokenStore, T: Transport>(
-    webhooks: &[hooks::Settings],
-    refresher: &Arc<Refresher<S, T>>,
-    client: &Arc<ArcSwap<HttpClient>>,
-    snapshot: &Arc<ArcSwap<Snapshot>>,
-    metrics: &Metrics,
-    stop: &watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
-    let start = |settings: &hooks::Settings| {
-        let hook = Hook {
-            settings: settings.clone(),
-            client: Arc::clone(client),
-            clock: refresher.clock.clone(),
-            snapshot: Arc::clone(snapshot),
-            metrics: metrics.clone(),
-            data: events::data,
-        };
-        tokio::spawn(hook.run(refresher.reporter.events().subscribe(), stop.clone()))
-    };
-    webhooks.iter().map(start).collect()
+fn hook_of<S, T>(settings: &hooks::Settings, refresher: &Refresher<S, T>, wires: &Wires) -> Hook {
+    Hook {
+        settings: settings.clone(),
+        client: Arc::clone(&wires.client),
+        clock: refresher.clock.clone(),
+        snapshot: Arc::clone(&wires.snapshot),
+        metrics: wires.metrics.clone(),
+        data: events::data,
+    }
 }
 
 /// Tells the lines and those who listen of each move of a gate, and makes them forget who asks no more.
-pub(super) async fn keep(
+async fn keep(
     permits: Arc<Permits>,
     news: Arc<News>,
     snapshot: Arc<ArcSwap<Snapshot>>,
