@@ -1,13 +1,17 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
+mod connect;
 mod observe;
 mod publisher;
 mod webhooks;
+
+pub use connect::{Minter, links_of, ways_below};
 
 use crate::{
     clerk::Clerk,
     clock::Clock,
     config::{self, Settings},
+    connect::Ways,
     core::{
         Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
@@ -66,6 +70,10 @@ pub struct Running {
     pub publisher: Option<Place>,
     /// Where webhooks go, if they are switched on.
     pub webhooks: Option<SocketAddr>,
+    /// Where owners connect accounts, if that is switched on.
+    pub connect: Option<SocketAddr>,
+    /// Makes links to there.
+    pub links: Option<Minter>,
     /// Asks for a reload, as SIGHUP does.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Ends loader, reloader and keeper.
@@ -313,6 +321,11 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         Some(webhooks) => Some((bind(webhooks.listen).await?, webhooks.secret.clone())),
         None => None,
     };
+    let owners_listener = match &settings.server.connect {
+        Some(connect) => Some(bind(connect.listen).await?),
+        None => None,
+    };
+    let connect_at = owners_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     let publisher_at = publisher.as_ref().map(|(socket, _)| socket.place());
 
@@ -330,6 +343,13 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let config_state = Arc::new(ArcSwap::from_pointee(config_state));
     reporter.report(Event::Reloaded { successful: true, at: now, reason: None });
 
+    let owners = match (&settings.server.connect, connect_at) {
+        (Some(asked), Some(at)) => {
+            Some(connect::Owners::open(&settings, asked, at, &refresher).await?)
+        }
+        _ => None,
+    };
+    let minter = owners.as_ref().map(|owners| owners.minter(&snapshot));
     let clerk = Clerk {
         state: state.clone(),
         store: Arc::clone(&refresher.store),
@@ -349,6 +369,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         inputs: inputs.clone(),
         load_again: Arc::clone(&load_again),
         config_state: Arc::clone(&config_state),
+        ways: owners.as_ref().map(|owners| (owners.base.clone(), Arc::clone(&owners.ways))),
         hangup,
     };
     let (rounds, clerk) = keeper::start_clerk(clerk);
@@ -430,6 +451,12 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
+    if let Some((listener, owners)) = owners_listener.zip(owners) {
+        let load_again = Arc::clone(&load_again);
+        let serving =
+            owners.serve(listener, limits, metrics.clone(), load_again, surface_stopped.clone());
+        surface.push(tokio::spawn(serving));
+    }
     if let Some((socket, settings)) = publisher {
         let wires = publisher::Wires {
             metrics,
@@ -451,6 +478,8 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         telemetry: telemetry_at,
         publisher: publisher_at,
         webhooks: webhooks_at,
+        connect: connect_at,
+        links: minter,
         reload,
         stop,
         stop_surface,
@@ -623,6 +652,8 @@ struct Reloader {
     inputs: mpsc::Sender<Input>,
     load_again: Arc<Notify>,
     config_state: Arc<ArcSwap<ConfigState>>,
+    /// How owners reach us, and how they come back to each app.
+    ways: Option<(String, Arc<ArcSwap<Ways>>)>,
     /// SIGHUP, where the system lets us listen.
     hangup: Option<Signal>,
 }
@@ -694,6 +725,9 @@ impl Reloader {
         let for_policy = policy_apps(&apps, Proofs::in_force(&settings));
         self.client.store(Arc::new(client));
         self.refresher.apps.store(Arc::new(apps));
+        if let Some((base, ways)) = &self.ways {
+            ways.store(Arc::new(ways_below(&settings, base)));
+        }
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
         self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
         self.in_force = settings;
@@ -716,14 +750,14 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
-        let others = (server.publisher.clone(), server.webhooks.clone());
+        let others = (server.publisher.clone(), server.webhooks.clone(), server.connect.clone());
         (server.listen, server.connections_max, server.enable_reload, others)
     };
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
         ("`observe`", old.observe == new.observe),
-        ("`server`, `publisher` and `webhooks`", listeners(old) == listeners(new)),
+        ("`server`, `publisher`, `webhooks` and `connect`", listeners(old) == listeners(new)),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()

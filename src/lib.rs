@@ -29,7 +29,8 @@
 //!
 //! - [`core`]: accounts, causes, the policy ([`core::decide`]), when a token is due ([`core::schedule`]) and when
 //!   its connection ends ([`core::second_clock`]), what time it is ([`core::timeline`], by [`core::witness`]), what
-//!   is wrong and why ([`core::diagnose`], from [`core::history`]), whose trouble it is when many fail
+//!   is wrong and why ([`core::diagnose`], from [`core::history`]), what can become of an owner who follows a link
+//!   ([`core::connecting`]), whose trouble it is when many fail
 //!   ([`core::correlate`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
@@ -50,6 +51,8 @@
 //! - [`loader`]: reads the store and tells the keeper. [`keeper`]: drives the fleet and performs its effects.
 //!   **Invariant:** it is the one writer of accounts, and a call on the wire is never dropped. [`clerk`]:
 //!   writes down what the fleet decided must outlive the process.
+//! - [`connect`]: an owner connects an account again by one link. **Invariant:** a link is for one account, ends, and
+//!   works once; whatever goes wrong on its way changes nothing.
 //! - [`inbox`]: what providers and publishers announce under a signature. **Invariant:** it is answered when it is
 //!   written down, and every replica hears it.
 //! - [`hooks`]: tells publishers of gates that moved. **Invariant:** nobody waits for it.
@@ -58,9 +61,9 @@
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's API, webhooks. [`delivery`]: mail. **Invariant:** they are
-//!   handed snapshots and notices, which have no field that could hold a token; the one request that asks for an access
-//!   token is handed it alone, and is switched on for itself.
+//!   [`server`]: metrics, status page, the publisher's API, webhooks, the pages behind links. [`delivery`]: mail.
+//!   **Invariant:** they are handed snapshots and notices, which have no field that could hold a token; the one request
+//!   that asks for an access token is handed it alone, and is switched on for itself.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.
 //! - [`demo`]: a provider, a publisher and a mailbox on which the real program is shown and tested.
@@ -116,6 +119,7 @@ pub mod secrets;
 pub mod refresh;
 
 pub mod clerk;
+pub mod connect;
 pub mod hooks;
 pub mod inbox;
 pub mod keeper;

@@ -6,6 +6,7 @@
 
 mod apps;
 mod asked;
+mod consent;
 mod doubt;
 mod ends;
 mod heard;
@@ -20,6 +21,7 @@ mod unspent;
 
 pub use apps::{App, Apps, app_of};
 pub use asked::position_shown;
+pub use consent::{Connected, Consent};
 pub use heard::Heard;
 pub use held::Held;
 pub use secrets::Secrets;
@@ -247,6 +249,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(both) => both,
             Err(error) => return blocked_by_state(&error),
         };
+        let open = self.end_lost_consent(open).await;
         // Read now, under the lease: what the decision was made from may be old.
         let stored = match self.store.get(id).await {
             Ok(Some(stored)) if stored.enabled => stored,

@@ -288,7 +288,9 @@ pub async fn recall<S: TokenStore, T: Transport>(
     });
     let mut reopened = Vec::new();
     for open in refresher.state.open_entries().await? {
-        if shares.contain(&open.id) {
+        // What a person's code was to buy: of the account's own token nothing was spent.
+        let is_lost_consent = open.intent.is_of_consent() && open.result.is_none();
+        if shares.contain(&open.id) && !is_lost_consent {
             reopened.push(reopen(refresher, open).await);
         }
     }

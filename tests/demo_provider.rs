@@ -367,7 +367,7 @@ impl Stage {
         log.iter()
             .map(|entry| match entry.what {
                 What::Refresh(refreshed) => Some(refreshed),
-                What::Question(_) | What::Api { .. } => None,
+                What::Question(_) | What::Code { .. } | What::Api { .. } => None,
             })
             .collect()
     }

@@ -158,6 +158,8 @@ fn metrics() -> Metrics {
     metrics.report_rejected(Rejection::Unauthorized);
     metrics.expect_webhooks("tiktok");
     metrics.webhook("tiktok", MessageResult::Taken);
+    metrics.expect_reconnects();
+    metrics.reconnect("connected");
     metrics.expect_log("publisher.log");
     metrics.lines_observed("publisher.log", &[40, 2, 0, 1, 0, 0, 0, 0]);
     metrics.expect_query();

@@ -99,7 +99,7 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Who wires the parts, and so may read the configuration.
-const WIRING: &[&str] = &["main.rs", "app.rs", "cli/", "demo/", "config/", "config.rs"];
+const WIRING: &[&str] = &["main.rs", "app.rs", "app/", "cli/", "demo/", "config/", "config.rs"];
 
 /// Crates that the core may use; the first wipes secrets, which is memory and not I/O.
 const CRATES_OF_THE_CORE: &[&str] = &["std", "crate", "super", "self", "zeroize"];

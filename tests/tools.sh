@@ -13,6 +13,7 @@ main() {
     debian_packages
     python_venv
     oauth_servers
+    observability
     case "${1:-}" in
         '') ;;
         cargo-deny) cargo_deny ;;
@@ -28,6 +29,9 @@ debian_packages() {
     done <<'PACKAGES'
 prometheus prometheus
 promtool prometheus
+amtool prometheus-alertmanager
+prometheus-alertmanager prometheus-alertmanager
+systemd-analyze systemd
 curl curl
 openssl openssl
 redis-server redis-server
@@ -87,6 +91,14 @@ python_venv() {
 oauth_servers() {
     tests/servers/oauth/install.sh >/dev/null || fail "the OAuth servers could not be installed"
     echo "OAuth servers: there"
+}
+
+# Prometheus 3 with its Alertmanager beside the installed Prometheus 2, and Grafana's schema.
+observability() {
+    local tools
+    tools=$(tests/servers/prometheus.sh) || fail "Prometheus 3 could not be unpacked"
+    tests/servers/grafana/install.sh >/dev/null || fail "Grafana's schema could not be installed"
+    echo "$("$tools/prometheus" --version 2>&1 | head -n 1 | cut -d ' ' -f 1-3), Alertmanager, Grafana's schema: there"
 }
 
 cargo_deny() {

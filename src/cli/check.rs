@@ -64,6 +64,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
         findings.push(finding("state", Ok(app::ONE_DATABASE.to_owned())));
     }
     findings.push(spill(&settings));
+    findings.extend(consent(&settings));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
     print(&findings, output);
@@ -142,6 +143,23 @@ async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<
         ));
     }
     Ok(format!("{place}: {accounts} accounts, readable and writable"))
+}
+
+/// What must stand in each provider's portal, so that people can come back.
+fn consent(settings: &Settings) -> Vec<Finding> {
+    let of_app = |app: &crate::config::App| {
+        let provider = settings.provider_of(app)?;
+        let uri = app.redirect_uri.clone().or_else(|| settings.expected_redirect(app))?;
+        let says = match provider.instead_of_consent() {
+            Some(sentence) => sentence.to_owned(),
+            None => format!(
+                "people come back to {uri} : register it at {}, character for character",
+                provider.title
+            ),
+        };
+        Some(finding(&format!("connect {}", app.name), Ok(says)))
+    };
+    settings.apps.iter().filter_map(of_app).collect()
 }
 
 /// Never wrong: it is the place for the day on which everything else is.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod check;
+mod connect;
 mod demo;
 mod diagnose;
 mod gate;
@@ -43,6 +44,8 @@ enum Command {
     Diagnose(diagnose::Arguments),
     /// Refresh one account now, whether it is due or not.
     Refresh(refresh::Arguments),
+    /// Print a link by which an account's owner connects it again, or connect it here.
+    Connect(connect::Arguments),
     /// Publish nothing on an account until it is resumed.
     Hold(gate::Arguments),
     /// Let an account that was held go on, once it is proven.
@@ -117,6 +120,7 @@ pub fn main() -> Exit {
             Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
             Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
+            Command::Connect(arguments) => connect::run(&config, arguments).await,
             Command::Hold(arguments) => gate::run(&config, gate::Wish::Hold, arguments).await,
             Command::Resume(arguments) => gate::run(&config, gate::Wish::Resume, arguments).await,
             Command::Canary(arguments) => gate::run(&config, gate::Wish::Canary, arguments).await,

@@ -27,6 +27,9 @@ pub(super) async fn run(config: &Path) -> Exit {
     if let Some(webhooks) = running.webhooks {
         tracing::info!("webhooks at http://{webhooks}/webhooks/APP");
     }
+    if let Some(connect) = running.connect {
+        tracing::info!("links for owners at http://{connect}/connect/account/LINK");
+    }
     if let Some(publisher) = &running.publisher {
         tracing::info!("the publisher's API at {publisher}/v1/");
     }

@@ -7,7 +7,7 @@ use super::explain::OWN_MESSAGE;
 use crate::{
     core::Secret,
     observe::{Start, Wrapped},
-    providers::{Environment, schema::OneOrMany},
+    providers::{Environment, Kind, schema::OneOrMany},
     server::publisher::Place,
 };
 use serde::{
@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) publisher: Publisher,
     pub(super) webhooks: Webhooks,
+    pub(super) connect: Connect,
     pub(super) observe: Observe,
     pub(super) metrics: Metrics,
     pub(super) state: State,
@@ -179,6 +180,10 @@ pub(super) struct App {
     pub(super) client_secret_env: Option<OneOrMany<String>>,
     pub(super) scopes: Vec<String>,
     pub(super) environment: Environment,
+    /// What it is registered as.
+    pub(super) kind: Kind,
+    /// Absent: where the links' listener is reached.
+    pub(super) redirect_uri: Option<String>,
     /// Its consents live shorter.
     pub(super) testing: bool,
     pub(super) endpoints: Endpoints,
@@ -192,6 +197,9 @@ pub(super) struct App {
 pub(super) struct Endpoints {
     pub(super) token: Option<String>,
     pub(super) probe: Option<String>,
+    pub(super) authorize: Option<String>,
+    pub(super) exchange: Option<String>,
+    pub(super) lengthen: Option<String>,
     pub(super) publish_check: Option<String>,
 }
 
@@ -431,6 +439,16 @@ pub(super) struct ObservedProbe {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Connect {
+    pub(super) enabled: bool,
+    pub(super) listen: String,
+    pub(super) external_url: Option<String>,
+    pub(super) link_life: Span,
+    pub(super) keys_are_subjects: bool,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
 }
@@ -624,6 +642,18 @@ impl Default for Webhooks {
             listen: "127.0.0.1:8642".to_owned(),
             secret_file: None,
             secret_env: None,
+        }
+    }
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: "127.0.0.1:8643".to_owned(),
+            external_url: None,
+            link_life: Span::seconds(24 * 60 * 60),
+            keys_are_subjects: false,
         }
     }
 }

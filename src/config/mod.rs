@@ -17,8 +17,9 @@ pub use problem::{KeyPath, Place, Problem, Problems, Warning};
 pub use watch::Watch;
 
 use crate::{
-    providers::{self, Described, Endpoints, Environment, Provider},
+    providers::{self, Described, Endpoints, Environment, Kind, Provider},
     secrets::SecretRef,
+    server::CALLBACK_PATH,
     stores::{self, server::Host},
 };
 use serde::Deserialize;
@@ -76,6 +77,10 @@ pub struct App {
     pub environment: Environment,
     /// Its owner still tests it at the provider, and consents live shorter.
     pub is_testing: bool,
+    /// What it is registered as.
+    pub kind: Kind,
+    /// Where people come back to from its consent page; `None` is where the links' listener is reached.
+    pub redirect_uri: Option<String>,
     /// Public id (`client_key` at TikTok).
     pub client_id: String,
     /// Its secret; none for public clients. Several during a rotation, in the order in which they are tried.
@@ -144,6 +149,18 @@ impl Settings {
         provider(&app.provider, app.environment, &self.providers)
     }
 
+    /// Where people come back to from the consent page of `app`, as its redirect URI must read where links are to
+    /// work; `None` while there is no listener, or the system chooses its port.
+    #[must_use]
+    pub fn expected_redirect(&self, app: &App) -> Option<String> {
+        let connect = self.server.connect.as_ref()?;
+        if connect.external_url.is_none() && connect.listen.port() == 0 {
+            return None;
+        }
+        let provider = self.provider_of(app)?;
+        Some(redirect_below(&connect.base(connect.listen), provider, app.kind))
+    }
+
     /// True when store and state are the same database, reached by the same user at the same place: then a
     /// result and its save are one transaction. Two names of one server are two places.
     #[must_use]
@@ -160,6 +177,13 @@ impl Settings {
         };
         same_place && store.database == state.database && store.user == state.user
     }
+}
+
+/// Where people come back to below `base`, in the way that `provider` wants it.
+#[must_use]
+pub fn redirect_below(base: &str, provider: &Provider, kind: Kind) -> String {
+    let slash = if provider.redirect_ends_with(kind) == Some("/") { "/" } else { "" };
+    format!("{base}{CALLBACK_PATH}{slash}")
 }
 
 fn provider(

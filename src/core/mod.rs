@@ -8,6 +8,7 @@
 pub mod account;
 pub mod announcement;
 pub mod cause;
+pub mod connecting;
 pub mod correlate;
 pub mod decide;
 pub mod diagnose;

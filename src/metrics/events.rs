@@ -7,6 +7,7 @@
 use super::{negotiation::Format, observed::Observed};
 use crate::core::{
     AccountId, Event, Gate, Revoker, Timestamp,
+    connecting::{Arrival, Turn},
     event::NOT_SENT,
     notices::{Audience, Change},
 };
@@ -50,6 +51,7 @@ pub struct Metrics {
     gate_webhooks: Family<Hooked, Counter>,
     webhooks: Family<Message, Counter>,
     consents_revoked: Family<Revoked, Counter>,
+    reconnects: Family<Reconnect, Counter>,
     pub(super) observed: Observed,
 }
 
@@ -203,6 +205,12 @@ impl Metrics {
                 "Accounts of which it was announced, under a signature, that their consent was taken back, by whom",
                 Family::default(),
             ),
+            reconnects: listed(
+                &mut list,
+                "reconnects",
+                "Where the way of owners ended who followed a link to connect an account",
+                Family::default(),
+            ),
             observed: Observed::listed(&mut list),
             registry: Arc::default(),
         };
@@ -246,6 +254,19 @@ impl Metrics {
         for result in MessageResult::ALL {
             drop(self.webhooks.get_or_create(&Message::of(from, result)));
         }
+    }
+
+    /// Makes the series of the owners' listener.
+    pub fn expect_reconnects(&self) {
+        let turns = Turn::ALL.map(Turn::as_label).into_iter();
+        for result in turns.chain(Arrival::ALL.map(Arrival::as_label)) {
+            drop(self.reconnects.get_or_create(&Reconnect { result }));
+        }
+    }
+
+    /// Counts the end of an owner's way: the label of a [`Turn`] or of an [`Arrival`].
+    pub fn reconnect(&self, result: &'static str) {
+        self.reconnects.get_or_create(&Reconnect { result }).inc();
     }
 
     /// Counts what happened.
@@ -554,6 +575,11 @@ impl Message {
     fn of(from: &str, result: MessageResult) -> Self {
         Self { from: from.to_owned(), result: result.as_label() }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconnect {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

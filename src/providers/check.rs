@@ -1,14 +1,14 @@
 //! From the written form of a provider to the one that works, or to a sentence about what is wrong.
 
 use super::{
-    JUNK_MARK, Provider, Renewal, SchemaError, builtin_source,
+    JUNK_MARK, Provider, Renewal, SchemaError, authorize, builtin_source,
     interpret::{Answers, Junk},
-    request::{Probe, Refresh, Template},
+    request::{Placeholder, Probe, Refresh, Template},
     rules::{Matcher, Path, Row, Rules, Subject, Test},
     schema::{
-        ClientAuth, Condition, Environment, ErrorForm, ErrorRow, JunkForm, MatchForm, MethodWord,
-        OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RefreshEndWord, RenewalWord,
-        RequestForm, Scalar, SendAs, Where,
+        AnswerForm, ClientAuth, Condition, Environment, ErrorForm, ErrorRow, JunkForm, MatchForm,
+        MethodWord, OneOrMany, Ordered, OutcomeWord, ProbeForm, ProviderFile, RefreshEndWord,
+        RenewalWord, RequestForm, Scalar, SendAs, Where,
     },
     webhook,
 };
@@ -37,7 +37,7 @@ pub(super) fn parse(yaml: &str) -> Checked<ProviderFile> {
 }
 
 /// Checks what the form alone cannot and builds the provider, as apps of `environment` see it.
-pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Provider> {
+pub(super) fn build(mut file: ProviderFile, environment: Environment) -> Checked<Provider> {
     check_word("name", &file.name)?;
     if file.title.trim().is_empty() {
         return wrong("title", "is empty; expected a name for people");
@@ -45,6 +45,7 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
     for (at, url) in [
         ("endpoints.authorize", &file.endpoints.authorize),
         ("endpoints.token", &file.endpoints.token),
+        ("endpoints.lengthen", &file.endpoints.lengthen),
         ("endpoints.refresh", &file.endpoints.refresh),
         ("endpoints.revoke", &file.endpoints.revoke),
         ("endpoints.probe", &file.endpoints.probe),
@@ -58,7 +59,8 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
         RenewalWord::ExtendInPlace => Renewal::ExtendInPlace,
         RenewalWord::ReconnectOnly => Renewal::ReconnectOnly,
     };
-    let answers = answers(&file)?;
+    let answers = answers("answer", &file.answer)?;
+    let consent = consent(&mut file)?;
     let heard = webhook::Rows::of(&file.errors);
     let names_app = file.refresh.as_ref().is_some_and(|form| form.client_auth != ClientAuth::None);
     let rules = rules(file.errors, file.errors_like.as_deref(), &file.error, environment)?;
@@ -77,7 +79,10 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
             RefreshEndWord::Absolute => Moves::Absolute,
             RefreshEndWord::Sliding => Moves::Sliding,
         },
+        consent,
         authorize_endpoint: file.endpoints.authorize,
+        code_endpoint: file.endpoints.token.clone(),
+        lengthen_endpoint: file.endpoints.lengthen,
         refresh_endpoint: file.endpoints.refresh.or(file.endpoints.token),
         probe_endpoint: file.endpoints.probe,
         publish_check_endpoint: file.endpoints.publish_check,
@@ -93,6 +98,20 @@ pub(super) fn build(file: ProviderFile, environment: Environment) -> Checked<Pro
     })
 }
 
+/// How a person connects an account, or what to do instead.
+fn consent(file: &mut ProviderFile) -> Checked<Result<authorize::Authorize, String>> {
+    match (file.authorize.take(), file.instead_of_consent.take()) {
+        (Some(_), Some(_)) => {
+            wrong("instead_of_consent", "contradicts `authorize`; remove one of the two")
+        }
+        (Some(form), None) => authorize::checked(form, &file.answer).map(Ok),
+        (None, Some(sentence)) if sentence.trim().is_empty() => {
+            wrong("instead_of_consent", "is empty; expected a sentence for people")
+        }
+        (None, sentence) => Ok(Err(sentence.unwrap_or_else(|| NO_CONSENT.to_owned()))),
+    }
+}
+
 fn refresh(renewal: Renewal, form: Option<RequestForm>) -> Checked<Option<Refresh>> {
     let Some(form) = form else {
         return match renewal {
@@ -100,20 +119,8 @@ fn refresh(renewal: Renewal, form: Option<RequestForm>) -> Checked<Option<Refres
             _ => wrong("refresh", "is missing; only `renewal: reconnect_only` goes without"),
         };
     };
-    let send_as = match (form.method, form.send_as) {
-        (MethodWord::Get, None | Some(SendAs::Query)) => SendAs::Query,
-        (MethodWord::Get, Some(_)) => {
-            return wrong("refresh.send_as", "a GET has no body; expected `query`");
-        }
-        (MethodWord::Post, how) => how.unwrap_or(SendAs::Form),
-    };
-    let refresh = Refresh {
-        method: form.method,
-        send_as,
-        basic: form.client_auth == ClientAuth::Basic,
-        params: templates("refresh.params", form.params)?,
-        headers: headers("refresh.headers", form.headers)?,
-    };
+    let client_auth = form.client_auth;
+    let refresh = request("refresh", form, &Placeholder::OF_TOKENS)?;
     let credential = match renewal {
         Renewal::Rotating | Renewal::Stable => Template::REFRESH_TOKEN,
         Renewal::ExtendInPlace => Template::ACCESS_TOKEN,
@@ -127,19 +134,44 @@ fn refresh(renewal: Renewal, form: Option<RequestForm>) -> Checked<Option<Refres
     if !refresh.uses(credential) {
         return wrong("refresh.params", format!("nothing sends `{credential}`, which renews here"));
     }
-    match form.client_auth {
-        ClientAuth::Params if !refresh.uses(Template::CLIENT_ID) => wrong(
-            "refresh.client_auth",
+    named(client_auth, "refresh", &refresh)?;
+    Ok(Some(refresh))
+}
+
+/// A request as written, with placeholders out of `known`.
+pub(super) fn request(at: &str, form: RequestForm, known: &[Placeholder]) -> Checked<Refresh> {
+    let send_as = match (form.method, form.send_as) {
+        (MethodWord::Get, None | Some(SendAs::Query)) => SendAs::Query,
+        (MethodWord::Get, Some(_)) => {
+            return wrong(&format!("{at}.send_as"), "a GET has no body; expected `query`");
+        }
+        (MethodWord::Post, how) => how.unwrap_or(SendAs::Form),
+    };
+    Ok(Refresh {
+        method: form.method,
+        send_as,
+        basic: form.client_auth == ClientAuth::Basic,
+        params: templates_of(&format!("{at}.params"), form.params, known)?,
+        headers: headers_of(&format!("{at}.headers"), form.headers, known)?,
+    })
+}
+
+/// The app is named in a request as the file says, and once.
+pub(super) fn named(how: ClientAuth, at: &str, request: &Refresh) -> Checked<()> {
+    let at = format!("{at}.client_auth");
+    match how {
+        ClientAuth::Params if !request.uses(Template::CLIENT_ID) => wrong(
+            &at,
             "the app is not named: no parameter holds `{client_id}`; add one, or say `basic` or `none`",
         ),
-        ClientAuth::None if refresh.uses(Template::CLIENT_SECRET) => {
-            wrong("refresh.client_auth", "is `none`, yet something sends `{client_secret}`")
+        ClientAuth::None if request.uses(Template::CLIENT_SECRET) => {
+            wrong(&at, "is `none`, yet something sends `{client_secret}`")
         }
-        ClientAuth::Basic if refresh.uses(Template::CLIENT_SECRET) => wrong(
-            "refresh.client_auth",
+        ClientAuth::Basic if request.uses(Template::CLIENT_SECRET) => wrong(
+            &at,
             "is `basic`, yet something else sends `{client_secret}` too; RFC 6749 section 2.3 forbids both",
         ),
-        _ => Ok(Some(refresh)),
+        _ => Ok(()),
     }
 }
 
@@ -209,20 +241,19 @@ fn junk(form: JunkForm, renewal: Renewal, names_app: bool, rules: &Rules) -> Che
     Ok(Junk { refresh_token: form.refresh_token, app_is_fine })
 }
 
-fn answers(file: &ProviderFile) -> Checked<Answers> {
-    let form = &file.answer;
+pub(super) fn answers(at: &str, form: &AnswerForm) -> Checked<Answers> {
     let below_root = |key: &str, path: &str| {
         let path = match &form.root {
             Some(root) => format!("{root}.{path}"),
             None => path.to_owned(),
         };
-        path_at(&format!("answer.{key}"), &path)
+        path_at(&format!("{at}.{key}"), &path)
     };
     Ok(Answers {
         success: form
             .success
             .clone()
-            .map(|success| condition("answer.success", success))
+            .map(|success| condition(&format!("{at}.success"), success))
             .transpose()?,
         access: below_root("access_token", &form.access_token)?,
         refresh: below_root("refresh_token", &form.refresh_token)?,
@@ -410,11 +441,19 @@ pub(super) fn path_at(at: &str, text: &str) -> Checked<Path> {
     Path::parse(text).or_else(|reason| wrong(at, reason))
 }
 
-fn templates(at: &str, Ordered(entries): Ordered) -> Checked<Vec<(String, Template)>> {
+fn templates(at: &str, entries: Ordered) -> Checked<Vec<(String, Template)>> {
+    templates_of(at, entries, &Placeholder::OF_TOKENS)
+}
+
+pub(super) fn templates_of(
+    at: &str,
+    Ordered(entries): Ordered,
+    known: &[Placeholder],
+) -> Checked<Vec<(String, Template)>> {
     if entries.len() > PARAMS_MAX {
         return wrong(at, format!("has more than {PARAMS_MAX} entries"));
     }
-    let template = |(name, text): (String, String)| match Template::parse(&text) {
+    let template = |(name, text): (String, String)| match Template::parse(&text, known) {
         Ok(template) => Ok((name, template)),
         Err(reason) => wrong(&format!("{at}.{name}"), reason),
     };
@@ -422,6 +461,14 @@ fn templates(at: &str, Ordered(entries): Ordered) -> Checked<Vec<(String, Templa
 }
 
 fn headers(at: &str, entries: Ordered) -> Checked<Vec<(String, Template)>> {
+    headers_of(at, entries, &Placeholder::OF_TOKENS)
+}
+
+fn headers_of(
+    at: &str,
+    entries: Ordered,
+    known: &[Placeholder],
+) -> Checked<Vec<(String, Template)>> {
     for (name, value) in &entries.0 {
         let token = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if name.is_empty() || !name.chars().all(token) || value.contains(|c: char| c.is_control()) {
@@ -431,7 +478,7 @@ fn headers(at: &str, entries: Ordered) -> Checked<Vec<(String, Template)>> {
             return wrong(&format!("{at}.{name}"), "is set by this program; remove it");
         }
     }
-    templates(at, entries)
+    templates_of(at, entries, known)
 }
 
 fn check_url(at: &str, url: &str) -> Checked<()> {
@@ -461,6 +508,8 @@ pub(super) fn wrong<T>(at: &str, reason: impl Into<String>) -> Checked<T> {
     Err(SchemaError { at: at.to_owned(), reason: reason.into() })
 }
 
+const NO_CONSENT: &str =
+    "Its description does not say how an account is connected; connect it in the publisher.";
 const TESTS_EXPECTED: &str =
     "expected exactly one of `eq`, `in`, `re`, `range`, `present`, `past`, `differs_from`";
 const OURS: [&str; 5] = ["content-type", "content-length", "host", "user-agent", "connection"];

@@ -1,4 +1,4 @@
-//! What an answer means. Every rule about telling "spent" from "not spent" stands in [`outcome`].
+//! What an answer means. Every rule about telling "spent" from "not spent" stands in [`outcome_by`].
 
 use super::{
     Provider, Renewal,
@@ -47,9 +47,19 @@ impl Junk {
     }
 }
 
-/// Read it top to bottom: the first line that applies wins.
 pub(super) fn outcome(
     provider: &Provider,
+    exchange: &Exchange,
+    known: &Known<'_>,
+    at: Timestamp,
+) -> Outcome {
+    outcome_by(provider, &provider.answers, exchange, known, at)
+}
+
+/// Where a good answer is laid out as `answers` say. Read it top to bottom: the first line that applies wins.
+pub(super) fn outcome_by(
+    provider: &Provider,
+    answers: &Answers,
     exchange: &Exchange,
     known: &Known<'_>,
     at: Timestamp,
@@ -69,8 +79,8 @@ pub(super) fn outcome(
     // A token goes before any error beside it: it is the only copy, and a useless one does less harm
     // than a lost one.
     if answer.is_good()
-        && meets(provider.answers.success.as_ref(), &body)
-        && let Some(grant) = provider.answers.grant(&mut body)
+        && meets(answers.success.as_ref(), &body)
+        && let Some(grant) = answers.grant(&mut body)
     {
         return Outcome::Committed(grant);
     }
@@ -91,7 +101,7 @@ pub(super) fn outcome(
         }),
         // A token where none should be: presenting the old one again as if nothing had happened would be
         // reuse.
-        400..=499 if provider.answers.hints_at_token(&body) => {
+        400..=499 if answers.hints_at_token(&body) => {
             Outcome::Ambiguous(detailed(because(Cause::Unknown), UNREADABLE))
         }
         400..=499 => Outcome::NotCommitted(detailed(because(Cause::Unknown), UNRECOGNIZED)),
@@ -185,6 +195,17 @@ pub(super) fn liveness(
         300..=399 => detailed(because(Cause::ProviderOutage), REDIRECT_REFUSED),
         _ => detailed(because(Cause::Unknown), UNRECOGNIZED),
     })
+}
+
+/// Whose token a good answer to a check names.
+pub(super) fn subject_seen(provider: &Provider, exchange: &Exchange) -> Option<String> {
+    let Exchange::Answered(answer) = exchange else { return None };
+    let probe = provider.probe.as_ref()?;
+    let body = parsed(&answer.body);
+    if !answer.is_good() || !meets(probe.success.as_ref(), &body) {
+        return None;
+    }
+    subject_of(probe.subject.as_ref()?.value(&body)?)
 }
 
 /// What the answer to a publish check says. Whether an account may publish is another question than whether its token

@@ -4,14 +4,18 @@
 //! [`Provider::from_yaml`] and, from the configuration, [`Described`]. Absent on purpose: the name of any
 //! provider in code, and any call to a `revoke` endpoint.
 
+mod authorize;
 mod check;
 mod described;
 mod interpret;
+mod pkce;
+mod redirect;
 mod request;
 mod rules;
 pub mod schema;
 mod webhook;
 
+pub use authorize::{Asking, Kind, Returned};
 pub use check::FILE_BYTES_MAX;
 pub use described::Described;
 pub use interpret::{DECLARED_LIFE_MAX, TOKEN_BYTES_MAX};
@@ -32,6 +36,12 @@ pub struct Endpoints {
     pub token: Option<String>,
     /// The free check of an access token.
     pub probe: Option<String>,
+    /// The consent page.
+    pub authorize: Option<String>,
+    /// Where a code becomes a token, where that is not the token endpoint.
+    pub exchange: Option<String>,
+    /// Where a short-lived token becomes a long-lived one.
+    pub lengthen: Option<String>,
     /// The check whether an account can publish.
     pub publish_check: Option<String>,
 }
@@ -71,8 +81,11 @@ pub struct Provider {
     pub testing_refresh_life: Option<Duration>,
     /// What its pages say a renewal does to the refresh token's end.
     pub refresh_end: Moves,
-    /// Its consent page.
-    pub authorize_endpoint: Option<String>,
+    /// How a person connects an account, or the sentence that says what to do instead.
+    consent: Result<authorize::Authorize, String>,
+    authorize_endpoint: Option<String>,
+    code_endpoint: Option<String>,
+    lengthen_endpoint: Option<String>,
     refresh_endpoint: Option<String>,
     probe_endpoint: Option<String>,
     publish_check_endpoint: Option<String>,
@@ -252,6 +265,12 @@ impl Provider {
         at: Timestamp,
     ) -> Liveness {
         interpret::liveness(self, exchange, known, at)
+    }
+
+    /// Whose token was checked, where the answer to a check names the account.
+    #[must_use]
+    pub fn subject_seen(&self, exchange: &Exchange) -> Option<String> {
+        interpret::subject_seen(self, exchange)
     }
 
     /// What an answer to somebody's call at `place` says about the token, the app or the provider; `None`

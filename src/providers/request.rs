@@ -48,11 +48,33 @@ pub(super) enum Placeholder {
     ClientSecret,
     RefreshToken,
     AccessToken,
+    Code,
+    CodeVerifier,
+    RedirectUri,
+    Scopes,
+    State,
+    CodeChallenge,
+    CodeChallengeMethod,
 }
 
-struct Values<'a> {
-    credentials: Option<&'a Credentials>,
-    token: &'a Token,
+/// What placeholders stand for in one request; the others have no value.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Values<'a> {
+    pub(super) credentials: Option<&'a Credentials>,
+    pub(super) token: Option<&'a Token>,
+    /// What belongs to one consent.
+    pub(super) consent: Consent<'a>,
+}
+
+/// The values that belong to one consent.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Consent<'a> {
+    pub(super) code: Option<&'a str>,
+    pub(super) code_verifier: Option<&'a str>,
+    pub(super) redirect_uri: Option<&'a str>,
+    pub(super) scopes: Option<&'a str>,
+    pub(super) state: Option<&'a str>,
+    pub(super) code_challenge: Option<&'a str>,
 }
 
 pub(super) fn refresh_request(
@@ -63,25 +85,8 @@ pub(super) fn refresh_request(
 ) -> Option<Request> {
     let form = provider.refresh.as_ref()?;
     let endpoint = endpoints.token.as_ref().or(provider.refresh_endpoint.as_ref())?;
-    let values = Values { credentials: Some(credentials), token };
-    // Without what renews, the rest of the request would only be refused.
-    for token in [Placeholder::RefreshToken, Placeholder::AccessToken] {
-        if form.uses(token) && values.of(token).is_none() {
-            return None;
-        }
-    }
-    let params = filled(&form.params, &values);
-    let mut headers = filled(&form.headers, &values);
-    if let (true, Some(secret)) = (form.basic, &credentials.client_secret) {
-        headers.push(("Authorization".to_owned(), basic(&credentials.client_id, secret)));
-    }
-    let (query, body) = match form.send_as {
-        _ if params.is_empty() => (Vec::new(), Body::Empty),
-        SendAs::Query => (params, Body::Empty),
-        SendAs::Form => (Vec::new(), Body::Form(params)),
-        SendAs::Json => (Vec::new(), Body::Json(params)),
-    };
-    Some(Request { method: form.method.into(), endpoint: endpoint.clone(), query, headers, body })
+    let values = Values { credentials: Some(credentials), token: Some(token), ..Values::default() };
+    form.request(endpoint, &values)
 }
 
 pub(super) fn probe_request(
@@ -107,7 +112,7 @@ pub(super) fn publish_check_request(
 }
 
 fn check_request(form: &Probe, endpoint: &str, token: &Token) -> Option<Request> {
-    let values = Values { credentials: None, token };
+    let values = Values { token: Some(token), ..Values::default() };
     values.of(Placeholder::AccessToken)?;
     Some(Request {
         method: form.method.into(),
@@ -123,6 +128,30 @@ fn check_request(form: &Probe, endpoint: &str, token: &Token) -> Option<Request>
 }
 
 impl Refresh {
+    /// The request, filled; `None` where what it is about has no value: the rest would only be refused.
+    pub(super) fn request(&self, endpoint: &str, values: &Values<'_>) -> Option<Request> {
+        for needed in [Placeholder::RefreshToken, Placeholder::AccessToken, Placeholder::Code] {
+            if self.uses(needed) && values.of(needed).is_none() {
+                return None;
+            }
+        }
+        let params = filled(&self.params, values);
+        let mut headers = filled(&self.headers, values);
+        if let Some(credentials) = values.credentials.filter(|_| self.basic)
+            && let Some(secret) = &credentials.client_secret
+        {
+            headers.push(("Authorization".to_owned(), basic(&credentials.client_id, secret)));
+        }
+        let (query, body) = match self.send_as {
+            _ if params.is_empty() => (Vec::new(), Body::Empty),
+            SendAs::Query => (params, Body::Empty),
+            SendAs::Form => (Vec::new(), Body::Form(params)),
+            SendAs::Json => (Vec::new(), Body::Json(params)),
+        };
+        let endpoint = endpoint.to_owned();
+        Some(Request { method: self.method.into(), endpoint, query, headers, body })
+    }
+
     pub(super) fn uses(&self, placeholder: Placeholder) -> bool {
         uses(&self.params, placeholder) || uses(&self.headers, placeholder)
     }
@@ -134,7 +163,7 @@ impl Probe {
     }
 }
 
-fn uses(entries: &[(String, Template)], placeholder: Placeholder) -> bool {
+pub(super) fn uses(entries: &[(String, Template)], placeholder: Placeholder) -> bool {
     entries.iter().any(|(_, template)| template.placeholder == Some(placeholder))
 }
 
@@ -145,8 +174,16 @@ impl Values<'_> {
             Placeholder::ClientSecret => {
                 self.credentials?.client_secret.as_ref().map(Secret::expose)
             }
-            Placeholder::RefreshToken => not_blank(self.token.refresh.as_ref()?),
-            Placeholder::AccessToken => not_blank(&self.token.access),
+            Placeholder::RefreshToken => not_blank(self.token?.refresh.as_ref()?),
+            Placeholder::AccessToken => not_blank(&self.token?.access),
+            Placeholder::Code => self.consent.code,
+            Placeholder::CodeVerifier => self.consent.code_verifier,
+            Placeholder::RedirectUri => self.consent.redirect_uri,
+            Placeholder::Scopes => self.consent.scopes,
+            Placeholder::State => self.consent.state,
+            Placeholder::CodeChallenge => self.consent.code_challenge,
+            // Both dialects hash with SHA-256, and both call it so.
+            Placeholder::CodeChallengeMethod => self.consent.code_challenge.map(|_| "S256"),
         }
     }
 }
@@ -155,7 +192,7 @@ fn not_blank(secret: &Secret) -> Option<&str> {
     Some(secret).filter(|secret| !secret.is_blank()).map(Secret::expose)
 }
 
-fn filled(entries: &[(String, Template)], values: &Values<'_>) -> Vec<(String, Secret)> {
+pub(super) fn filled(entries: &[(String, Template)], values: &Values<'_>) -> Vec<(String, Secret)> {
     entries
         .iter()
         .filter_map(|(name, template)| Some((name.clone(), template.filled(values)?)))
@@ -168,17 +205,18 @@ impl Template {
     pub(super) const REFRESH_TOKEN: Placeholder = Placeholder::RefreshToken;
     pub(super) const ACCESS_TOKEN: Placeholder = Placeholder::AccessToken;
 
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a template that may hold one of `known`.
+    pub(super) fn parse(text: &str, known: &[Placeholder]) -> Result<Self, String> {
         let Some((before, rest)) = text.split_once('{') else {
             return Ok(Self { before: text.to_owned(), placeholder: None, after: String::new() });
         };
         let placeholder = rest.split_once('}').and_then(|(word, after)| {
-            let found = Placeholder::ALL.into_iter().find(|known| known.word() == word)?;
+            let found = known.iter().copied().find(|known| known.word() == word)?;
             (!after.contains('{')).then_some((found, after))
         });
         let Some((found, after)) = placeholder else {
-            let words = Placeholder::ALL.map(|known| format!("`{known}`")).join(", ");
-            return Err(format!("expected at most one placeholder out of {words}"));
+            let words: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+            return Err(format!("expected at most one placeholder out of {}", words.join(", ")));
         };
         Ok(Self { before: before.to_owned(), placeholder: Some(found), after: after.to_owned() })
     }
@@ -195,8 +233,23 @@ impl Template {
 }
 
 impl Placeholder {
-    const ALL: [Self; 4] =
+    /// What a refresh, a probe or a lengthening may hold.
+    pub(super) const OF_TOKENS: [Self; 4] =
         [Self::ClientId, Self::ClientSecret, Self::RefreshToken, Self::AccessToken];
+
+    /// What the query of a consent page may hold.
+    pub(super) const OF_THE_PAGE: [Self; 6] = [
+        Self::ClientId,
+        Self::Scopes,
+        Self::RedirectUri,
+        Self::State,
+        Self::CodeChallenge,
+        Self::CodeChallengeMethod,
+    ];
+
+    /// What the exchange of a code may hold.
+    pub(super) const OF_A_CODE: [Self; 5] =
+        [Self::ClientId, Self::ClientSecret, Self::Code, Self::RedirectUri, Self::CodeVerifier];
 
     const fn word(self) -> &'static str {
         match self {
@@ -204,6 +257,13 @@ impl Placeholder {
             Self::ClientSecret => "client_secret",
             Self::RefreshToken => "refresh_token",
             Self::AccessToken => "access_token",
+            Self::Code => "code",
+            Self::CodeVerifier => "code_verifier",
+            Self::RedirectUri => "redirect_uri",
+            Self::Scopes => "scopes",
+            Self::State => "state",
+            Self::CodeChallenge => "code_challenge",
+            Self::CodeChallengeMethod => "code_challenge_method",
         }
     }
 }

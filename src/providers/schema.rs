@@ -4,7 +4,13 @@
 //! that is not in it. Unknown keys are refused. Nothing is understood here: `check.rs` turns the
 //! written form into the one that works, and finds what is contradictory.
 
+mod authorize;
 mod read;
+
+pub use authorize::{
+    AuthorizeForm, CHARACTERS_MAX, ChallengeWord, KindForm, NeedWord, PkceForm, RedirectForm,
+    SchemeWord, SeparatorWord, UnsaidWord,
+};
 
 use crate::core::Cause;
 use serde::{Deserialize, Deserializer, de};
@@ -39,6 +45,10 @@ pub struct ProviderFile {
     pub endpoints: EndpointUrls,
     /// The request that asks for a new token; absent only where nothing renews.
     pub refresh: Option<RequestForm>,
+    /// How a person connects an account; absent where the provider has no consent page that we can use.
+    pub authorize: Option<AuthorizeForm>,
+    /// Where there is none: the sentence that says what to do instead.
+    pub instead_of_consent: Option<String>,
     /// Where things stand in a good answer.
     #[serde(default)]
     pub answer: AnswerForm,
@@ -110,6 +120,8 @@ pub struct EndpointUrls {
     pub authorize: Option<String>,
     /// Where codes become tokens, and refresh tokens too unless `refresh` says otherwise.
     pub token: Option<String>,
+    /// Where a short-lived token becomes a long-lived one.
+    pub lengthen: Option<String>,
     /// Where refresh requests go, if elsewhere.
     pub refresh: Option<String>,
     /// Written down for people. Nothing in this program calls it.

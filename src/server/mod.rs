@@ -1,5 +1,5 @@
 //! The HTTP surface: telemetry and status page on one listener, the publisher's questions and reports on another, and
-//! what may come from outside on a third.
+//! what may come from outside on two more: signed messages, and owners.
 //!
 //! | listener | route | answer |
 //! | --- | --- | --- |
@@ -11,12 +11,16 @@
 //! | publisher | `/v1/…` | see [`publisher`] |
 //! | webhooks | `POST /webhooks/{app}` | takes a provider's signed message |
 //! | webhooks | `POST /v1/events` | takes a publisher's signed event, when that is switched on |
+//! | connect | `GET /connect/account/{link}` | what an owner is about to be asked |
+//! | connect | `POST /connect/account/{link}` | sends the owner to the consent page |
+//! | connect | `GET /connect/callback` | takes in what the owner comes back with |
 //!
 //! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
 //! to reach a token but the one that [`publisher`] has when it is switched on: handlers are handed snapshots.
 
 pub mod answer;
 mod bounded;
+pub mod connect;
 pub mod listener;
 pub mod publisher;
 pub mod socket;
@@ -39,6 +43,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +60,8 @@ pub struct Settings {
     pub publisher: Option<publisher::Settings>,
     /// Messages of providers, and events of publishers; `None` switches them off.
     pub webhooks: Option<Webhooks>,
+    /// Where owners connect accounts; `None` switches it off.
+    pub connect: Option<Connect>,
 }
 
 /// The listener for signed messages.
@@ -65,6 +72,31 @@ pub struct Webhooks {
     /// What a publisher signs its events with; `None` takes none.
     pub secret: Option<SecretRef>,
 }
+
+/// The listener on which owners connect accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// Loopback, unless the operator says otherwise.
+    pub listen: SocketAddr,
+    /// How people reach it, without a slash at its end; `None` is `http://` and [`Connect::listen`].
+    pub external_url: Option<String>,
+    /// How long a link may be used.
+    pub link_life: Duration,
+    /// Whether the keys of accounts in the store are the providers' own ids.
+    pub keys_are_subjects: bool,
+}
+
+impl Connect {
+    /// How people reach it, where it listens at `bound`.
+    #[must_use]
+    pub fn base(&self, bound: SocketAddr) -> String {
+        self.external_url.clone().unwrap_or_else(|| format!("http://{bound}"))
+    }
+}
+
+/// Where people come back to from a consent page, below [`Connect::base`]; with a slash more where a provider
+/// wants one.
+pub const CALLBACK_PATH: &str = "/connect/callback";
 
 /// What the telemetry handlers see. `app` fills it; everything in it is shared and cheap to clone.
 #[derive(Clone)]

@@ -35,6 +35,17 @@ pub enum Listen {
     },
 }
 
+impl Listen {
+    /// The address, where it is one.
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
 /// A certificate with its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {

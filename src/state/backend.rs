@@ -1,8 +1,8 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, history, inbox, journal, leases, memory, newest,
-    observed,
+    Closing, EntryId, Error, Intent, Lease, apps, consents, history, inbox, journal, leases,
+    memory, newest, observed,
     outbox::{self, Attempt},
     postgres, room,
     shares::{Beat, Held},
@@ -290,6 +290,59 @@ impl Backend {
                 writer.run(Kind::Read, move |desk| inbox::heard_after(desk, position)).await
             }
             Postgres(writer) => writer.run(postgres::heard_after(position)).await,
+        }
+    }
+
+    pub(super) async fn begin_consent(
+        &self,
+        begun: consents::Begun,
+        now: Timestamp,
+    ) -> Result<consents::Beginning, Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| consents::begin(desk, &begun, now);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::begin(begun, now)).await,
+        }
+    }
+
+    pub(super) async fn consent_standing(
+        &self,
+        link: String,
+        browser: Vec<u8>,
+    ) -> Result<consents::Standing, Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| {
+                    let known = consents::known(desk, &link, &browser, &[])?;
+                    Ok(known.map_or(consents::Standing::Free, |known| known.standing()))
+                };
+                writer.run(Kind::Read, work).await
+            }
+            Postgres(writer) => writer.run(postgres::standing(link, browser)).await,
+        }
+    }
+
+    pub(super) async fn come_back(
+        &self,
+        link: String,
+        browser: Vec<u8>,
+        nonce: Vec<u8>,
+    ) -> Result<consents::Return<Vec<u8>>, Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| consents::come_back(desk, &link, &browser, &nonce);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::come_back(link, browser, nonce)).await,
+        }
+    }
+
+    pub(super) async fn end_consent(&self, link: String) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Write, move |desk| consents::end(desk, &link)).await,
+            Postgres(writer) => writer.run(postgres::end(link)).await,
         }
     }
 

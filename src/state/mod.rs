@@ -14,6 +14,7 @@
 
 mod apps;
 mod backend;
+mod consents;
 mod directory;
 mod door;
 mod history;
@@ -35,6 +36,7 @@ pub mod simulated;
 pub mod spill;
 mod writer;
 
+pub use consents::{Beginning, CONSENTS_MAX, Return, Standing};
 pub use inbox::{Heard, INBOX_KEPT_FOR, INBOX_MESSAGES_MAX};
 pub use shares::{Beat, Counts, Held, Role};
 pub use spill::{Spill, Spilled};
@@ -110,6 +112,24 @@ pub struct Intent {
     /// When the request is over, whatever happens: its total deadline.
     pub over_at: Timestamp,
 }
+
+impl Intent {
+    /// What stands for a refresh token where none is spent, but a person's `code`. No fingerprint looks so but one in
+    /// four thousand million.
+    #[must_use]
+    pub const fn spending_of_code(code: Fingerprint) -> Fingerprint {
+        Fingerprint::from_hash(code.as_hash() | OF_A_CODE)
+    }
+
+    /// True when the account's own token is left alone whatever became of the request: a person brought a code.
+    #[must_use]
+    pub const fn is_of_consent(&self) -> bool {
+        self.spending.as_hash() & OF_A_CODE == OF_A_CODE
+    }
+}
+
+/// The bits that tell the fingerprint of a code.
+const OF_A_CODE: u64 = 0xffff_ffff_0000_0000;
 
 /// An attempt that has not been brought to its end.
 #[derive(Clone, Debug)]
@@ -554,6 +574,70 @@ impl State {
             .filter_map(|(position, letter)| inbox::read(position, letter))
             .collect())
     }
+}
+
+/// Links by which accounts are connected, and the consents that were begun with them.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// What links are signed with: the same for every process with our sealing key, and for nobody else.
+    #[must_use]
+    pub fn link_key(&self) -> ring::hmac::Key {
+        ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &self.0.sealer.derive("connect links"))
+    }
+
+    /// What is known of a link, to the browser that shows this.
+    pub async fn consent_standing(&self, link: &str, browser: &str) -> Result<Standing, Error> {
+        self.0.backend.consent_standing(link.to_owned(), hash(browser)).await
+    }
+
+    /// Writes down that `browser` began to connect an account with `link`, what must come back with the code, and
+    /// what must be known then, which is sealed. The same browser may begin again until [`State::end_consent`].
+    pub async fn begin_consent(
+        &self,
+        link: &str,
+        browser: &str,
+        nonce: &str,
+        known: &str,
+        ends_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Beginning, Error> {
+        let sealed = self.0.sealer.seal(seal::Context::consent(link), known.as_bytes());
+        let sealed = sealed.map_err(|refusal| self.error(&refusal))?;
+        let (browser, nonce) = (hash(browser), hash(nonce));
+        let begun = consents::Begun { link: link.to_owned(), browser, nonce, sealed, ends_at };
+        self.0.backend.begin_consent(begun, now).await
+    }
+
+    /// Somebody comes back with `nonce`. It counts once, and in the browser that began; another one, or another
+    /// `nonce`, changes nothing.
+    pub async fn come_back(
+        &self,
+        link: &str,
+        browser: &str,
+        nonce: &str,
+    ) -> Result<Return<Secret>, Error> {
+        let found = self.0.backend.come_back(link.to_owned(), hash(browser), hash(nonce)).await?;
+        Ok(match found {
+            Return::Now(sealed) => {
+                let known = self.0.sealer.open(seal::Context::consent(link), &sealed);
+                let known = known.map_err(|refusal| self.error(&refusal))?;
+                Return::Now(Secret::new(String::from_utf8_lossy(&known).into_owned()))
+            }
+            Return::Before => Return::Before,
+            Return::OtherBrowser => Return::OtherBrowser,
+            Return::Unknown => Return::Unknown,
+        })
+    }
+
+    /// The link did its work and works no more.
+    pub async fn end_consent(&self, link: &str) -> Result<(), Error> {
+        self.0.backend.end_consent(link.to_owned()).await
+    }
+}
+
+/// Drawn at random by us and long: its hash is nobody's to guess.
+fn hash(text: &str) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 /// How far logs and tables of the publisher were read.

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 9;
+const SCHEMA_VERSION: i64 = 10;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -165,10 +165,20 @@ CREATE TABLE observed (
     kept_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+CREATE TABLE consent (
+    link    TEXT PRIMARY KEY,
+    browser BLOB NOT NULL,
+    nonce   BLOB NOT NULL,
+    sealed  BLOB NOT NULL,
+    stage   TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 /// Statements that a database in memory keeps prepared: all there are.
-const STATEMENTS_KEPT: usize = 64;
+const STATEMENTS_KEPT: usize = 80;
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -281,6 +291,16 @@ CREATE TABLE observed (
     kept_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.
+CREATE TABLE consent (
+    link    TEXT PRIMARY KEY,
+    browser BLOB NOT NULL,
+    nonce   BLOB NOT NULL,
+    sealed  BLOB NOT NULL,
+    stage   TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+
 -- Open incidents only.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -348,7 +368,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
                  ALTER TABLE outbox DROP COLUMN claimed_until;

@@ -49,6 +49,11 @@ impl<'a> Context<'a> {
         Self { purpose: "spilled", parts: ["", ""] }
     }
 
+    /// What a consent that was begun with this link must know when it ends.
+    pub(super) const fn consent(link: &'a str) -> Self {
+        Self { purpose: "consent", parts: [link, ""] }
+    }
+
     fn as_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [self.purpose, self.parts[0], self.parts[1]] {

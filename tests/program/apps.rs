@@ -15,7 +15,7 @@ impl World {
     fn questions(&self) -> Vec<Refreshed> {
         let question = |what| match what {
             What::Question(how) => Some(how),
-            What::Refresh(_) | What::Api { .. } => None,
+            What::Refresh(_) | What::Code { .. } | What::Api { .. } => None,
         };
         self.provider.log().into_iter().filter_map(|entry| question(entry.what)).collect()
     }

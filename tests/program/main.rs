@@ -12,6 +12,7 @@ mod asking;
 mod clocks;
 mod commands;
 mod configuring;
+mod connecting;
 mod crashes;
 mod diagnosing;
 mod doubt;

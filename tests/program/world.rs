@@ -133,14 +133,15 @@ impl Plan {
         );
         sections.entry("mail").or_insert(mail);
         let apps = format!(
-            "[{{name: main, provider: tiktok, client_id: {}, client_secret_file: client-secret, \
+            "[{{name: main, provider: tiktok, kind: desktop, client_id: {}, client_secret_file: client-secret, \
              scopes: [{}], endpoints: {{token: \"{}\", probe: \"{}\", \
-             publish_check: \"{}\"}}}}]",
+             publish_check: \"{}\", authorize: \"{}\"}}}}]",
             self.provider.client_key,
             SCOPES.join(", "),
             provider.token_url(),
             provider.probe_url(),
             provider.creator_info_url(),
+            provider.authorize_url(),
         );
         sections.entry("apps").or_insert(apps);
         let world = World { provider, mailbox, folder, sections, program: None, starts: 0 };
@@ -335,7 +336,7 @@ impl World {
         assert_eq!(self.provider.log_cut(), 0, "an incomplete log proves nothing");
         let refresh = |entry: LogEntry| match entry.what {
             What::Refresh(refreshed) => Some((entry, refreshed)),
-            What::Question(_) | What::Api { .. } => None,
+            What::Question(_) | What::Code { .. } | What::Api { .. } => None,
         };
         self.provider.log().into_iter().filter_map(refresh).collect()
     }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod catalogue;
+mod consent;
 mod junk;
 mod laws;
 mod recorded;

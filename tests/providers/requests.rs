@@ -28,6 +28,7 @@ fn endpoints_of_the_app_go_before_those_of_the_provider() {
         token: Some("http://127.0.0.1:1/t/".to_owned()),
         probe: Some("http://127.0.0.1:1/p/".to_owned()),
         publish_check: Some("http://127.0.0.1:1/c/".to_owned()),
+        ..Endpoints::default()
     };
     assert!(refresh_line(tiktok, &endpoints).starts_with("POST http://127.0.0.1:1/t/ form "));
     let probe = tiktok.probe_request(&endpoints, &token("at", None)).unwrap();

@@ -4,7 +4,7 @@
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv="$root/.tools/venv"
-packages="aiosmtpd==1.4.6 prometheus_client==0.26.0 schemathesis==4.32.5"
+packages="aiosmtpd==1.4.6 prometheus_client==0.26.0 schemathesis==4.32.5 kubernetes-validate==1.37.0 PyYAML==6.0.3"
 mark="$venv/installed"
 
 mkdir -p "$root/.tools"

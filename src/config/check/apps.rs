@@ -61,6 +61,8 @@ fn check_one(
         scopes: app.scopes.clone(),
         endpoints: endpoints(check, &at, &provider, &app.endpoints, described),
         environment: app.environment,
+        kind: app.kind,
+        redirect_uri: app.redirect_uri.clone(),
         is_testing: testing(check, &at, &provider, app.testing, described),
         provider,
         default_for_provider: app.is_default.unwrap_or(false),
@@ -163,6 +165,9 @@ fn endpoints(
     for (name, url) in [
         ("token", &endpoints.token),
         ("probe", &endpoints.probe),
+        ("authorize", &endpoints.authorize),
+        ("exchange", &endpoints.exchange),
+        ("lengthen", &endpoints.lengthen),
         ("publish_check", &endpoints.publish_check),
     ] {
         if let Some(url) = url {
@@ -172,6 +177,9 @@ fn endpoints(
     Endpoints {
         token: endpoints.token.clone(),
         probe: endpoints.probe.clone(),
+        authorize: endpoints.authorize.clone(),
+        exchange: endpoints.exchange.clone(),
+        lengthen: endpoints.lengthen.clone(),
         publish_check: endpoints.publish_check.clone(),
     }
 }

@@ -5,6 +5,7 @@
 //! that value, because a file with a problem yields no settings.
 
 mod apps;
+mod consent;
 mod dangers;
 mod mail;
 mod observe;
@@ -58,6 +59,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
         providers: providers.described,
         apps,
     };
+    consent::check(&mut check, &settings);
     dangers::warn(&mut check, &settings);
 
     if check.problems.is_empty() {

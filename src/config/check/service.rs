@@ -1,6 +1,6 @@
-//! `refresh`, `http`, `server` and `webhooks`.
+//! `refresh`, `http`, `server`, `webhooks` and `connect`.
 
-use super::{Check, publisher};
+use super::{Check, is_loopback, publisher};
 use crate::{
     config::{
         Refresh, explain,
@@ -101,13 +101,65 @@ pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settin
         );
     }
     let publisher = publisher::publisher(check, &file.publisher, &file.gate, listen);
+    let webhooks = webhooks(check, &file.webhooks, listen, publisher.as_ref());
+    let asked = publisher.as_ref().and_then(|one| one.listen.address());
+    let taken = [
+        ("server.listen", Some(listen)),
+        ("publisher.listen", asked),
+        ("webhooks.listen", webhooks.as_ref().map(|one| one.listen)),
+    ];
     server::Settings {
         listen,
         enable_reload: server.enable_reload,
         connections_max: server.connections_max as usize,
-        webhooks: webhooks(check, &file.webhooks, listen, publisher.as_ref()),
+        connect: connect(check, &file.connect, &taken),
+        webhooks,
         publisher,
     }
+}
+
+fn connect(
+    check: &mut Check<'_>,
+    connect: &file::Connect,
+    taken: &[(&str, Option<SocketAddr>)],
+) -> Option<server::Connect> {
+    let listen = listen(check, "connect.listen", &connect.listen, "127.0.0.1:8643");
+    check.within("connect.link_life", connect.link_life, MINUTE..=LINK_LIFE_MOST);
+    let external_url = connect.external_url.as_deref().and_then(|text| {
+        let key = KeyPath::from("connect.external_url");
+        let url =
+            check.url(key.clone(), text, &["https", "http"], "https://connect.example.com")?;
+        let is_here = is_loopback(url.host_str().unwrap_or_default());
+        if url.scheme() == "http" && !is_here {
+            // The links are as good as a password, and so are the codes that come back.
+            check.problem(key, "http, expected https except for this machine", PROXY);
+        }
+        Some(text.trim_end_matches('/').to_owned())
+    });
+    if !connect.enabled {
+        return None;
+    }
+    let others = taken.iter().filter_map(|(key, other)| Some((key, (*other)?)));
+    for (key, other) in others.filter(|(_, other)| collide(listen, *other)) {
+        check.problem(
+            "connect.listen",
+            format!("{listen} is taken by {key} ({other})"),
+            "choose another port; owners have a listener of their own",
+        );
+    }
+    if external_url.is_none() && !listen.ip().is_loopback() {
+        check.problem(
+            "connect.external_url",
+            format!("missing, expected how people reach {listen}"),
+            PROXY,
+        );
+    }
+    Some(server::Connect {
+        listen,
+        external_url,
+        link_life: connect.link_life.0,
+        keys_are_subjects: connect.keys_are_subjects,
+    })
 }
 
 fn webhooks(
@@ -163,4 +215,8 @@ pub(super) const HOUR: Span = Span::seconds(60 * 60);
 pub(super) const DAY: Span = Span::seconds(24 * 60 * 60);
 const LIFE_LEAST: Span = Span::seconds(10);
 const LIFE_MOST: Span = Span::seconds(366 * 24 * 60 * 60);
+const MINUTE: Span = Span::seconds(60);
+const LINK_LIFE_MOST: Span = Span::seconds(30 * 24 * 60 * 60);
+const PROXY: &str =
+    "put a reverse proxy with TLS in front, and write its address: https://connect.example.com";
 const DEADLINE_MOST: Span = Span::seconds(2 * 60);

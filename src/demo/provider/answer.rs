@@ -5,6 +5,7 @@
 
 use super::{
     Call, Fault, LogEntry, Refreshed, Shared, Surface, What,
+    consent::{self, NoCode},
     ledger::{Pair, Standing},
 };
 use crate::{
@@ -20,7 +21,10 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 pub(super) const TOKEN_PATH: &str = "/v2/oauth/token/";
@@ -28,7 +32,7 @@ pub(super) const USER_INFO_PATH: &str = "/v2/user/info/";
 pub(super) const CREATOR_INFO_PATH: &str = "/v2/post/publish/creator_info/query/";
 pub(super) const POST_PATH: &str = "/v2/post/publish/video/init/";
 
-type Answered = Result<Response<Reply>, Closed>;
+pub(super) type Answered = Result<Response<Reply>, Closed>;
 
 pub(super) async fn answer(provider: Arc<Shared>, request: Request<Incoming>) -> Answered {
     let mut answered = undated(&provider, request).await;
@@ -52,6 +56,7 @@ fn date(unix: i64) -> HeaderValue {
 async fn undated(provider: &Arc<Shared>, request: Request<Incoming>) -> Answered {
     let call = match (request.method(), request.uri().path()) {
         (_, TOKEN_PATH) => return token_endpoint(provider, request).await,
+        (_, consent::AUTHORIZE_PATH) => return consent::authorize(provider, request).await,
         (&Method::GET, USER_INFO_PATH) => Call::UserInfo,
         (&Method::POST, CREATOR_INFO_PATH) => Call::CreatorInfo,
         (&Method::POST, POST_PATH) => Call::Post,
@@ -70,7 +75,8 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
     let (account, fault, under_way) = {
         let mut state = provider.state();
         let account = form.field("refresh_token").and_then(|token| state.ledger.whose(token));
-        let account = account.map(str::to_owned);
+        let of_code = form.field("code").and_then(|code| state.consents.whose(code));
+        let account = account.or(of_code).map(str::to_owned);
         let fault = state.planted.take(Instant::now(), account.as_deref(), Surface::Token);
         let others = account.as_ref().map(|account| {
             let under_way = state.in_flight.entry(account.clone()).or_default();
@@ -84,6 +90,9 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
         sleep(pause).await;
     }
 
+    if form.field("grant_type") == Some("authorization_code") {
+        return code(provider, &form, is_form, (at, account, fault)).await;
+    }
     let log = |refreshed| LogEntry {
         at,
         account: account.clone(),
@@ -114,17 +123,73 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
     spoil(fault.filter(|_| issued), status, body).await
 }
 
+/// Makes a token of a code, in the order in which the real one looks at things.
+async fn code(
+    provider: &Arc<Shared>,
+    form: &Form,
+    is_form: bool,
+    (at, account, fault): (Duration, Option<String>, Option<Fault>),
+) -> Answered {
+    let label = fault.as_ref().map(Fault::as_label);
+    if let Some(spoiled) = fault.as_ref().and_then(instead) {
+        provider.state().log.push(consent::logged(at, account, false, label));
+        return spoiled;
+    }
+    let (status, body, issued) = {
+        let mut state = provider.state();
+        let now = provider.now();
+        let bought = if !is_form {
+            Err(told(provider, Refreshed::Malformed, None, false))
+        } else if !knows_us(provider, &state, form) {
+            Err(told(provider, Refreshed::ClientRefused, None, true))
+        } else {
+            state.consents.redeem(now, form).map_err(|why| {
+                let (error, description) = match why {
+                    NoCode::Finished => ("invalid_grant", "Authorization code is expired."),
+                    NoCode::RedirectUri => (
+                        "invalid_request",
+                        "Redirect_uri is not matched with the uri when requesting code.",
+                    ),
+                    NoCode::Verifier => {
+                        ("invalid_request", "Code verifier or code challenge is invalid.")
+                    }
+                };
+                (provider.settings.error_status, oauth_error(error, description))
+            })
+        };
+        let answered = match bought {
+            Err((status, body)) => (status, body, false),
+            Ok(code) => {
+                let scopes: Vec<&str> = code.scopes.iter().map(String::as_str).collect();
+                state.ledger.connect(now, &code.account, &scopes, &provider.terms());
+                let pair = state.ledger.pair(&code.account);
+                let body = pair.map(|pair| token_answer(provider, &pair)).unwrap_or_default();
+                (200, body, true)
+            }
+        };
+        state.log.push(consent::logged(at, account, answered.2, label));
+        if state.remember(provider).is_err() {
+            return Err(Closed);
+        }
+        answered
+    };
+    spoil(fault.filter(|_| issued), status, body).await
+}
+
+fn knows_us(provider: &Shared, state: &super::State, form: &Form) -> bool {
+    let secret = state.ledger.client_secret.as_deref();
+    form.field("client_key") == Some(&provider.settings.client_key)
+        && secret.is_some()
+        && form.field("client_secret") == secret
+}
+
 fn redeem(
     provider: &Shared,
     state: &mut super::State,
     form: &Form,
     fault: Option<&Fault>,
 ) -> (Refreshed, Option<Pair>) {
-    let secret = state.ledger.client_secret.as_deref();
-    let knows_us = form.field("client_key") == Some(&provider.settings.client_key)
-        && secret.is_some()
-        && form.field("client_secret") == secret;
-    if !knows_us {
+    if !knows_us(provider, state, form) {
         return (Refreshed::ClientRefused, None);
     }
     match (form.field("grant_type"), form.field("refresh_token")) {
@@ -341,10 +406,10 @@ impl Drop for UnderWay {
     }
 }
 
-struct Form(Vec<(String, String)>);
+pub(super) struct Form(pub(super) Vec<(String, String)>);
 
 impl Form {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 }
@@ -368,6 +433,11 @@ fn html_page() -> Response<Reply> {
     page
 }
 
+/// For pages that people read.
+pub(super) fn page_of(status: u16, body: Reply) -> Response<Reply> {
+    page(status, body)
+}
+
 fn page(status: u16, body: Reply) -> Response<Reply> {
     let mut page = Response::new(body);
     *page.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
@@ -384,7 +454,6 @@ fn log_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn html_and_json_differ_in_their_type() {

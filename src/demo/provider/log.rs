@@ -24,6 +24,11 @@ pub enum What {
     Refresh(Refreshed),
     /// The same with a refresh token that is nobody's, to ask about the app; it is no refresh.
     Question(Refreshed),
+    /// A code of somebody who consented, to the token endpoint.
+    Code {
+        /// Whether it bought a token.
+        issued: bool,
+    },
     /// A request to the API.
     Api {
         /// Which one.

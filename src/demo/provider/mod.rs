@@ -1,10 +1,10 @@
 //! A provider that speaks TikTok's dialect, misbehaves on request, and keeps its own log.
 //!
 //! The log is the truth for audits: what was asked, what was issued, what was presented twice. Absent on
-//! purpose: the consent page and the code exchange, rate limits of its own, and any check of what is
-//! posted.
+//! purpose: rate limits of its own, and any check of what is posted.
 
 mod answer;
+mod consent;
 mod fault;
 mod ledger;
 mod log;
@@ -101,6 +101,7 @@ impl Provider {
             log: Log::default(),
             in_flight: HashMap::new(),
             clock_ahead: 0,
+            consents: consent::Consents::default(),
         };
         let shared = Arc::new(Shared { settings, started, started_at, state: Mutex::new(state) });
         shared.state().remember(&shared)?;
@@ -121,6 +122,22 @@ impl Provider {
     #[must_use]
     pub fn token_url(&self) -> String {
         format!("http://{}{}", self.address, answer::TOKEN_PATH)
+    }
+
+    /// The consent page.
+    #[must_use]
+    pub fn authorize_url(&self) -> String {
+        format!("http://{}{}", self.address, consent::AUTHORIZE_PATH)
+    }
+
+    /// People are sent back to this address and to no other that was not named like this.
+    pub fn register_redirect_uri(&self, uri: &str) {
+        self.shared.state().consents.redirect_uris.push(uri.to_owned());
+    }
+
+    /// Whoever comes to the consent page is signed in as this account, unless the form says otherwise.
+    pub fn sign_in(&self, account: &str) {
+        self.shared.state().consents.signed_in = Some(account.to_owned());
     }
 
     /// The free check of an access token.
@@ -293,6 +310,8 @@ struct State {
     in_flight: HashMap<String, u32>,
     /// By how many seconds the `Date` header lies.
     clock_ahead: i64,
+    /// What people agreed to and nobody has redeemed yet.
+    consents: consent::Consents,
 }
 
 impl Shared {

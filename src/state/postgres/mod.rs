@@ -6,6 +6,7 @@
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
 mod apps;
+mod consents;
 mod history;
 mod inbox;
 mod journal;
@@ -23,6 +24,7 @@ mod writer;
 
 pub(super) use self::{
     apps::{app_memories, remember_apps},
+    consents::{begin, come_back, end, standing},
     history::{keep_histories, page_of_histories},
     inbox::{heard_after, take_in},
     journal::{

@@ -141,8 +141,8 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 9] =
-    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS, OBSERVED];
+const TABLES: [&str; 10] =
+    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS, OBSERVED, CONSENT];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -332,4 +332,16 @@ CREATE TABLE observed (
     position text NOT NULL,
     kept_at  bigint NOT NULL
 ) WITH (fillfactor = 50);
+"#;
+
+const CONSENT: &str = r#"
+-- Links with which somebody began to connect an account. browser and nonce are hashes; stage: begun, returned, done.
+CREATE TABLE consent (
+    link    text COLLATE "C" PRIMARY KEY,
+    browser bytea NOT NULL,
+    nonce   bytea NOT NULL,
+    sealed  bytea NOT NULL,
+    stage   text NOT NULL,
+    ends_at bigint NOT NULL
+);
 "#;
