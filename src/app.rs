@@ -457,7 +457,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             owners.serve(listener, limits, metrics.clone(), load_again, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
-    if let Some((socket, settings)) = publisher {
+    if let Some((socket, asked)) = publisher {
         let wires = publisher::Wires {
             metrics,
             snapshot: Arc::clone(&snapshot),
@@ -467,7 +467,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             deliveries,
             stop: surface_stopped.clone(),
         };
-        let (context, tasks) = publisher::start(settings, &refresher, wires);
+        let (context, tasks) = publisher::start(asked, &settings.hooks, &refresher, wires);
         surface.extend(tasks);
         let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
@@ -758,6 +758,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("`state`", old.state == new.state),
         ("`observe`", old.observe == new.observe),
         ("`server`, `publisher`, `webhooks` and `connect`", listeners(old) == listeners(new)),
+        ("`publisher.webhooks`", old.hooks == new.hooks),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()

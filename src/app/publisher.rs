@@ -43,14 +43,14 @@ pub(super) struct Wires {
 /// Starts what goes on beside the listener, and answers what its handlers see.
 pub(super) fn start<S: TokenStore, T: Transport>(
     settings: Settings,
+    hooks: &[hooks::Settings],
     refresher: &Arc<Refresher<S, T>>,
     wires: Wires,
 ) -> (Arc<Context>, Vec<JoinHandle<()>>) {
     let permits = Arc::new(Permits::new(settings.pace, wires.metrics.clone()));
     let news = Arc::new(News::new());
     let events = refresher.reporter.events();
-    let mut tasks: Vec<_> = settings
-        .webhooks
+    let mut tasks: Vec<_> = hooks
         .iter()
         .map(|hook| {
             let hook = hook_of(hook, refresher, &wires);

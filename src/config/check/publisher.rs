@@ -28,7 +28,6 @@ pub(super) fn publisher(
     let listen = listens(check, publisher, telemetry);
     let certificate = certificate(check, publisher, &listen);
     let clients = clients(check, publisher);
-    let webhooks = webhooks(check, publisher);
     if !publisher.enabled {
         return None;
     }
@@ -62,7 +61,6 @@ pub(super) fn publisher(
         certificate,
         serve_tokens: publisher.serve_tokens,
         clients,
-        webhooks,
         when_unknown: match gate.when_unknown {
             file::WhenUnknown::Open => WhenUnknown::Open,
             file::WhenUnknown::Held => WhenUnknown::Held,
@@ -209,7 +207,8 @@ fn rights(check: &mut Check<'_>, here: &KeyPath, words: &[String]) -> Vec<Right>
     rights
 }
 
-fn webhooks(check: &mut Check<'_>, publisher: &file::Publisher) -> Vec<hooks::Settings> {
+/// Who is told of gates that move; nobody, unless the rest is enabled.
+pub(super) fn webhooks(check: &mut Check<'_>, publisher: &file::Publisher) -> Vec<hooks::Settings> {
     let at = KeyPath::from("publisher.webhooks");
     if publisher.webhooks.len() > WEBHOOKS_MAX {
         let what =
@@ -235,6 +234,7 @@ fn webhooks(check: &mut Check<'_>, publisher: &file::Publisher) -> Vec<hooks::Se
             checked.push(hooks::Settings { url, secret, accounts });
         }
     }
+    checked.retain(|_| publisher.enabled);
     checked
 }
 

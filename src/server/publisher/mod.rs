@@ -48,7 +48,6 @@ use super::{
 use crate::{
     clock::Clock,
     core::{AccountId, Order, Snapshot, permits::Pace},
-    hooks,
     metrics::Metrics,
 };
 use arc_swap::ArcSwap;
@@ -71,8 +70,6 @@ pub struct Settings {
     pub pace: Pace,
     /// Whether access tokens are handed out.
     pub serve_tokens: bool,
-    /// Who is told of gates that move.
-    pub webhooks: Vec<hooks::Settings>,
 }
 
 /// What the handlers see. `app` fills it.
