@@ -50,7 +50,7 @@ pub(crate) struct Bench {
     pub(crate) remembered: Arc<Mutex<Result<Option<Door>, ()>>>,
     pub(crate) folder: TempDir,
     /// The access token in the store, with its end.
-    pub(crate) token: Arc<Mutex<Option<(String, Option<Timestamp>)>>>,
+    pub(crate) token: Arc<Mutex<Option<Stored>>>,
     /// What was written down.
     orders: Arc<Mutex<Vec<Announcement>>>,
     pub(crate) news: Arc<News>,
@@ -191,6 +191,9 @@ async fn write_down(
         let _ = answer.send(is_new);
     }
 }
+
+/// An access token with its end.
+type Stored = (String, Option<Timestamp>);
 
 pub(crate) const PACE: Pace =
     Pace { canary_deadline: Duration::from_secs(600), resume_every: Duration::from_secs(1_000) };
