@@ -1,6 +1,7 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
 mod connect;
+mod notify;
 mod observe;
 mod publisher;
 mod webhooks;
@@ -15,6 +16,7 @@ use crate::{
     core::{
         Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
+        notices::Way,
         schedule::Policy,
         second_clock::{Assumed, Moves},
     },
@@ -335,7 +337,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let (inputs, inbox) = mpsc::channel(INPUTS_WAITING_MAX);
     let (reload, reload_asked) = mpsc::channel(1);
     let (delivery, delivery_changed) = watch::channel(Arc::new(settings.delivery.clone()));
-    let mail_owed = Arc::new(Notify::new());
+    let (mail_owed, request_owed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let load_again = Arc::new(Notify::new());
     let gauges = Arc::new(Gauges::default());
     let per_account = Arc::new(AtomicBool::new(settings.metrics.per_account));
@@ -356,8 +358,10 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         delivery: delivery_changed.clone(),
         reporter: reporter.clone(),
         mail_owed: Arc::clone(&mail_owed),
+        request_owed: Arc::clone(&request_owed),
         inputs: inputs.clone(),
     };
+    let carrying = Arc::clone(&client);
     let reloader = Reloader {
         path: config.to_owned(),
         in_force: settings.clone(),
@@ -439,10 +443,22 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     );
     let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
-    let told = Box::new(move |event| reporter.report(event));
-    let mailer = Mailer::new(state, delivery_changed, titles, told);
+    let teller = || {
+        let reporter = reporter.clone();
+        Box::new(move |event| reporter.report(event))
+    };
+    let at_risk = notify::at_risk(&gauges);
+    let mailer = Mailer::new(state.clone(), delivery_changed.clone(), titles.clone(), teller());
+    let mailer = mailer.with_posts(Arc::clone(&at_risk));
+    let mailer = match minter.clone() {
+        Some(minter) => mailer.with_links(Arc::new(move |id, now| minter.mint(id, now))),
+        None => mailer,
+    };
+    let poster = Mailer::new(state, delivery_changed, titles, teller()).with_posts(at_risk);
+    let poster = poster.of_webhooks(notify::carrier(carrying));
     let mut surface = vec![
-        tokio::spawn(mailer.run(clock, mail_owed, surface_stopped.clone())),
+        tokio::spawn(mailer.run(clock.clone(), mail_owed, surface_stopped.clone())),
+        tokio::spawn(poster.run(clock, request_owed, surface_stopped.clone())),
         tokio::spawn(telemetry),
     ];
     if let Some((listener, secret)) = webhooks {
@@ -572,8 +588,10 @@ fn replica_name(telemetry: SocketAddr) -> String {
 /// Whose positions in logs are remembered: those of one machine where the state is one file, otherwise of this
 /// replica, by the port that is configured: the one that is bound may differ from start to start.
 fn place_of_positions(settings: &Settings) -> String {
-    let is_shared = settings.state.postgres.is_some();
-    is_shared.then(|| replica_name(settings.server.listen)).unwrap_or_default()
+    match settings.state.postgres {
+        Some(_) => replica_name(settings.server.listen),
+        None => String::new(),
+    }
 }
 
 /// Keeps what all replicas count together for the next scrape. Of a process that is alone the snapshot says
@@ -619,10 +637,11 @@ async fn measure<S: TokenStore, T: Transport>(
         if let Ok(entries) = state.journal_len().await {
             gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
         }
-        if let Ok((_, owed)) = state.outbox().await {
+        if let Ok((owed, held)) = state.outbox(Way::Mail).await {
             // With mail switched off nothing is on its way, and nothing can be late.
             let owed = if delivery.borrow().smtp.is_some() { owed } else { 0 };
             gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
+            gauges.outbox_held.store(held as u64, Ordering::Relaxed);
         }
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}

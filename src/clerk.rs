@@ -5,9 +5,9 @@
 
 use crate::{
     core::{
-        AccountId, AppMemory, Event, History, Memory, Secret,
+        AccountId, AppMemory, Event, History, Memory,
         fleet::Input,
-        notices::{Audience, Change, Notice, Subject},
+        notices::{Audience, Change, Notice, Recipient, Subject},
     },
     delivery,
     report::Reporter,
@@ -65,6 +65,8 @@ pub struct Clerk<S> {
     pub reporter: Reporter,
     /// Woken when a mail is owed.
     pub mail_owed: Arc<Notify>,
+    /// Woken when a request to a webhook may be.
+    pub request_owed: Arc<Notify>,
     /// The keeper's ear, for trouble with the state.
     pub inputs: mpsc::Sender<Input>,
 }
@@ -142,6 +144,9 @@ impl<S: TokenStore> Clerk<S> {
                 let to = self.recipients(&notice).await;
                 self.insist(rounds, last_tries, || self.state.fire(&notice, to.clone())).await
             }
+            Change::Reminder => {
+                self.insist(rounds, last_tries, || self.state.remind(&notice)).await
+            }
             Change::Resolved | Change::Withdrawn => {
                 self.insist(rounds, last_tries, || self.state.resolve(&notice)).await
             }
@@ -149,6 +154,7 @@ impl<S: TokenStore> Clerk<S> {
         if news == Some(true) {
             self.reporter.report(Event::NoticeOwed { notice: Arc::new(notice) });
             self.mail_owed.notify_one();
+            self.request_owed.notify_one();
         }
     }
 
@@ -174,7 +180,7 @@ impl<S: TokenStore> Clerk<S> {
         }
     }
 
-    async fn recipients(&self, notice: &Notice) -> Vec<Secret> {
+    async fn recipients(&self, notice: &Notice) -> Vec<Recipient> {
         let settings = Arc::clone(&self.delivery.borrow());
         let stored_owner = match (&notice.subject, notice.audience) {
             // A store that cannot be read must not keep a notice from going out to somebody.

@@ -193,7 +193,7 @@ impl Hook {
                 (SIGNATURE_HEADER.to_owned(), Secret::new(signature(&secret, now, &body))),
                 (ID_HEADER.to_owned(), Secret::new(id)),
             ],
-            body: Body::JsonText(body),
+            body: Body::Whole(Secret::new(body)),
         };
         let client = self.client.load_full();
         let place = format!("webhook {}", self.settings.url);

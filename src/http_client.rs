@@ -166,12 +166,12 @@ impl HttpClient {
             Body::Form(pairs) => builder
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form_of(&pairs).expose().to_owned()),
-            Body::JsonText(text) => {
-                builder.header(header::CONTENT_TYPE, "application/json").body(text)
-            }
             Body::Json(members) => builder
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(json_of(&members).expose().to_owned()),
+            Body::Whole(text) => builder
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(text.expose().to_owned()),
         };
         builder.build().ok()
     }

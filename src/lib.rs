@@ -61,9 +61,9 @@
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's API, webhooks, the pages behind links. [`delivery`]: mail.
-//!   **Invariant:** they are handed snapshots and notices, which have no field that could hold a token; the one request
-//!   that asks for an access token is handed it alone, and is switched on for itself.
+//!   [`server`]: metrics, status page, the publisher's API, webhooks, the pages behind links. [`delivery`]: mail and
+//!   requests to webhooks. **Invariant:** they are handed snapshots and notices, which have no field that could hold a
+//!   token; the one request that asks for an access token is handed it alone, and is switched on for itself.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.
 //! - [`demo`]: a provider, a publisher and a mailbox on which the real program is shown and tested.

@@ -162,6 +162,17 @@ fn log(event: &Event) {
         Event::MailSent { audience, change } => {
             tracing::info!(?audience, ?change, "a mail was sent")
         }
+        Event::NoticesHeld { cap, notices } => {
+            let cap = cap.as_label();
+            tracing::warn!(cap, notices, "a cap on mails holds notices back for a later mail");
+        }
+        Event::WebhookSent => tracing::info!("a webhook took a notice"),
+        Event::WebhookFailed { permanent: false, reason } => {
+            tracing::warn!("a webhook did not take a notice, and is asked again: {reason}");
+        }
+        Event::WebhookFailed { permanent: true, reason } => {
+            tracing::error!("a notice to a webhook was given up: {reason}");
+        }
         Event::MailFailed { permanent: false, reason } => {
             tracing::warn!("a mail was not accepted and is tried again: {reason}");
         }

@@ -131,6 +131,7 @@ fn metrics() -> Metrics {
         step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
+        posts_at_risk: None,
     };
     let events = [
         Event::StoreRead { accounts: 5, gone: 0, damaged: 2 },
@@ -181,6 +182,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
         journal_entries: 1,
         spilled_tokens: 0,
         outbox_length: 2,
+        outbox_held: 4,
         clock_unconfirmed_step: 0,
         all_replicas: None,
         posts: Some(Arc::new(posts())),

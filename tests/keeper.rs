@@ -206,6 +206,7 @@ impl Bench {
                     delivery: watch::channel(Arc::new(mail())).1,
                     reporter: refresher.reporter.clone(),
                     mail_owed: Arc::new(Notify::new()),
+                    request_owed: Arc::new(Notify::new()),
                     inputs: inputs.clone(),
                 };
                 let (rounds, clerk) = keeper::start_clerk(clerk);
@@ -313,6 +314,11 @@ fn mail() -> delivery::Settings {
         operator: vec![Secret::new("operator@example.org".to_owned())],
         owners: Vec::new(),
         external_url: None,
+        rules: oauth_keepalive::core::digest::Rules::EACH,
+        reminders: Vec::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        templates: delivery::templates::Templates::built_in(),
+        webhooks: Vec::new(),
     }
 }
 

@@ -1,24 +1,28 @@
 //! Mails over real sockets to a real mail server (aiosmtpd), which misbehaves on request.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+use jiff::tz::TimeZone;
 use oauth_keepalive::{
     core::{
         AccountId, Cause, Event, Secret, Timestamp,
-        notices::{Audience, Change, Notice, Subject},
+        digest::{Rules, Summary},
+        notices::{Audience, Change, Notice, Subject, Way},
     },
     delivery::{
-        Mailer, Outbox, Settings, Smtp, SmtpTls,
+        Mailer, Outbox, Post, Settings, Smtp, SmtpTls, Uncarried, Url, Webhook, WebhookFormat,
         message::{Letter, Role, render},
         smtp::{self, Undelivered},
+        templates::Templates,
     },
     secrets::SecretRef,
-    state::{self, Owed},
+    state::{self, Arranged, Owed, Thread},
 };
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    pin::Pin,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -180,20 +184,30 @@ fn notice(account: &str) -> Notice {
         step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
+        posts_at_risk: None,
     }
 }
 
 fn mail(notice: &Notice) -> lettre::Message {
+    mail_to(notice, "anna@example.com")
+}
+
+fn mail_to(notice: &Notice, to: &str) -> lettre::Message {
     render(&Letter {
-        notice,
+        notices: &[("00ff".to_owned(), notice.clone())],
+        counts: &[(notice.change, notice.cause, 1)],
+        summary: &Summary::default(),
         now: NOW,
-        provider_title: Some("TikTok"),
+        titles: &BTreeMap::from([("tiktok".to_owned(), "TikTok".to_owned())]),
         role: Role::Owner,
+        zone: &TimeZone::UTC,
         external_url: Some("https://keeper.example.com"),
+        links: None,
         from: &secret("oauth-keepalive <keeper@example.com>"),
-        to: &secret("anna@example.com"),
+        to: &secret(to),
         message_key: "0a1b-1",
-        thread_key: None,
+        threads: &[],
+        templates: &Templates::built_in(),
     })
     .unwrap()
 }
@@ -220,10 +234,16 @@ impl Memory {
             let owed = Owed {
                 row,
                 message_key: format!("0a1b-{row}"),
-                thread_key: (row > 1).then(|| "0a1b-1".to_owned()),
+                threads: Vec::new(),
                 to: secret("anna@example.com"),
-                notice: notice.clone(),
+                way: Way::Mail,
+                is_operator: false,
+                notices: vec![("00ff".to_owned(), notice.clone())],
+                counts: vec![(notice.change, notice.cause, 1)],
+                summary: Summary::default(),
                 attempts: 0,
+                doubts: 0,
+                made_at: notice.at,
             };
             memory.inside(|inside| inside.owed.push((NOW, owed)));
         }
@@ -236,15 +256,42 @@ impl Memory {
 }
 
 impl Outbox for Memory {
-    async fn owed(&self, now: Timestamp, at_most: usize) -> Result<Vec<Owed>, state::Error> {
+    async fn call_to_mind(
+        &self,
+        _: Timestamp,
+        _: &[Duration],
+    ) -> Result<(Vec<Notice>, Option<Timestamp>), state::Error> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn arrange(
+        &self,
+        _: Way,
+        _: Timestamp,
+        _: &Rules,
+        _: &[Secret],
+    ) -> Result<Arranged, state::Error> {
+        Ok(Arranged::default())
+    }
+
+    async fn owed(
+        &self,
+        _: Way,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Owed>, state::Error> {
         Ok(self.inside(|inside| {
             let due = inside.owed.iter().filter(|(due, _)| *due <= now);
             due.take(at_most).map(|(_, owed)| owed.clone()).collect()
         }))
     }
 
-    async fn outbox(&self) -> Result<(Option<Timestamp>, usize), state::Error> {
-        Ok(self.inside(|inside| (inside.owed.iter().map(|(due, _)| *due).min(), inside.owed.len())))
+    async fn next_due(&self, _: Way) -> Result<Option<Timestamp>, state::Error> {
+        Ok(self.inside(|inside| inside.owed.iter().map(|(due, _)| *due).min()))
+    }
+
+    async fn begin(&self, row: i64, _: &str) -> Result<bool, state::Error> {
+        Ok(self.inside(|inside| inside.owed.iter().any(|(_, owed)| owed.row == row)))
     }
 
     async fn sent(&self, row: i64, _: Timestamp) -> Result<(), state::Error> {
@@ -259,23 +306,28 @@ impl Outbox for Memory {
         })
     }
 
-    async fn postpone(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
+    async fn postpone(
+        &self,
+        row: i64,
+        until: Timestamp,
+        in_doubt: bool,
+        _: &str,
+    ) -> Result<(), state::Error> {
         self.inside(|inside| {
             inside.postponed += 1;
+            if in_doubt {
+                inside.in_doubt.push(row);
+            }
             for (due, owed) in inside.owed.iter_mut().filter(|(_, owed)| owed.row == row) {
                 *due = until;
                 owed.attempts += 1;
+                owed.doubts += u32::from(in_doubt);
             }
         });
         Ok(())
     }
 
-    async fn postpone_in_doubt(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
-        self.inside(|inside| inside.in_doubt.push(row));
-        self.postpone(row, until).await
-    }
-
-    async fn give_up(&self, row: i64, _: Timestamp) -> Result<(), state::Error> {
+    async fn give_up(&self, row: i64, _: Timestamp, _: &str) -> Result<(), state::Error> {
         self.inside(|inside| {
             inside.owed.retain(|(_, owed)| owed.row != row);
             inside.given_up.push(row);
@@ -300,6 +352,11 @@ impl Desk {
             operator: vec![secret("ops@example.com")],
             owners: Vec::new(),
             external_url: None,
+            rules: Rules::EACH,
+            reminders: Vec::new(),
+            time_zone: TimeZone::UTC,
+            templates: Templates::built_in(),
+            webhooks: Vec::new(),
         }));
         let (events, receiver) = broadcast::channel(256);
         let titles = BTreeMap::from([("tiktok".to_owned(), "TikTok".to_owned())]);
@@ -492,20 +549,7 @@ async fn the_check_logs_in_and_sends_nothing() {
 
 #[tokio::test]
 async fn an_address_outside_ascii_needs_a_server_that_can_carry_it() {
-    let letter_to = |to: &str| {
-        render(&Letter {
-            notice: &notice("a"),
-            now: NOW,
-            provider_title: None,
-            role: Role::Owner,
-            external_url: None,
-            from: &secret("keeper@example.com"),
-            to: &secret(to),
-            message_key: "1",
-            thread_key: None,
-        })
-        .unwrap()
-    };
+    let letter_to = |to: &str| mail_to(&notice("a"), to);
     let server = Server::start(&Wanted::default());
     smtp::send(&server.smtp(), &letter_to("änna@example.com")).await.unwrap();
     assert_eq!(server.messages()[0]["to"], serde_json::json!(["änna@example.com"]));
@@ -578,6 +622,11 @@ async fn a_resolved_mail_stands_under_its_firing_mail() {
     let server = Server::start(&Wanted::default());
     let resolved = Notice { change: Change::Resolved, ..notice("brand-a") };
     let outbox = Memory::owing(&[notice("brand-a"), resolved]);
+    let line = "[oauth-keepalive] tiktok/brand-a: permission withdrawn, please reconnect";
+    outbox.inside(|inside| {
+        let (key, subject) = ("0a1b-1".to_owned(), Some(line.to_owned()));
+        inside.owed[1].1.threads = vec![Thread { key, subject }];
+    });
     Desk::new(&outbox, Some(server.smtp())).round(0).await;
     let messages = server.messages();
     assert_eq!(messages.len(), 2);
@@ -585,8 +634,8 @@ async fn a_resolved_mail_stands_under_its_firing_mail() {
     assert_eq!(header(&messages[0], "In-Reply-To"), None);
     assert_eq!(header(&messages[1], "In-Reply-To"), first);
     assert_eq!(header(&messages[1], "References"), first);
-    let subject = header(&messages[0], "Subject").unwrap();
-    assert_eq!(header(&messages[1], "Subject"), Some(format!("Resolved: {subject}").as_str()));
+    assert_eq!(header(&messages[0], "Subject"), Some(line));
+    assert_eq!(header(&messages[1], "Subject"), Some(format!("Re: {line}").as_str()));
 }
 
 #[tokio::test]
@@ -723,4 +772,52 @@ async fn something_newly_owed_wakes_the_mailer() {
     until("the mail is sent", || outbox.inside(|inside| inside.sent == [1])).await;
     desk.stop.send_replace(true);
     tokio::time::timeout(PATIENCE, running).await.expect("it stops when told").unwrap();
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_away_is_asked_again_with_the_same_key_and_one_that_refuses_is_not_for_ever()
+ {
+    let outbox = Memory::owing(&[notice("a")]);
+    outbox.inside(|inside| inside.owed[0].1.to = secret("chat"));
+    let desk = Desk::new(&outbox, None);
+    desk.settings.send_modify(|settings| {
+        Arc::make_mut(settings).webhooks = vec![Webhook {
+            name: "chat".to_owned(),
+            url: Url::Plain("https://hooks.example.com/x".to_owned()),
+            format: WebhookFormat::Slack,
+            secret: None,
+            audience: Audience::Owner,
+            accounts: "*".to_owned(),
+        }];
+    });
+    let answers = Arc::new(Mutex::new(vec![Err(Uncarried::NotSent), Ok(503), Ok(200)]));
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (said, seen) = (Arc::clone(&answers), Arc::clone(&keys));
+    let mut poster = desk.mailer.of_webhooks(Arc::new(move |post: Post| {
+        let key = post.headers.iter().find(|(name, _)| name == "idempotency-key").unwrap();
+        seen.lock().unwrap().push(key.1.expose().to_owned());
+        assert!(post.body.starts_with("{\"text\":\"*Please reconnect"), "{}", post.body);
+        let answer = said.lock().unwrap().remove(0);
+        Box::pin(std::future::ready(answer))
+    }));
+    for round in 0..4 {
+        let now = NOW.plus(Duration::from_secs(round * 600));
+        poster.round(now, &desk.stop.subscribe()).await;
+    }
+    assert_eq!(outbox.inside(|inside| inside.sent.clone()), [1]);
+    assert_eq!(*keys.lock().unwrap(), ["0a1b-1", "0a1b-1", "0a1b-1"]);
+
+    let outbox = Memory::owing(&[notice("a")]);
+    outbox.inside(|inside| inside.owed[0].1.to = secret("gone"));
+    let settings = desk.settings.subscribe();
+    let mailer = Mailer::new(outbox.clone(), settings, BTreeMap::new(), Box::new(drop));
+    let carrier = Arc::new(|_: Post| -> Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(std::future::ready(Ok(200)))
+    });
+    let mut poster = mailer.of_webhooks(carrier);
+    for round in 0..4 {
+        let now = NOW.plus(Duration::from_secs(round * 7_200));
+        poster.round(now, &desk.stop.subscribe()).await;
+    }
+    assert_eq!(outbox.inside(|inside| inside.given_up.clone()), [1], "nobody is called that");
 }

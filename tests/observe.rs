@@ -6,7 +6,7 @@
 use arc_swap::ArcSwap;
 use oauth_keepalive::{
     clock::Clock,
-    core::{Account, AccountId, Cause, Evidence, Snapshot, Table, fleet::Input},
+    core::{Account, AccountId, Cause, Evidence, Shares, Snapshot, Table, fleet::Input},
     metrics::{Metrics, fleet::Gauges},
     oauth::Fingerprinter,
     observe::{Format, Lines, Log, Observer, Provider, Settings, Start, Status, Wrapped},
@@ -57,7 +57,12 @@ impl World {
             let id = AccountId::new("tiktok", format!("brand-{number}"));
             accounts.put(Account::new(id, "main".into()));
         }
-        let snapshot = Snapshot { loaded: true, accounts, ..Snapshot::empty(clock.now()) };
+        let snapshot = Snapshot {
+            loaded: true,
+            holding: Shares::ALL,
+            accounts,
+            ..Snapshot::empty(clock.now())
+        };
         let (keeper, inputs) = mpsc::channel(inputs_max);
         let now = clock.now();
         let observer = Observer {
@@ -198,7 +203,7 @@ async fn after_a_crash_no_line_is_lost_and_none_that_was_remembered_comes_again(
     let mut world = World::with_room(100).await;
     world.write(&line(0, 401));
     world.until_responses(1).await;
-    world.until_position("the first line is remembered", |at| at.is_some()).await;
+    world.until_position("it is remembered", |at| at.is_some_and(|at| at.contains("offset"))).await;
     world.write(&line(1, 401));
     let mut accounts = vec![account_of(&world.input().await)];
     world.write(&line(2, 401));

@@ -106,7 +106,6 @@ pub(super) struct Owners {
     pub(super) ways: Arc<ArcSwap<Ways>>,
     keys_are_subjects: bool,
     refresher: Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
-    is_guest: bool,
 }
 
 impl Owners {
@@ -117,8 +116,7 @@ impl Owners {
         refresher: &Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
     ) -> Result<Self, String> {
         let base = connect.base(at);
-        let is_guest = settings.state.postgres.is_some();
-        let refresher = match is_guest {
+        let refresher = match settings.state.postgres.is_some() {
             true => Arc::new(as_guest(settings, refresher).await?),
             false => Arc::clone(refresher),
         };
@@ -128,7 +126,6 @@ impl Owners {
             base,
             keys_are_subjects: connect.keys_are_subjects,
             refresher,
-            is_guest,
         })
     }
 
@@ -161,11 +158,10 @@ impl Owners {
         server::listener::run(listener, limits, handler, stop).await;
         // A code that is on the wire is answered, and its token is written down.
         connector.drained(within).await;
-        if self.is_guest {
-            while !refresher.held.is_empty() {
-                refresher.journal_held().await;
-                tokio::time::sleep(JOURNAL_AGAIN_AFTER).await;
-            }
+        // The keeper has ended by now, and nobody else waits for what came after it.
+        while !refresher.held.is_empty() {
+            refresher.journal_held().await;
+            tokio::time::sleep(JOURNAL_AGAIN_AFTER).await;
         }
     }
 }

@@ -8,6 +8,7 @@ mod diagnose;
 mod gate;
 mod import;
 mod look;
+mod notices;
 mod output;
 mod refresh;
 mod run;
@@ -52,6 +53,8 @@ enum Command {
     Resume(gate::Arguments),
     /// Prove an account now: ask the provider, or wait for one publish.
     Canary(gate::Arguments),
+    /// Show the mails that are owed, were sent or failed, or send a test mail.
+    Notices(notices::Arguments),
     /// Add accounts from a YAML, JSON or CSV file to the configured store.
     Import(import::Arguments),
 }
@@ -84,7 +87,7 @@ pub enum Exit {
     /// It worked.
     Done = 0,
     /// It did not: a refresh failed, the demo found something wrong, an account that was diagnosed needs a
-    /// person.
+    /// person, a mail was given up.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
@@ -124,6 +127,7 @@ pub fn main() -> Exit {
             Command::Hold(arguments) => gate::run(&config, gate::Wish::Hold, arguments).await,
             Command::Resume(arguments) => gate::run(&config, gate::Wish::Resume, arguments).await,
             Command::Canary(arguments) => gate::run(&config, gate::Wish::Canary, arguments).await,
+            Command::Notices(arguments) => notices::run(&config, arguments).await,
             Command::Import(arguments) => import::run(&config, arguments).await,
         }
     })
@@ -169,6 +173,6 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  it did not work: a refresh failed, the demo found something wrong, an
-     account that was diagnosed needs a person
+     account that was diagnosed needs a person, a mail was given up
   2  the command line or the configuration is wrong
   3  store, state, mail server or a port to listen on cannot be used";

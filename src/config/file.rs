@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) gate: Gate,
     pub(super) http: Http,
     pub(super) mail: Mail,
+    pub(super) notify: Notify,
     pub(super) server: Server,
     pub(super) publisher: Publisher,
     pub(super) webhooks: Webhooks,
@@ -226,7 +227,7 @@ pub(super) struct Http {
     pub(super) proxy: Option<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Mail {
     pub(super) enabled: bool,
@@ -234,7 +235,19 @@ pub(super) struct Mail {
     pub(super) operator: Vec<Address>,
     pub(super) owners: Vec<Owner>,
     pub(super) external_url: Option<String>,
+    pub(super) time_zone: String,
+    pub(super) digest_after: Span,
+    pub(super) reminders: Vec<Span>,
+    pub(super) caps: Caps,
+    pub(super) templates: Option<PathBuf>,
     pub(super) smtp: Smtp,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Caps {
+    pub(super) owner_per_day: u32,
+    pub(super) total_per_hour: u32,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -242,6 +255,43 @@ pub(super) struct Mail {
 pub(super) struct Owner {
     pub(super) accounts: Option<String>,
     pub(super) to: Option<Address>,
+    pub(super) time_zone: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Notify {
+    pub(super) webhooks: Vec<NotifyWebhook>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct NotifyWebhook {
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) url_file: Option<PathBuf>,
+    pub(super) url_env: Option<String>,
+    pub(super) format: WebhookFormat,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+    pub(super) audience: WebhookAudience,
+    pub(super) accounts: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WebhookFormat {
+    #[default]
+    Json,
+    Slack,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WebhookAudience {
+    #[default]
+    Operator,
+    Owner,
 }
 
 /// A mail address. Private by type, so that no `Debug` of the file shows one.
@@ -585,6 +635,31 @@ impl Default for Http {
             ca_file: None,
             proxy: None,
         }
+    }
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        let day = |days: u64| Span::seconds(days * 24 * 60 * 60);
+        Self {
+            enabled: false,
+            from: None,
+            operator: Vec::new(),
+            owners: Vec::new(),
+            external_url: None,
+            time_zone: "UTC".to_owned(),
+            digest_after: Span::seconds(30),
+            reminders: [1, 3, 7, 14].map(day).into(),
+            caps: Caps::default(),
+            templates: None,
+            smtp: Smtp::default(),
+        }
+    }
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { owner_per_day: 10, total_per_hour: 500 }
     }
 }
 

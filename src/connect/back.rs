@@ -13,7 +13,6 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What stood in the query of the address that a person came back to. Its `Debug` shows nothing: there is a code in
 /// it.
@@ -85,17 +84,15 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         };
         let connector = Arc::clone(self);
         let browser = browser.unwrap_or_default().to_owned();
-        let arriving =
-            tokio::spawn(async move { connector.take_in(&query, &browser, place).await });
+        let arriving = tokio::spawn(async move {
+            let arrived = connector.take_in(&query, &browser).await;
+            drop(place);
+            arrived
+        });
         arriving.await.unwrap_or(Err(Wrong::turn(Turn::Unavailable)))
     }
 
-    async fn take_in(
-        &self,
-        query: &Query,
-        browser: &str,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Arrived, Wrong> {
+    async fn take_in(&self, query: &Query, browser: &str) -> Result<Arrived, Wrong> {
         let state = query.value("state").map(Secret::expose).and_then(|text| text.split_once('.'));
         let Some((link, nonce)) = state else {
             return Err(Wrong::turn(Turn::WrongState));
@@ -144,25 +141,22 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         let arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
         tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "Its owner connected it again.");
-        self.finish(link, &id, arrived.arrival, place).await;
+        self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)
     }
 
     /// The link works no more, and everybody hears of the new token.
-    async fn finish(
-        &self,
-        link: &str,
-        id: &AccountId,
-        arrival: Arrival,
-        place: OwnedSemaphorePermit,
-    ) {
+    async fn finish(&self, link: &str, id: &AccountId, arrival: Arrival) {
         if let Err(error) = self.refresher.state.end_consent(link).await {
             // It may be begun with again, by the same browser and for the same account alone.
             tracing::warn!(account = %id, "a used link is not written down as used: {error}");
         }
         announce(&self.refresher, id, link).await;
         self.load_again.notify_one();
-        if arrival == Arrival::Later {
+        // The journal has it: whoever waits for codes to be answered need not wait for the store.
+        if arrival == Arrival::Later
+            && let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned()
+        {
             let refresher = Arc::clone(&self.refresher);
             let (id, load_again) = (id.clone(), Arc::clone(&self.load_again));
             tokio::spawn(async move {

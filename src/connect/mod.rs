@@ -48,8 +48,10 @@ pub struct Connector<S, T> {
     keys_are_subjects: bool,
     /// Makes the loader read the store.
     load_again: Arc<Notify>,
-    /// A place for each code that is being exchanged, and for each token that the store has not taken.
+    /// A place for each code that is being exchanged.
     places: Arc<Semaphore>,
+    /// A place for each token that the store has not taken and that is saved again and again.
+    waiting: Arc<Semaphore>,
 }
 
 /// What must be known when a person comes back.
@@ -86,7 +88,8 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         load_again: Arc<Notify>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTING_MAX));
-        Self { refresher, links, ways, keys_are_subjects, load_again, places }
+        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+        Self { refresher, links, ways, keys_are_subjects, load_again, places, waiting }
     }
 
     /// Returns when no code is being exchanged any more, or `within` has passed; none is begun from then on.
@@ -248,8 +251,11 @@ const fn random_length(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
 
-/// Codes that are exchanged at a time, and tokens that wait for the store; more are asked to wait.
+/// Codes that are exchanged at a time; more are asked to wait.
 const CONNECTING_MAX: usize = 64;
+
+/// Tokens that are saved again and again; of more the next look at their accounts, or the next start, does it.
+const WAITING_MAX: usize = 1_024;
 
 /// What a browser shows, and what comes back with a code: beyond guessing (RFC 6749 section 10.10).
 const BROWSER_BYTES: usize = 16;

@@ -70,8 +70,14 @@ pub enum Event {
     NoticeOwed { notice: Arc<Notice> },
     /// A mail was accepted by the server.
     MailSent { audience: super::notices::Audience, change: super::notices::Change },
+    /// A cap holds notices back; they are in the next mail to the same person.
+    NoticesHeld { cap: super::digest::Cap, notices: usize },
     /// A mail was not accepted; `permanent` when it is not tried again.
     MailFailed { permanent: bool, reason: String },
+    /// A webhook took a notice.
+    WebhookSent,
+    /// A webhook did not; `permanent` when it is not tried again.
+    WebhookFailed { permanent: bool, reason: String },
     /// The configuration was read again.
     Reloaded { successful: bool, at: Timestamp, reason: Option<String> },
     /// The wall clock stepped by so many seconds and nobody confirmed it.

@@ -12,6 +12,7 @@ pub mod connecting;
 pub mod correlate;
 pub mod decide;
 pub mod diagnose;
+pub mod digest;
 pub mod event;
 pub mod fleet;
 pub mod gate;

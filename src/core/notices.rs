@@ -1,7 +1,8 @@
-//! Who must hear what. One firing and one resolved notice per subject and cause.
+//! Who must hear what: of each incident its beginning, a few reminders while it lasts, and its end. What goes
+//! into one mail is decided in [`super::digest`].
 
-use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor, diagnose::Step};
-use std::{fmt, sync::Arc};
+use super::{Account, AccountId, Cause, Evidence, Secret, Timestamp, cause::Actor, diagnose::Step};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What a notice is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,8 @@ pub enum Audience {
 pub enum Change {
     /// It began.
     Firing,
+    /// It lasts, and was told of a while ago.
+    Reminder,
     /// It is over.
     Resolved,
     /// It is of no interest any more: the account left the store or was switched off. Nobody is mailed.
@@ -72,6 +75,95 @@ pub struct Notice {
     pub missing_scopes: Vec<Arc<str>>,
     /// How many accounts share the trouble: 1 for an account, all of its accounts for an app.
     pub accounts: usize,
+    /// How many planned posts cannot go out while it lasts, where the publisher's store can tell.
+    pub posts_at_risk: Option<u32>,
+}
+
+/// Where a notice goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// A mail address, or the URL of a webhook: either may be a secret.
+    pub address: Secret,
+    /// How it gets there.
+    pub way: Way,
+    /// True for those who run the sidecar: no cap holds back what only they hear.
+    pub is_operator: bool,
+}
+
+impl From<Secret> for Recipient {
+    fn from(address: Secret) -> Self {
+        Self { address, way: Way::Mail, is_operator: false }
+    }
+}
+
+/// How a notice gets to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// By the mail server.
+    Mail,
+    /// By a request to a webhook.
+    Webhook,
+}
+
+impl Way {
+    /// The word for it in state and metrics.
+    #[must_use]
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Firing, Self::Reminder, Self::Resolved, Self::Withdrawn];
+
+    /// The word for it in state, metrics and webhooks.
+    #[must_use]
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Reminder => "reminder",
+            Self::Resolved => "resolved",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The change with this label.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|change| change.as_label() == label)
+    }
+
+    /// True while the trouble lasts.
+    #[must_use]
+    pub const fn is_trouble(self) -> bool {
+        matches!(self, Self::Firing | Self::Reminder)
+    }
+}
+
+/// True when `firing` is called to mind after some days. An end that is announced has words of its own, which
+/// come closer together as it comes closer.
+#[must_use]
+pub fn is_called_to_mind(firing: &Notice) -> bool {
+    let is_announced = firing.cause == Cause::NotRenewable
+        && firing.expires_at.is_some_and(|end| !end.has_come(firing.at));
+    !is_announced
+}
+
+/// How many reminders of an incident that was told at `told_at` are behind it at `now`. `gaps` are ages of the
+/// incident, rising. Whoever slept through two of them sends one.
+#[must_use]
+pub fn reminders_by(told_at: Timestamp, now: Timestamp, gaps: &[Duration]) -> usize {
+    gaps.iter().filter(|gap| told_at.plus(**gap).has_come(now)).count()
+}
+
+/// True for what waits for no digest and no cap: a token may be lost by waiting.
+#[must_use]
+pub const fn is_urgent(cause: Cause, change: Change) -> bool {
+    matches!(cause, Cause::UnsavedToken) && change.is_trouble()
 }
 
 /// Who must hear of `account`'s trouble now, if anybody. `in_danger` says that the token has entered its
@@ -131,6 +223,20 @@ mod tests {
                 "{cause:?}, in danger: {in_danger}"
             );
         }
+    }
+
+    #[test]
+    fn reminders_come_at_widening_ages_and_end() {
+        let day = Duration::from_secs(86_400);
+        let gaps = [day, day * 3, day * 7];
+        let told_at = Timestamp::from_unix(1_000_000);
+        let cases =
+            [(0, 0), (86_399, 0), (86_400, 1), (3 * 86_400, 2), (6 * 86_400, 2), (400 * 86_400, 3)];
+        for (seconds, expected) in cases {
+            let now = told_at.plus(Duration::from_secs(seconds));
+            assert_eq!(reminders_by(told_at, now, &gaps), expected, "after {seconds} s");
+        }
+        assert_eq!(reminders_by(told_at, told_at.plus(day), &[]), 0, "none are wanted");
     }
 
     #[test]

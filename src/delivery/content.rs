@@ -1,8 +1,10 @@
-//! What a mail says: subject, text and HTML of one letter. Pure, and finished before a template sees it:
-//! the templates decide nothing.
+//! What a mail with one notice says: subject, text and HTML. Pure, and finished before a template sees it: the
+//! templates decide nothing. Many notices in one mail are in `digest`.
 
 use super::{
+    digest,
     message::{Letter, Role},
+    samples,
     words::{Posts, readable, roughly, short, shown},
 };
 use crate::core::{
@@ -12,7 +14,6 @@ use crate::core::{
     notices::{Audience, Change, Notice, Subject},
     second_clock::Provenance,
 };
-use minijinja::{Environment, value::Serde};
 use serde::Serialize;
 
 /// The words of a mail, without addresses.
@@ -29,40 +30,28 @@ pub(super) struct Words {
 /// What the mail says.
 #[must_use]
 pub(super) fn words(letter: &Letter<'_>) -> Words {
-    let view = View::of(letter);
-    let mut templates = Environment::new();
-    // The name decides about escaping: `.html` is escaped, `.txt` is not.
-    for (name, source) in [("mail.txt", TEXT), ("mail.html", HTML)] {
-        templates.add_template(name, source).expect("the built-in templates are well formed");
-    }
-    let fill = |name| {
-        let template = templates.get_template(name).expect("it was added above");
-        template.render(Serde(&view)).expect("the view has every field that the templates use")
+    let (text, html) = match letter.only() {
+        Some(notice) => letter.templates.fill_mail(&View::of(letter, notice)),
+        None => letter.templates.fill_digest(&digest::View::of(letter)),
     };
-    Words {
-        subject: subject_line(letter.notice),
-        text: wrapped(&fill("mail.txt")),
-        html: fill("mail.html"),
-    }
+    Words { subject: letter.subject(), text: wrapped(&text), html }
 }
 
-/// The first mail's line; a resolved mail puts one word before it.
-fn subject_line(notice: &Notice) -> String {
+/// The first mail's line.
+pub(super) fn subject_line(notice: &Notice) -> String {
     let about = match &notice.subject {
         Subject::Account(id) => shown(&id.to_string(), NAME_CHARS_MAX),
         other => shown(&other.to_string(), NAME_CHARS_MAX),
     };
-    let base = format!("[oauth-keepalive] {about}: {}", short(notice.cause));
-    match notice.change {
-        Change::Firing => base,
-        Change::Resolved | Change::Withdrawn => format!("Resolved: {base}"),
-    }
+    format!("[oauth-keepalive] {about}: {}", short(notice.cause))
 }
 
 /// What the templates see: finished text, nothing to decide.
 #[derive(Serialize)]
-struct View {
+pub(super) struct View {
     heading: String,
+    /// What a mail program shows beside the subject.
+    preheader: String,
     /// The heading again in three pieces, so that the HTML can keep the name in one.
     heading_before: String,
     heading_name: String,
@@ -75,6 +64,12 @@ struct View {
     facts: Vec<Fact>,
     support: Option<String>,
     link: Option<String>,
+    /// What stands on the button of `link`.
+    link_label: String,
+    /// What stands before the link in text.
+    link_name: &'static str,
+    /// True when the link mends the trouble.
+    acts: bool,
     why: String,
 }
 
@@ -85,54 +80,133 @@ struct Fact {
 }
 
 impl View {
-    fn of(letter: &Letter<'_>) -> Self {
-        let Letter { notice, now, .. } = *letter;
-        let about = About::of(letter);
-        let firing = notice.change == Change::Firing;
-        let (what, posts) = if firing {
+    /// What a template may name.
+    pub(super) const PLACEHOLDERS: &'static [&'static str] = &[
+        "heading",
+        "preheader",
+        "heading_before",
+        "heading_name",
+        "heading_after",
+        "colour",
+        "what",
+        "posts",
+        "step",
+        "missing",
+        "facts",
+        "support",
+        "link",
+        "link_label",
+        "link_name",
+        "acts",
+        "why",
+    ];
+
+    /// One of each kind, invented.
+    pub(super) fn samples() -> Vec<Self> {
+        let mut views = Vec::new();
+        samples::each(|letter| views.extend(letter.only().map(|one| Self::of(letter, one))));
+        views
+    }
+
+    pub(super) fn of(letter: &Letter<'_>, notice: &Notice) -> Self {
+        let now = letter.now;
+        let about = About::of(letter, notice);
+        let lasts = notice.change.is_trouble();
+        let (what, posts) = if lasts {
             let posts = Posts::under(notice.cause, notice.expires_at, now);
-            (what_is_wrong(notice, now), posts.sentence(now))
+            (what_is_wrong(notice, now), with_risk(posts.sentence(now, letter.zone), notice))
         } else {
             what_is_over(notice)
         };
         let heading = about.heading(notice);
         let (before, after) = heading.split_once(&about.quoted).unwrap_or((&heading, ""));
+        let link = link(letter, notice, &about);
         Self {
             heading_before: before.to_owned(),
             heading_name: about.quoted.clone(),
             heading_after: after.to_owned(),
+            preheader: if lasts {
+                format!("{heading}. {posts}")
+            } else {
+                format!("{heading}. {what}")
+            },
             heading,
             colour: colour(notice),
-            what,
+            what: if notice.change == Change::Reminder { since(notice, now, &what) } else { what },
             posts,
-            step: firing.then(|| step(notice)),
-            missing: if firing { missing(notice) } else { Vec::new() },
-            facts: facts(notice, &about),
-            support: support(notice, &about),
-            link: letter.external_url.map(|url| shown(url, URL_CHARS_MAX)),
+            step: lasts.then(|| if link.acts { BY_LINK } else { step(notice) }),
+            missing: if lasts { missing(notice) } else { Vec::new() },
+            facts: facts(letter, notice, &about),
+            support: support(letter, notice, &about),
+            link: link.url,
+            link_label: link.label,
+            link_name: link.name,
+            acts: link.acts,
             why: why(letter.role, notice, &about),
         }
     }
 }
 
+/// A link and what is written on it.
+struct Link {
+    url: Option<String>,
+    label: String,
+    name: &'static str,
+    acts: bool,
+}
+
+/// The one thing to click: it mends the trouble where that can be done by a click, and shows it otherwise.
+fn link(letter: &Letter<'_>, notice: &Notice, about: &About) -> Link {
+    let url = reconnect_link(letter, notice);
+    if url.is_some() {
+        let label = format!("Reconnect {}", about.quoted);
+        return Link { url, label, name: "Reconnect here", acts: true };
+    }
+    let url = letter.external_url.map(|url| shown(url, URL_CHARS_MAX));
+    Link { url, label: "See the current status".to_owned(), name: "Status page", acts: false }
+}
+
+/// With which the account of `notice` is reconnected, for somebody who can do that.
+pub(super) fn reconnect_link(letter: &Letter<'_>, notice: &Notice) -> Option<String> {
+    let Subject::Account(id) = &notice.subject else { return None };
+    let helps = notice.change.is_trouble() && notice.audience == Audience::Owner;
+    let made = letter.links.filter(|_| helps).and_then(|links| links(id, letter.now))?;
+    // A link that was cut would be another one.
+    (made.len() <= LINK_BYTES_MAX && !made.chars().any(char::is_control)).then_some(made)
+}
+
+fn with_risk(posts: String, notice: &Notice) -> String {
+    match notice.posts_at_risk {
+        None | Some(0) => posts,
+        Some(1) => format!("{posts} One planned post is at risk."),
+        Some(many) => format!("{posts} {many} planned posts are at risk."),
+    }
+}
+
+fn since(notice: &Notice, now: Timestamp, what: &str) -> String {
+    let age = roughly(now.since(notice.since));
+    format!("This is a reminder: for {age} nothing has changed. {what}")
+}
+
 /// What the notice is about, in words fit to be shown.
-struct About {
+pub(super) struct About {
     /// `TikTok account “brand-a”`.
-    long: String,
+    pub(super) long: String,
     /// The provider's name for people, where an account is concerned.
-    provider: Option<String>,
+    pub(super) provider: Option<String>,
     /// The name itself; empty where there is only one such thing.
-    name: String,
+    pub(super) name: String,
     /// The name as it stands in `long`.
     quoted: String,
 }
 
 impl About {
-    fn of(letter: &Letter<'_>) -> Self {
+    pub(super) fn of(letter: &Letter<'_>, notice: &Notice) -> Self {
         let clean = |text: &str| shown(text, NAME_CHARS_MAX);
-        let (kind, provider, name) = match &letter.notice.subject {
+        let (kind, provider, name) = match &notice.subject {
             Subject::Account(id) => {
-                let provider = clean(letter.provider_title.unwrap_or(&id.provider));
+                let title = letter.titles.get(&*id.provider).map_or(&*id.provider, String::as_str);
+                let provider = clean(title);
                 (format!("{provider} account"), Some(provider), clean(&id.account))
             }
             Subject::App(app) => ("app".to_owned(), None, clean(app)),
@@ -147,17 +221,21 @@ impl About {
 
     fn heading(&self, notice: &Notice) -> String {
         match (notice.change, notice.audience) {
-            (Change::Firing, Audience::Owner) if notice.cause.actor() == Actor::Owner => {
+            (Change::Firing | Change::Reminder, Audience::Owner)
+                if notice.cause.actor() == Actor::Owner =>
+            {
                 format!("Please reconnect your {}", self.long)
             }
-            (Change::Firing, _) => capitalised(&format!("{}: {}", self.long, short(notice.cause))),
+            (Change::Firing | Change::Reminder, _) => {
+                capitalised(&format!("{}: {}", self.long, short(notice.cause)))
+            }
             (_, Audience::Owner) => format!("Your {} works again", self.long),
             (_, Audience::Operator) => capitalised(&format!("{}: all is well again", self.long)),
         }
     }
 }
 
-fn what_is_wrong(notice: &Notice, now: Timestamp) -> String {
+pub(super) fn what_is_wrong(notice: &Notice, now: Timestamp) -> String {
     if fails_together(notice) {
         return FAIL_TOGETHER_WHAT.to_owned();
     }
@@ -188,17 +266,17 @@ fn what_is_over(notice: &Notice) -> (String, String) {
     (what, posts.to_owned())
 }
 
-const fn colour(notice: &Notice) -> &'static str {
+pub(super) const fn colour(notice: &Notice) -> &'static str {
     match (notice.change, notice.cause.severity()) {
-        (Change::Firing, 4..) => "#c5221f",
-        (Change::Firing, _) => "#e37400",
+        (Change::Firing | Change::Reminder, 4..) => "#c5221f",
+        (Change::Firing | Change::Reminder, _) => "#e37400",
         (Change::Resolved | Change::Withdrawn, _) => "#188038",
     }
 }
 
 /// "It is tried again by itself" is true and not enough for somebody who is told because the token is
 /// about to end.
-fn step(notice: &Notice) -> &'static str {
+pub(super) fn step(notice: &Notice) -> &'static str {
     if fails_together(notice) {
         return FAIL_TOGETHER_STEP;
     }
@@ -236,7 +314,8 @@ fn missing(notice: &Notice) -> Vec<String> {
     names
 }
 
-fn facts(notice: &Notice, about: &About) -> Vec<Fact> {
+fn facts(letter: &Letter<'_>, notice: &Notice, about: &About) -> Vec<Fact> {
+    let readable = |at| readable(at, letter.zone);
     let mut facts = Vec::new();
     let mut add = |label, value| facts.push(Fact { label, value });
     if let Some(provider) = &about.provider {
@@ -262,7 +341,7 @@ fn facts(notice: &Notice, about: &About) -> Vec<Fact> {
 }
 
 /// One line to pass on: codes and numbers that only the provider's support understands.
-fn support(notice: &Notice, about: &About) -> Option<String> {
+fn support(letter: &Letter<'_>, notice: &Notice, about: &About) -> Option<String> {
     // What is announced was said by nobody.
     let evidence = notice.evidence.as_deref().filter(|e| e.cause != Cause::NotRenewable)?;
     let clean = |text: &str| shown(text, CODE_CHARS_MAX);
@@ -271,7 +350,7 @@ fn support(notice: &Notice, about: &About) -> Option<String> {
     said.extend(evidence.code.as_deref().map(|code| format!("code {}", clean(code))));
     said.extend(evidence.detail.as_deref().map(|detail| format!("detail {}", clean(detail))));
     said.extend(evidence.log_id.as_deref().map(|log_id| format!("log id {}", clean(log_id))));
-    said.push(format!("seen {}", readable(evidence.at)));
+    said.push(format!("seen {}", readable(evidence.at, letter.zone)));
     let who = about.provider.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
     Some(who + &said.join(", "))
 }
@@ -286,7 +365,9 @@ fn why(role: Role, notice: &Notice, about: &About) -> String {
         ),
     };
     let again = match notice.change {
-        Change::Firing => " You get one more mail when it is over.",
+        Change::Firing | Change::Reminder => {
+            " You get a few reminders while it lasts, and one mail when it is over."
+        }
         Change::Resolved | Change::Withdrawn => "",
     };
     format!(
@@ -295,7 +376,7 @@ fn why(role: Role, notice: &Notice, about: &About) -> String {
     )
 }
 
-fn capitalised(text: &str) -> String {
+pub(super) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
@@ -323,15 +404,16 @@ fn wrapped(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What to do where there is a link that does it.
+pub(super) const BY_LINK: &str = "Open the link, log in, and grant everything that is asked for. Nothing else is needed: posting goes on by itself.";
 const TOO_OLD: &str = "The connection became too old to be renewed and has ended.";
 const ESTIMATE: &str = "The provider does not say when that is; the date is an estimate.";
-const TEXT: &str = include_str!("templates/mail.txt");
-const HTML: &str = include_str!("templates/mail.html");
 /// What RFC 5322 section 2.1.1 leaves of 78 columns once a reply has quoted it.
 const TEXT_COLUMNS: usize = 72;
-const NAME_CHARS_MAX: usize = 64;
+pub(super) const NAME_CHARS_MAX: usize = 64;
 const CODE_CHARS_MAX: usize = 80;
-const URL_CHARS_MAX: usize = 500;
+pub(super) const URL_CHARS_MAX: usize = 500;
+const LINK_BYTES_MAX: usize = 2_000;
 const MISSING_MAX: usize = 16;
 
 #[cfg(test)]
@@ -340,7 +422,7 @@ mod tests {
         super::message::tests::{SINCE, notice, with_letter},
         *,
     };
-    use crate::core::diagnose::Step;
+    use crate::{core::diagnose::Step, state::Thread};
     use std::{sync::Arc, time::Duration};
 
     #[test]
@@ -399,8 +481,8 @@ Status page: https://keeper.example.com
 
 You receive this because you are the owner of the TikTok account
 “brand-a”. It was sent by oauth-keepalive, which keeps the connections
-of your publishing tool alive. It never asks for a password. You get one
-more mail when it is over.
+of your publishing tool alive. It never asks for a password. You get a
+few reminders while it lasts, and one mail when it is over.
 ";
         assert_eq!(words.text, expected);
     }
@@ -433,8 +515,12 @@ more mail when it is over.
                 let firing = with_letter(&notice, words);
                 notice.change = Change::Resolved;
                 notice.at = SINCE.plus(Duration::from_secs(7200));
-                let resolved = with_letter(&notice, words);
-                assert_eq!(resolved.subject, format!("Resolved: {}", firing.subject));
+                let resolved = with_letter(&notice, |letter| {
+                    let subject = Some(firing.subject.clone());
+                    let threads = [Thread { key: "0a1b-1".to_owned(), subject }];
+                    words(&Letter { threads: &threads, ..*letter })
+                });
+                assert_eq!(resolved.subject, format!("Re: {}", firing.subject));
                 assert!(resolved.text.contains("it lasted about 2 hours"), "{}", resolved.text);
                 assert!(firing.text.contains("WHAT TO DO"), "{}", firing.text);
                 assert!(!resolved.text.contains("WHAT TO DO"), "{}", resolved.text);

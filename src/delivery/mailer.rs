@@ -2,98 +2,159 @@
 //! their time is over.
 //!
 //! The outbox is the memory; this task may die at any moment and a mail is sent at most once more. Absent
-//! on purpose: deciding what is owed to whom (the keeper does), and randomness: the delay before another
-//! try is spread by the mail's own key.
+//! on purpose: deciding what is owed to whom (the keeper does) and what goes into one mail (`core::digest`), and
+//! randomness: the delay before another try is spread by the mail's own key.
 
 use super::{
-    Settings, Smtp,
-    message::{self, Letter},
-    recipients::role,
+    AtRisk, Carrier, Links, Settings, Smtp, Webhook,
+    message::{self, Letter, Role},
+    recipients::{role, time_zone},
     smtp::{self, Undelivered},
+    webhook,
 };
 use crate::{
     clock::Clock,
-    core::{Event, Timestamp, notices::Subject},
-    state::{self, Owed, State},
+    core::{
+        Event, Secret, Timestamp,
+        digest::{DOUBTS_MAX, Rules},
+        notices::{Audience, Change, Notice, Subject, Way},
+    },
+    state::{self, Arranged, Owed, State},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 /// Where owed mails are kept. Each method returns when its effect is durable.
 pub trait Outbox: Send + Sync {
+    /// Owes the reminders that are due. Answers what was owed, and when to ask again.
+    fn call_to_mind(
+        &self,
+        now: Timestamp,
+        gaps: &[Duration],
+    ) -> impl Future<Output = Result<(Vec<Notice>, Option<Timestamp>), state::Error>> + Send;
+    /// Puts what waits into mails.
+    fn arrange(
+        &self,
+        way: Way,
+        now: Timestamp,
+        rules: &Rules,
+        operators: &[Secret],
+    ) -> impl Future<Output = Result<Arranged, state::Error>> + Send;
     /// Mails whose time has come, oldest first.
     fn owed(
         &self,
+        way: Way,
         now: Timestamp,
         at_most: usize,
     ) -> impl Future<Output = Result<Vec<Owed>, state::Error>> + Send;
-    /// When the next mail may be tried, and how many are owed.
-    fn outbox(
+    /// When the next mail may be tried.
+    fn next_due(
         &self,
-    ) -> impl Future<Output = Result<(Option<Timestamp>, usize), state::Error>> + Send;
+        way: Way,
+    ) -> impl Future<Output = Result<Option<Timestamp>, state::Error>> + Send;
+    /// An attempt begins; false when the mail is not ours any more.
+    fn begin(
+        &self,
+        row: i64,
+        subject: &str,
+    ) -> impl Future<Output = Result<bool, state::Error>> + Send;
     /// The server took it.
     fn sent(
         &self,
         row: i64,
         at: Timestamp,
     ) -> impl Future<Output = Result<(), state::Error>> + Send;
-    /// It was tried once more and is not to be tried before `until`.
+    /// It was tried once more and is not to be tried before `until`; `in_doubt`, it may have arrived.
     fn postpone(
         &self,
         row: i64,
         until: Timestamp,
-    ) -> impl Future<Output = Result<(), state::Error>> + Send;
-    /// The same, and it may have arrived all the same.
-    fn postpone_in_doubt(
-        &self,
-        row: i64,
-        until: Timestamp,
+        in_doubt: bool,
+        failure: &str,
     ) -> impl Future<Output = Result<(), state::Error>> + Send;
     /// It is not tried again.
     fn give_up(
         &self,
         row: i64,
         at: Timestamp,
+        failure: &str,
     ) -> impl Future<Output = Result<(), state::Error>> + Send;
 }
 
 impl Outbox for State {
-    async fn owed(&self, now: Timestamp, at_most: usize) -> Result<Vec<Owed>, state::Error> {
-        Self::owed(self, now, at_most).await
+    async fn call_to_mind(
+        &self,
+        now: Timestamp,
+        gaps: &[Duration],
+    ) -> Result<(Vec<Notice>, Option<Timestamp>), state::Error> {
+        Self::call_to_mind(self, now, gaps).await
     }
 
-    async fn outbox(&self) -> Result<(Option<Timestamp>, usize), state::Error> {
-        Self::outbox(self).await
+    async fn arrange(
+        &self,
+        way: Way,
+        now: Timestamp,
+        rules: &Rules,
+        operators: &[Secret],
+    ) -> Result<Arranged, state::Error> {
+        Self::arrange(self, way, now, rules, operators).await
+    }
+
+    async fn owed(
+        &self,
+        way: Way,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Owed>, state::Error> {
+        Self::owed(self, way, now, at_most).await
+    }
+
+    async fn next_due(&self, way: Way) -> Result<Option<Timestamp>, state::Error> {
+        Self::next_due(self, way).await
+    }
+
+    async fn begin(&self, row: i64, subject: &str) -> Result<bool, state::Error> {
+        Self::begin(self, row, subject).await
     }
 
     async fn sent(&self, row: i64, at: Timestamp) -> Result<(), state::Error> {
         Self::sent(self, row, at).await
     }
 
-    async fn postpone(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
-        Self::postpone(self, row, until).await
+    async fn postpone(
+        &self,
+        row: i64,
+        until: Timestamp,
+        in_doubt: bool,
+        failure: &str,
+    ) -> Result<(), state::Error> {
+        Self::postpone(self, row, until, in_doubt, failure).await
     }
 
-    async fn postpone_in_doubt(&self, row: i64, until: Timestamp) -> Result<(), state::Error> {
-        Self::postpone_in_doubt(self, row, until).await
-    }
-
-    async fn give_up(&self, row: i64, at: Timestamp) -> Result<(), state::Error> {
-        Self::give_up(self, row, at).await
+    async fn give_up(&self, row: i64, at: Timestamp, failure: &str) -> Result<(), state::Error> {
+        Self::give_up(self, row, at, failure).await
     }
 }
 
 /// Told of each mail that was accepted or refused.
 pub type Report = Box<dyn Fn(Event) + Send + Sync>;
 
-/// The task that empties the outbox.
+/// The task that empties the outbox, of mails or of requests to webhooks.
 pub struct Mailer<O> {
+    /// What this one sends.
+    way: Way,
+    /// Carries requests, where it sends those.
+    carrier: Option<Carrier>,
     /// What is owed; ours alone to take from while we run.
     outbox: O,
     /// Whom and how; replaced whole by a reload.
     settings: watch::Receiver<Arc<Settings>>,
     /// Provider names for people, by provider name.
     titles: BTreeMap<String, String>,
+    /// Makes the links that reconnect an account.
+    links: Option<Links>,
+    /// Knows how many posts are at risk.
+    at_risk: Option<AtRisk>,
     /// Who hears of accepted and refused mails.
     report: Report,
     /// Server or outbox troubles in a row; zero after the first mail that went through.
@@ -115,8 +176,39 @@ impl<O: Outbox> Mailer<O> {
         titles: BTreeMap<String, String>,
         report: Report,
     ) -> Self {
-        let (troubles, quiet_until, unrecorded) = (0, None, None);
-        Self { outbox, settings, titles, report, troubles, quiet_until, unrecorded }
+        let (links, at_risk, troubles, quiet_until, unrecorded) = (None, None, 0, None, None);
+        let (way, carrier) = (Way::Mail, None);
+        Self {
+            way,
+            carrier,
+            outbox,
+            settings,
+            titles,
+            links,
+            at_risk,
+            report,
+            troubles,
+            quiet_until,
+            unrecorded,
+        }
+    }
+
+    /// Sends requests to webhooks instead of mails.
+    #[must_use]
+    pub fn of_webhooks(self, carrier: Carrier) -> Self {
+        Self { way: Way::Webhook, carrier: Some(carrier), ..self }
+    }
+
+    /// Mails say how many posts are at risk when they are sent.
+    #[must_use]
+    pub fn with_posts(self, at_risk: AtRisk) -> Self {
+        Self { at_risk: Some(at_risk), ..self }
+    }
+
+    /// Mails carry such links.
+    #[must_use]
+    pub fn with_links(self, links: Links) -> Self {
+        Self { links: Some(links), ..self }
     }
 
     /// Runs until `stop` holds true; a mail that is on its way is brought to its end first, which the
@@ -126,12 +218,19 @@ impl<O: Outbox> Mailer<O> {
         while !*stop.borrow() {
             let now = clock.now();
             let next = self.round(now, &stop).await;
-            tokio::select! {
-                () = tokio::time::sleep(sleep_for(next, clock.now())) => {}
-                () = wake.notified() => {}
-                Ok(()) = self.settings.changed() => self.reconfigured(),
+            let is_woken = tokio::select! {
+                () = tokio::time::sleep(sleep_for(next, clock.now())) => false,
+                () = wake.notified() => true,
+                Ok(()) = self.settings.changed() => {
+                    self.reconfigured();
+                    false
+                }
                 // An error means that nobody is left who could stop us in any other way.
                 _ = stop.wait_for(|stop| *stop) => return,
+            };
+            if is_woken {
+                // What comes at the same moment comes along.
+                tokio::time::sleep(SETTLE).await;
             }
         }
     }
@@ -143,33 +242,64 @@ impl<O: Outbox> Mailer<O> {
         stop: &watch::Receiver<bool>,
     ) -> Option<Timestamp> {
         let settings = Arc::clone(&self.settings.borrow());
-        let smtp = settings.smtp.as_ref()?;
+        let is_on = match self.way {
+            Way::Mail => settings.smtp.is_some(),
+            Way::Webhook => !settings.webhooks.is_empty(),
+        };
+        if !is_on {
+            return None;
+        }
         if let Some(until) = self.quiet_until.filter(|until| !until.has_come(now)) {
             return Some(until);
         }
         self.quiet_until = None;
-        if self.send_due(&settings, smtp, now, stop).await.is_err() {
-            self.be_quiet(now);
+        match self.work(&settings, now, stop).await {
+            Ok(next) => self.quiet_until.or(next),
+            Err(_) => {
+                self.be_quiet(now);
+                self.quiet_until
+            }
         }
-        match self.quiet_until {
-            Some(until) => Some(until),
-            None => self.outbox.outbox().await.map_or(Some(now), |(next, _)| next),
+    }
+
+    async fn work(
+        &mut self,
+        settings: &Settings,
+        now: Timestamp,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Option<Timestamp>, state::Error> {
+        self.send_due(settings, now, stop).await?;
+        let (reminders, reminded_next) = self.outbox.call_to_mind(now, &settings.reminders).await?;
+        for notice in reminders {
+            self.tell(Event::NoticeOwed { notice: Arc::new(notice) });
         }
+        // While the server takes nothing, what comes is put together when it takes something again.
+        let may_arrange = self.troubles == 0 || self.outbox.next_due(self.way).await?.is_none();
+        let mut next = reminded_next;
+        if may_arrange && self.quiet_until.is_none() {
+            let operators = self.operators(settings);
+            let arranged = self.outbox.arrange(self.way, now, &settings.rules, &operators).await?;
+            for (cap, notices) in arranged.held {
+                self.tell(Event::NoticesHeld { cap, notices });
+            }
+            next = earlier(next, arranged.next);
+            self.send_due(settings, now, stop).await?;
+        }
+        Ok(earlier(next, self.outbox.next_due(self.way).await?))
     }
 
     async fn send_due(
         &mut self,
         settings: &Settings,
-        smtp: &Smtp,
         now: Timestamp,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), state::Error> {
         self.record().await?;
-        for owed in self.outbox.owed(now, BATCH).await? {
+        for owed in self.outbox.owed(self.way, now, BATCH).await? {
             if *stop.borrow() || self.quiet_until.is_some() {
                 break;
             }
-            self.send(settings, smtp, owed, now).await?;
+            self.send(settings, owed, now).await?;
         }
         Ok(())
     }
@@ -177,21 +307,37 @@ impl<O: Outbox> Mailer<O> {
     async fn send(
         &mut self,
         settings: &Settings,
-        smtp: &Smtp,
-        owed: Owed,
+        mut owed: Owed,
         now: Timestamp,
     ) -> Result<(), state::Error> {
-        let outcome = match message::render(&self.letter(settings, &owed, now)) {
-            Ok(message) => smtp::send(smtp, &message).await,
-            Err(message::Unsendable::Withdrawn) => return self.outbox.give_up(owed.row, now).await,
+        self.look_at_posts(&mut owed);
+        if owed.notices.is_empty() && owed.summary.is_empty() {
+            // All of it was over before the mail left.
+            return self.outbox.give_up(owed.row, now, "over before it was sent").await;
+        }
+        if owed.doubts >= DOUBTS_MAX {
+            let reason = format!("nobody knows whether it arrived, {DOUBTS_MAX} times");
+            self.tell(self.failed(true, reason.clone()));
+            return self.outbox.give_up(owed.row, now, &reason).await;
+        }
+        let letter = self.letter(settings, &owed, now);
+        let outcome = match self.prepare(settings, &letter) {
+            Ok(prepared) => {
+                if !self.outbox.begin(owed.row, &letter.subject()).await? {
+                    return Ok(());
+                }
+                prepared.send(&letter).await
+            }
+            Err(message::Unsendable::Withdrawn) => {
+                return self.outbox.give_up(owed.row, now, "withdrawn").await;
+            }
             Err(unsendable) => Err(Undelivered::Pointless { reason: unsendable.to_string() }),
         };
         let failure = match outcome {
             Ok(()) => {
                 self.troubles = 0;
                 self.unrecorded = Some((owed.row, now));
-                let (audience, change) = (owed.notice.audience, owed.notice.change);
-                self.tell(Event::MailSent { audience, change });
+                self.tell(sent(&owed, self.way));
                 return self.record().await;
             }
             Err(failure) => failure,
@@ -201,32 +347,83 @@ impl<O: Outbox> Mailer<O> {
         if matches!(failure, Undelivered::ServerTrouble { .. }) {
             self.be_quiet(now);
         }
-        self.tell(Event::MailFailed { permanent, reason: failure.to_string() });
+        let reason = failure.to_string();
+        self.tell(self.failed(permanent, reason.clone()));
         if permanent {
-            return self.outbox.give_up(owed.row, now).await;
+            return self.outbox.give_up(owed.row, now, &reason).await;
         }
         let until = now.plus(delay(owed.attempts, &owed.message_key));
-        if failure.may_have_arrived() {
-            return self.outbox.postpone_in_doubt(owed.row, until).await;
+        self.outbox.postpone(owed.row, until, failure.may_have_arrived(), &reason).await
+    }
+
+    /// What was known when the trouble began is old by now.
+    fn look_at_posts(&self, owed: &mut Owed) {
+        let Some(at_risk) = &self.at_risk else { return };
+        for (_, notice) in owed.notices.iter_mut().filter(|(_, one)| one.change.is_trouble()) {
+            if let Subject::Account(id) = &notice.subject {
+                notice.posts_at_risk = at_risk(id);
+            }
         }
-        self.outbox.postpone(owed.row, until).await
+    }
+
+    const fn failed(&self, permanent: bool, reason: String) -> Event {
+        match self.way {
+            Way::Mail => Event::MailFailed { permanent, reason },
+            Way::Webhook => Event::WebhookFailed { permanent, reason },
+        }
+    }
+
+    /// Who hears of what concerns many.
+    fn operators(&self, settings: &Settings) -> Vec<Secret> {
+        let webhooks = || {
+            let hear = |one: &&Webhook| one.audience == Audience::Operator;
+            let names = settings.webhooks.iter().filter(hear).map(|one| one.name.clone());
+            names.map(Secret::new).collect()
+        };
+        match self.way {
+            Way::Mail => settings.operator.clone(),
+            Way::Webhook => webhooks(),
+        }
+    }
+
+    /// Everything that is needed to send `letter`, before an attempt begins.
+    fn prepare<'a>(
+        &'a self,
+        settings: &'a Settings,
+        letter: &Letter<'_>,
+    ) -> Result<Prepared<'a>, message::Unsendable> {
+        match (self.way, &settings.smtp) {
+            (Way::Mail, Some(smtp)) => Ok(Prepared::Mail(smtp, Box::new(message::render(letter)?))),
+            (Way::Mail, None) => Err(message::Unsendable::Recipient),
+            (Way::Webhook, _) => {
+                let name = letter.to.expose();
+                let webhook = settings.webhooks.iter().find(|one| one.name == name);
+                let both = webhook.zip(self.carrier.as_ref());
+                let both = both.ok_or(message::Unsendable::Recipient)?;
+                Ok(Prepared::Request(both.0, both.1))
+            }
+        }
     }
 
     fn letter<'a>(&'a self, settings: &'a Settings, owed: &'a Owed, now: Timestamp) -> Letter<'a> {
-        let provider_title = match &owed.notice.subject {
-            Subject::Account(id) => self.titles.get(&*id.provider).map(String::as_str),
-            Subject::App(_) | Subject::Store | Subject::Host => None,
-        };
+        // One that somebody has as a stand-in needs the reason more than the others do.
+        let roles = owed.notices.iter().map(|(_, notice)| role(notice, settings, &owed.to));
+        let role = roles.max_by_key(|role| *role == Role::StandIn).unwrap_or(Role::Operator);
         Letter {
-            notice: &owed.notice,
+            notices: &owed.notices,
+            counts: &owed.counts,
+            summary: &owed.summary,
             now,
-            provider_title,
-            role: role(&owed.notice, settings, &owed.to),
+            titles: &self.titles,
+            role,
+            zone: time_zone(settings, &owed.to),
             external_url: settings.external_url.as_deref(),
+            links: self.links.as_ref(),
             from: &settings.from,
             to: &owed.to,
             message_key: &owed.message_key,
-            thread_key: owed.thread_key.as_deref(),
+            threads: &owed.threads,
+            templates: &settings.templates,
         }
     }
 
@@ -252,7 +449,8 @@ impl<O: Outbox> Mailer<O> {
     }
 
     fn tell_whether_mail_is_on(&mut self) {
-        if self.settings.borrow_and_update().smtp.is_none() {
+        let is_missing = self.settings.borrow_and_update().smtp.is_none();
+        if is_missing && self.way == Way::Mail {
             tracing::warn!("no mail server is configured; notices are kept in the outbox");
         }
     }
@@ -262,12 +460,43 @@ impl<O: Outbox> Mailer<O> {
     }
 }
 
+/// What is about to be sent.
+enum Prepared<'a> {
+    Mail(&'a Smtp, Box<lettre::Message>),
+    Request(&'a Webhook, &'a Carrier),
+}
+
+impl Prepared<'_> {
+    async fn send(&self, letter: &Letter<'_>) -> Result<(), Undelivered> {
+        match self {
+            Self::Mail(smtp, message) => smtp::send(smtp, message).await,
+            Self::Request(webhook, carrier) => webhook::post(carrier, webhook, letter).await,
+        }
+    }
+}
+
+/// What is counted of a mail: by its first notice, of which the others are kin.
+fn sent(owed: &Owed, way: Way) -> Event {
+    if way == Way::Webhook {
+        return Event::WebhookSent;
+    }
+    let first = owed.notices.first();
+    let (audience, change) = first.map_or((Audience::Operator, Change::Firing), |(_, notice)| {
+        (notice.audience, notice.change)
+    });
+    Event::MailSent { audience, change }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 /// True when this mail, having failed once more, is not worth another try.
 fn is_over(failure: &Undelivered, owed: &Owed, now: Timestamp) -> bool {
     let attempts = owed.attempts.saturating_add(1);
     let is_pointless = matches!(failure, Undelivered::Pointless { .. });
     attempts >= ATTEMPTS_MAX
-        || now.since(owed.notice.at) >= AGE_MAX
+        || now.since(owed.made_at) >= AGE_MAX
         || (is_pointless && attempts >= POINTLESS_ATTEMPTS_MAX)
 }
 
@@ -299,6 +528,7 @@ const AGE_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 const ATTEMPTS_MAX: u32 = 200;
 /// Some servers say 5xx while they mean "not now"; two more tries find out.
 const POINTLESS_ATTEMPTS_MAX: u32 = 3;
+const SETTLE: Duration = Duration::from_millis(100);
 const SLEEP_MIN: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 

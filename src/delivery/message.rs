@@ -1,13 +1,23 @@
-//! A notice as a mail with its headers. Pure: the same letter gives the same mail.
+//! Notices as a mail with its headers. Pure: the same letter gives the same mail.
 //!
 //! Absent on purpose: remote resources in the HTML, more than one recipient, and anything that could
 //! hold a token: a [`Notice`] has no room for one.
 
-use super::content::{Words, words};
-use crate::core::{
-    Secret, Timestamp,
-    notices::{Change, Notice},
+use super::{
+    Links,
+    content::{self, Words, words},
+    digest,
+    templates::Templates,
 };
+use crate::{
+    core::{
+        Cause, Secret, Timestamp,
+        digest::Summary,
+        notices::{Change, Notice},
+    },
+    state::Thread,
+};
+use jiff::tz::TimeZone;
 use lettre::{
     Address, Message,
     message::{
@@ -15,29 +25,85 @@ use lettre::{
         header::{HeaderName, HeaderValue},
     },
 };
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 /// Everything that one mail is made of.
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 pub struct Letter<'a> {
-    /// What it says.
-    pub notice: &'a Notice,
+    /// What it says, oldest first, each with a key of its incident; of many only the first.
+    pub notices: &'a [(String, Notice)],
+    /// All that it says, counted.
+    pub counts: &'a [(Change, Cause, usize)],
+    /// What it tells the operator about other people's mails.
+    pub summary: &'a Summary,
     /// When it is sent: "posts still go out" must be true when it is read, not when it was decided.
     pub now: Timestamp,
-    /// The provider's name for people; the subject's own name is used where it is `None`.
-    pub provider_title: Option<&'a str>,
+    /// The providers' names for people, by provider; a provider's own name is used where there is none.
+    pub titles: &'a BTreeMap<String, String>,
     /// Why this person receives it.
     pub role: Role,
+    /// Where this person lives.
+    pub zone: &'a TimeZone,
     /// Base URL of the status page.
     pub external_url: Option<&'a str>,
+    /// Makes the link that reconnects an account.
+    pub links: Option<&'a Links>,
     /// `From`.
     pub from: &'a Secret,
     /// The one recipient.
     pub to: &'a Secret,
     /// The stable part of `Message-ID`.
     pub message_key: &'a str,
-    /// The same of the incident's first mail, for a mail that follows it.
-    pub thread_key: Option<&'a str>,
+    /// The first mails of its incidents, for a mail that follows them.
+    pub threads: &'a [Thread],
+    /// The shape of it.
+    pub templates: &'a Templates,
+}
+
+impl fmt::Debug for Letter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter").field("message_key", &self.message_key).finish_non_exhaustive()
+    }
+}
+
+impl Letter<'_> {
+    /// The one notice of it, where it has one and says nothing else.
+    #[must_use]
+    pub fn only(&self) -> Option<&Notice> {
+        match self.notices {
+            [(_, notice)] if self.total() == 1 && self.summary.is_empty() => Some(notice),
+            _ => None,
+        }
+    }
+
+    /// How many notices it stands for.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let counted = self.counts.iter().map(|(_, _, count)| *count).sum();
+        self.notices.len().max(counted)
+    }
+
+    /// The subject line. A mail that follows another has its line, or mail programs do not put the two together:
+    /// for some of them the line decides, and `Re:` is the one word that they look past.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let own = || match self.only() {
+            Some(notice) => content::subject_line(notice),
+            None => digest::subject_line(self),
+        };
+        match self.threads {
+            [] => own(),
+            [thread] => {
+                let line = thread.subject.clone().unwrap_or_else(own);
+                if line.starts_with(FOLLOWS) { line } else { format!("{FOLLOWS}{line}") }
+            }
+            _ => own(),
+        }
+    }
 }
 
 /// Why somebody receives a mail. Told in its last line, because an unexpected mail that asks to
@@ -71,13 +137,45 @@ pub enum Unsendable {
 /// # Errors
 /// When an address cannot be read, or the notice was withdrawn.
 pub fn render(letter: &Letter<'_>) -> Result<Message, Unsendable> {
-    if letter.notice.change == Change::Withdrawn {
+    if letter.notices.iter().any(|(_, notice)| notice.change == Change::Withdrawn) {
         return Err(Unsendable::Withdrawn);
     }
     let from = mailbox(letter.from).ok_or(Unsendable::Sender)?;
     // Only the address: a display name out of somebody's database has no business in a header.
     let to = mailbox(letter.to).ok_or(Unsendable::Recipient)?.email;
     Ok(assemble(letter, from, to, words(letter)))
+}
+
+/// A mail that says that mails arrive.
+///
+/// # Errors
+/// When an address cannot be read.
+pub fn test_mail(from: &Secret, to: &Secret, now: Timestamp) -> Result<Message, Unsendable> {
+    let from = mailbox(from).ok_or(Unsendable::Sender)?;
+    let to = mailbox(to).ok_or(Unsendable::Recipient)?.email;
+    let key = format!("test-{}", now.as_unix());
+    let letter = Letter {
+        notices: &[],
+        counts: &[],
+        summary: &Summary::default(),
+        now,
+        titles: &BTreeMap::new(),
+        role: Role::Operator,
+        zone: &TimeZone::UTC,
+        external_url: None,
+        links: None,
+        from: &Secret::new(String::new()),
+        to: &Secret::new(String::new()),
+        message_key: &key,
+        threads: &[],
+        templates: &Templates::built_in(),
+    };
+    let words = Words {
+        subject: "[oauth-keepalive] Test".to_owned(),
+        text: format!("{TEST}\n"),
+        html: format!("<!doctype html><html lang=\"en\"><body><p>{TEST}</p></body></html>"),
+    };
+    Ok(assemble(&letter, from, to, words))
 }
 
 /// True when `address` can be a recipient.
@@ -107,9 +205,10 @@ fn assemble(letter: &Letter<'_>, from: Mailbox, to: Address, words: Words) -> Me
         .from(from)
         .to(Mailbox::new(None, to))
         .subject(words.subject);
-    if let Some(thread) = letter.thread_key {
-        let first = message_id(thread, &host);
-        builder = builder.in_reply_to(first.clone()).references(first);
+    let threads: Vec<String> =
+        letter.threads.iter().map(|thread| message_id(&thread.key, &host)).collect();
+    if let Some(last) = threads.last() {
+        builder = builder.in_reply_to(last.clone()).references(threads.join(" "));
     }
     builder
         .multipart(MultiPart::alternative_plain_html(words.text, words.html))
@@ -130,6 +229,11 @@ fn message_id(key: &str, host: &str) -> String {
     format!("<{plain}@{host}>")
 }
 
+const TEST: &str =
+    "This is a test of oauth-keepalive. Mails arrive; nothing is wrong and nothing is to be done.";
+
+/// Before the subject line of a mail that follows another.
+const FOLLOWS: &str = "Re: ";
 const KEY_CHARS_MAX: usize = 64;
 /// RFC 5321 allows 254 for the address; the rest is for a display name.
 const ADDRESS_BYTES_MAX: usize = 512;
@@ -158,6 +262,7 @@ pub(super) mod tests {
             step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
+            posts_at_risk: None,
         }
     }
 
@@ -170,19 +275,25 @@ pub(super) mod tests {
         notice: &Notice,
         look: impl FnOnce(&Letter<'_>) -> R,
     ) -> R {
+        let change = if notice.change.is_trouble() { Change::Firing } else { notice.change };
         look(&Letter {
-            notice,
+            notices: &[("00ff".to_owned(), notice.clone())],
+            counts: &[(change, notice.cause, 1)],
+            summary: &Summary::default(),
             now: notice.at,
-            provider_title: Some("TikTok"),
+            titles: &BTreeMap::from([("tiktok".to_owned(), "TikTok".to_owned())]),
             role: match notice.audience {
                 Audience::Owner => Role::Owner,
                 Audience::Operator => Role::Operator,
             },
+            zone: &TimeZone::UTC,
             external_url: Some("https://keeper.example.com"),
+            links: None,
             from: &secret("Keeper <keeper@example.com>"),
             to: &secret("anna@example.com"),
             message_key: "0a1b-2",
-            thread_key: None,
+            threads: &[],
+            templates: &Templates::built_in(),
         })
     }
 
@@ -255,8 +366,7 @@ pub(super) mod tests {
         let second = with_letter(&notice, |letter| {
             let letter = Letter {
                 message_key: "next>\r\nBcc: x",
-                thread_key: Some("0a1b-2"),
-                provider_title: None,
+                threads: &[Thread { key: "0a1b-2".to_owned(), subject: Some("What?".to_owned()) }],
                 ..*letter
             };
             String::from_utf8(render(&letter).unwrap().formatted()).unwrap()
@@ -265,6 +375,7 @@ pub(super) mod tests {
             "Message-ID: <next---Bcc--x@example.com>\r\n",
             "In-Reply-To: <0a1b-2@example.com>\r\n",
             "References: <0a1b-2@example.com>\r\n",
+            "Subject: Re: What?\r\n",
             "Auto-Submitted: auto-generated\r\n",
             "X-Auto-Response-Suppress: All\r\n",
         ] {

@@ -4,6 +4,7 @@
 //! [`shown`] first, so that it can neither end a line nor hide another.
 
 use crate::core::{Cause, Timestamp};
+use jiff::tz::TimeZone;
 use std::time::Duration;
 
 /// What has become of the posts while a cause holds.
@@ -43,17 +44,17 @@ impl Posts {
         }
     }
 
-    /// In words.
-    pub(super) fn sentence(self, now: Timestamp) -> String {
+    /// In words, with instants as they are in `zone`.
+    pub(super) fn sentence(self, now: Timestamp, zone: &TimeZone) -> String {
         match self {
             Self::GoOutUntil(end) => format!(
                 "Posts still go out until {} ({} from now).",
-                readable(end),
+                readable(end, zone),
                 roughly(end.since(now))
             ),
             Self::MayGoOutUntil(end) => format!(
                 "Posts may already fail, and none go out after {} ({} from now).",
-                readable(end),
+                readable(end, zone),
                 roughly(end.since(now))
             ),
             Self::LackPermission => {
@@ -89,12 +90,17 @@ pub(super) const fn short(cause: Cause) -> &'static str {
     }
 }
 
-/// `22 November 2026, 10:31 UTC`.
-pub(super) fn readable(at: Timestamp) -> String {
-    jiff::Timestamp::from_second(at.as_unix())
-        .expect("a timestamp of four bytes lies inside the calendar")
-        .strftime("%-d %B %Y, %H:%M UTC")
-        .to_string()
+/// `22 November 2026, 11:31 CET (10:31 UTC)`.
+pub(super) fn readable(at: Timestamp, zone: &TimeZone) -> String {
+    let instant = jiff::Timestamp::from_second(at.as_unix())
+        .expect("a timestamp of four bytes lies inside the calendar");
+    let (there, utc) = (instant.to_zoned(zone.clone()), instant.to_zoned(TimeZone::UTC));
+    let first = there.strftime("%-d %B %Y, %H:%M %Z");
+    if there.offset() == utc.offset() {
+        return utc.strftime("%-d %B %Y, %H:%M UTC").to_string();
+    }
+    let shape = if there.date() == utc.date() { "%H:%M UTC" } else { "%-d %B, %H:%M UTC" };
+    format!("{first} ({})", utc.strftime(shape))
 }
 
 /// `about 3 hours`: one unit, rounded, as a person would say it.
@@ -166,7 +172,18 @@ mod tests {
 
     #[test]
     fn instants_and_durations_read_as_a_person_writes_them() {
-        assert_eq!(readable(Timestamp::from_unix(1_795_343_460)), "22 November 2026, 10:31 UTC");
+        let at = Timestamp::from_unix(1_795_343_460);
+        let cases = [
+            ("UTC", "22 November 2026, 10:31 UTC"),
+            ("Europe/Berlin", "22 November 2026, 11:31 CET (10:31 UTC)"),
+            ("America/Sao_Paulo", "22 November 2026, 07:31 -03 (10:31 UTC)"),
+            ("Pacific/Auckland", "22 November 2026, 23:31 NZDT (10:31 UTC)"),
+            ("Pacific/Kiritimati", "23 November 2026, 00:31 +14 (22 November, 10:31 UTC)"),
+            ("Africa/Abidjan", "22 November 2026, 10:31 UTC"),
+        ];
+        for (zone, expected) in cases {
+            assert_eq!(readable(at, &TimeZone::get(zone).unwrap()), expected, "{zone}");
+        }
         let cases = [
             (0, "less than a minute"),
             (60, "about 1 minute"),

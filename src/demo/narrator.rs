@@ -117,6 +117,9 @@ impl Narrator {
             | Event::WrittenBack { .. }
             | Event::ResponsesReported { .. }
             | Event::NoticeOwed { .. }
+            | Event::NoticesHeld { .. }
+            | Event::WebhookSent
+            | Event::WebhookFailed { .. }
             | Event::MailSent { .. }
             | Event::Announced { .. }
             | Event::Shared { .. } => return None,

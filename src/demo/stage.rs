@@ -233,6 +233,8 @@ mail:
     - accounts: "tiktok/brand-01"
       to: owner-01@demo.invalid
   external_url: "http://{listen}"
+  # Each notice by itself and at once. Leave this out: accounts that fail together are one mail then.
+  digest_after: 0s
   smtp:
     host: {smtp_host}
     port: {smtp_port}

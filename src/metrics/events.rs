@@ -8,6 +8,7 @@ use super::{negotiation::Format, observed::Observed};
 use crate::core::{
     AccountId, Event, Gate, Revoker, Timestamp,
     connecting::{Arrival, Turn},
+    digest::Cap,
     event::NOT_SENT,
     notices::{Audience, Change},
 };
@@ -37,6 +38,8 @@ pub struct Metrics {
     app_questions: Family<Question, Counter>,
     responses_reported: Family<Response, Counter>,
     notices: Family<Told, Counter>,
+    notices_held: Family<Held, Counter>,
+    notice_requests: Family<NoticeRequest, Counter>,
     mails_sent: Family<Told, Counter>,
     mail_failures: Counter,
     mails_given_up: Counter,
@@ -119,6 +122,18 @@ impl Metrics {
                 &mut list,
                 "notices",
                 "Notices put into the outbox by who hears them and whether trouble began or ended",
+                Family::default(),
+            ),
+            notices_held: listed(
+                &mut list,
+                "notices_held",
+                "Notices that a cap on mails held back for a later mail, by the cap",
+                Family::default(),
+            ),
+            notice_requests: listed(
+                &mut list,
+                "notice_requests",
+                "Requests with notices to webhooks, by what came of them",
                 Family::default(),
             ),
             mails_sent: listed(
@@ -311,6 +326,17 @@ impl Metrics {
             Event::MailSent { audience, change } => {
                 self.mails_sent.get_or_create(&Told::of(*audience, *change)).inc();
             }
+            Event::NoticesHeld { cap, notices } => {
+                self.notices_held.get_or_create(&Held::of(*cap)).inc_by(*notices as u64);
+            }
+            Event::WebhookSent => {
+                self.notice_requests.get_or_create(&NoticeRequest::TAKEN).inc();
+            }
+            Event::WebhookFailed { permanent, .. } => {
+                let result =
+                    if *permanent { NoticeRequest::GIVEN_UP } else { NoticeRequest::FAILED };
+                self.notice_requests.get_or_create(&result).inc();
+            }
             Event::MailFailed { permanent, .. } => {
                 self.mail_failures.inc();
                 if *permanent {
@@ -375,8 +401,14 @@ impl Metrics {
     }
 
     fn begin_at_zero(&self) {
+        for result in [NoticeRequest::TAKEN, NoticeRequest::FAILED, NoticeRequest::GIVEN_UP] {
+            drop(self.notice_requests.get_or_create(&result));
+        }
+        for cap in Cap::ALL {
+            drop(self.notices_held.get_or_create(&Held::of(cap)));
+        }
         for audience in [Audience::Owner, Audience::Operator] {
-            for change in [Change::Firing, Change::Resolved, Change::Withdrawn] {
+            for change in Change::ALL {
                 drop(self.notices.get_or_create(&Told::of(audience, change)));
                 if change != Change::Withdrawn {
                     drop(self.mails_sent.get_or_create(&Told::of(audience, change)));
@@ -641,11 +673,7 @@ impl Told {
                 Audience::Owner => "owner",
                 Audience::Operator => "operator",
             },
-            change: match change {
-                Change::Firing => "firing",
-                Change::Resolved => "resolved",
-                Change::Withdrawn => "withdrawn",
-            },
+            change: change.as_label(),
         }
     }
 }
@@ -653,6 +681,28 @@ impl Told {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Hooked {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeRequest {
+    result: &'static str,
+}
+
+impl NoticeRequest {
+    const TAKEN: Self = Self { result: "taken" };
+    const FAILED: Self = Self { result: "failed" };
+    const GIVEN_UP: Self = Self { result: "given_up" };
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Held {
+    cap: &'static str,
+}
+
+impl Held {
+    const fn of(cap: Cap) -> Self {
+        Self { cap: cap.as_label() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

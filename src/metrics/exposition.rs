@@ -35,6 +35,8 @@ pub struct Readings {
     pub spilled_tokens: u64,
     /// Mails that are owed.
     pub outbox_length: u64,
+    /// Notices that a cap on mails holds back.
+    pub outbox_held: u64,
     /// Seconds by which the wall clock stepped without anybody confirming it.
     pub clock_unconfirmed_step: i64,
     /// What all replicas count together; `None` for a process that is alone.

@@ -20,6 +20,8 @@ pub struct Gauges {
     pub spilled_tokens: AtomicU64,
     /// Mails that are owed.
     pub outbox_length: AtomicU64,
+    /// Notices that a cap on mails holds back.
+    pub outbox_held: AtomicU64,
     /// What all replicas count together; `None` for a process that is alone.
     pub all_replicas: ArcSwapOption<Totals>,
     /// Posts of the publisher that wait; `None` while its tables do not tell.
@@ -64,6 +66,7 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     SPILLED_TOKENS.write_single(out, format, count(readings.spilled_tokens));
     JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
     OUTBOX_LENGTH.write_single(out, format, count(readings.outbox_length));
+    OUTBOX_HELD.write_single(out, format, count(readings.outbox_held));
     REFRESHES_IN_FLIGHT.write_single(out, format, count(snapshot.in_flight as u64));
     SHARES_HELD.write_single(out, format, count(snapshot.holding.len() as u64));
     KEEPER_LAST_ROUND.write_single(out, format, snapshot.at.as_unix());
@@ -292,6 +295,8 @@ const JOURNAL_ENTRIES: Family = Family::gauge(
     "Attempts to refresh that have not been brought to their end.",
 );
 const OUTBOX_LENGTH: Family = Family::gauge("outbox_length", "Mails that are owed.");
+const OUTBOX_HELD: Family =
+    Family::gauge("outbox_held", "Notices that a cap on mails holds back for a later mail.");
 const REFRESHES_IN_FLIGHT: Family =
     Family::gauge("refreshes_in_flight", "Refreshes and saves under way.");
 const SHARES_HELD: Family =

@@ -43,8 +43,8 @@ pub enum Body {
     Form(Vec<(String, Secret)>),
     /// `application/json` with string members.
     Json(Vec<(String, Secret)>),
-    /// `application/json`, to the letter: what is signed must not be written anew. Never a token.
-    JsonText(String),
+    /// `application/json`, as it is: what is signed must not be written anew.
+    Whole(Secret),
 }
 
 impl fmt::Debug for Request {

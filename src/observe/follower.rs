@@ -48,6 +48,14 @@ struct Place {
     is_copy: bool,
 }
 
+impl Position {
+    /// Both are about the same files.
+    #[must_use]
+    pub fn is_in_the_same_files_as(&self, other: &Self) -> bool {
+        self.files.iter().map(|place| place.id).eq(other.files.iter().map(|place| place.id))
+    }
+}
+
 /// One log.
 pub struct Follower {
     path: PathBuf,
@@ -135,6 +143,7 @@ impl Follower {
         self.find_remembered(&mut round)?;
         self.open_what_is_new(&mut round)?;
         let mut budget = Budget { bytes: BYTES_PER_ROUND, lines: LINES_PER_ROUND };
+        self.look_behind_the_beginning(&mut round)?;
         for index in 0..self.files.len() {
             let File { tail, grown_at, .. } = &mut self.files[index];
             match tail.read(&mut self.buffer, &mut budget, each)? {
@@ -194,22 +203,25 @@ impl Follower {
             let is_likely = tail.id.1 == place.id.1 || place.mark.is_telling();
             Ok(is_likely && tail.continues(&place.mark)?)
         };
-        if let Some(current) = current
-            && is_it(current)?
-        {
-            return Tail::open(&self.path, place.mark);
-        }
-        // By its number whatever it is called now, if enough was read to tell: numbers are used again.
-        let has_number = |about: &Rotated| about.id.1 == place.id.1;
+        let has_number = |id: FileId| id.1 == place.id.1;
+        let is_current = |id: FileId| current.is_some_and(|current| current.id == id);
+        let names = self.names();
         let mut all = self.entries()?;
+        // By its number whatever it is called now, if enough was read to tell: numbers are used again.
         all.retain(|about| {
-            (has_number(about) && place.mark.is_telling()) || self.is_name_of_rotated(&about.path)
+            let is_likely = has_number(about.id) && place.mark.is_telling();
+            !is_current(about.id) && (is_likely || is_name_of_rotated(&about.path, &names))
         });
-        all.sort_by_key(|about| !has_number(about));
-        for about in all {
-            if let Some(tail) = Tail::open(&about.path, place.mark)?
-                && is_it(&tail)?
-            {
+        let mut likely: Vec<_> = all.into_iter().map(|about| (about.id, about.path)).collect();
+        likely.extend(current.map(|current| (current.id, self.path.clone())));
+        // What carries its number goes before what only reads alike, and the path before other names.
+        likely.sort_by_key(|(id, _)| (!has_number(*id), !is_current(*id)));
+        for (id, path) in likely {
+            let Some(mut tail) = Tail::open(&path, place.mark)? else { continue };
+            if is_it(&tail)? {
+                if is_current(id) {
+                    tail.was_seen(place.modified);
+                }
                 return Ok(Some(tail));
             }
         }
@@ -248,6 +260,21 @@ impl Follower {
             round.gaps += u32::from(!oldest.tail.is_at_its_end());
             self.forget(&oldest);
         }
+    }
+
+    /// Where hardly anything was read yet, nothing tells whether the file was truncated since the last look and
+    /// begun in the same way. If it was, what was in it lies beside it.
+    fn look_behind_the_beginning(&mut self, round: &mut Round) -> io::Result<()> {
+        let Some(last) = self.files.last_mut() else { return Ok(()) };
+        let Some(modified) = last.tail.begins()? else { return Ok(()) };
+        let place = Place { modified, ..last.place() };
+        let copies = self.rest_of(&place, &[], round)?;
+        let last = self.files.len() - 1;
+        if !copies.is_empty() {
+            self.files[last].tail.begin_anew();
+            self.files.splice(last..last, copies);
+        }
+        Ok(())
     }
 
     /// The file at `index` is not what was read. What was in it may have been copied away before.
@@ -313,8 +340,9 @@ impl Follower {
                 || self.done.iter().any(is_done)
                 || open.map(|file| file.tail.id).any(|id| id == about.id)
         };
+        let names = self.names();
         let mut all = self.entries()?;
-        all.retain(|about| self.is_name_of_rotated(&about.path) && !is_known(about));
+        all.retain(|about| is_name_of_rotated(&about.path, &names) && !is_known(about));
         all.sort_by_key(|about| about.modified);
         Ok(all)
     }
@@ -340,19 +368,11 @@ impl Follower {
         Ok(entries)
     }
 
-    /// `publisher.log.1`, `publisher.log-20261122`, `publisher.log.old`; nothing that is compressed, and no other
-    /// log whose name begins alike.
-    fn is_name_of_rotated(&self, path: &Path) -> bool {
+    /// What the log may be called: as it is configured, and as what a link leads to.
+    fn names(&self) -> Vec<String> {
         let at = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let names = [self.path.file_name(), at.file_name()];
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-        names.into_iter().flatten().filter_map(|log| log.to_str()).any(|log| {
-            let Some(rest) = name.strip_prefix(log) else { return false };
-            let Some(rest) = rest.strip_prefix(['.', '-', '_']) else { return false };
-            let is_compressed = COMPRESSED.iter().any(|end| rest.ends_with(end));
-            let is_numbered = rest.starts_with(|first: char| first.is_ascii_digit());
-            !is_compressed && (is_numbered || rest == "old")
-        })
+        let names = [self.path.file_name(), at.file_name()].into_iter().flatten();
+        names.filter_map(|name| name.to_str()).map(str::to_owned).collect()
     }
 
     /// Closes files that were rotated away and in which nothing happens any more: a writer may go on in the old
@@ -388,6 +408,19 @@ impl File {
         let Tail { id, mark, modified, .. } = self.tail;
         Place { id, mark, modified, is_done: false, is_copy: self.is_copy }
     }
+}
+
+/// `publisher.log.1`, `publisher.log-20261122`, `publisher.log.old`; nothing that is compressed, and no other
+/// log whose name begins alike.
+fn is_name_of_rotated(path: &Path, names: &[String]) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    names.iter().any(|log| {
+        let Some(rest) = name.strip_prefix(log.as_str()) else { return false };
+        let Some(rest) = rest.strip_prefix(['.', '-', '_']) else { return false };
+        let is_compressed = COMPRESSED.iter().any(|end| rest.ends_with(end));
+        let is_numbered = rest.starts_with(|first: char| first.is_ascii_digit());
+        !is_compressed && (is_numbered || rest == "old")
+    })
 }
 
 /// What is read before others get their turn.

@@ -145,7 +145,10 @@ impl Written {
         not_within: Duration,
     ) {
         let position = follower.position();
-        let is_early = self.at.is_some_and(|at| at.elapsed() < not_within);
+        // A file that nobody remembers is not looked for when it was rotated away after a crash.
+        let before = self.position.as_ref();
+        let is_elsewhere = before.is_none_or(|before| !position.is_in_the_same_files_as(before));
+        let is_early = !is_elsewhere && self.at.is_some_and(|at| at.elapsed() < not_within);
         if is_early || self.position.as_ref() == Some(&position) {
             return;
         }
@@ -173,7 +176,7 @@ fn pause(more: bool, results: &[u64], began: Instant) -> Duration {
 /// How often a log is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a position is written at most.
+/// How often a position is written at most, while no file begins or ends.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// A log is not read faster than this, so that one that is read from its beginning leaves room for the rest.

@@ -25,7 +25,7 @@ pub use line::{
 pub use tail::Line;
 
 use crate::{
-    core::{Snapshot, fleet::Input},
+    core::{Shares, Snapshot, fleet::Input},
     metrics::{Metrics, fleet::Gauges},
     server::publisher::Understand,
     state::State,
@@ -137,9 +137,10 @@ impl Observer {
         tasks
     }
 
-    /// Returns when the accounts are known; false when everything is to end before.
+    /// Returns when the accounts are known, and some of them are ours; false when everything is to end before.
     async fn knows_the_accounts(&self, stop: &mut watch::Receiver<bool>) -> bool {
-        while !self.snapshot.load().loaded {
+        let knows = |snapshot: &Snapshot| snapshot.loaded && snapshot.holding != Shares::NONE;
+        while !knows(&self.snapshot.load()) {
             if !goes_on_after(LOOK_EVERY, stop).await {
                 return false;
             }

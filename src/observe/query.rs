@@ -24,7 +24,8 @@ struct Asking {
 }
 
 pub(super) async fn ask(observer: Observer, query: Query, mut stop: watch::Receiver<bool>) {
-    let key = observer.key("query", "");
+    // Another question has positions of another kind.
+    let key = observer.key("query", &fingerprint(&query.sql));
     observer.metrics.expect_query();
     let Some(remembered) = observer.remembered(&key, &mut stop).await else { return };
     if !observer.knows_the_accounts(&mut stop).await {
@@ -142,6 +143,12 @@ impl Asking {
         let is_named = !account.trim().is_empty() && !provider.trim().is_empty();
         is_named.then_some(Sighting { provider, account, status, body })
     }
+}
+
+/// Tells questions apart.
+fn fingerprint(sql: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, sql.as_bytes());
+    digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Looks which of the wanted columns there are.

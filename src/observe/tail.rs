@@ -152,6 +152,23 @@ impl Tail {
         }
     }
 
+    /// An earlier run saw it when it was last written then.
+    pub(super) const fn was_seen(&mut self, modified: Modified) {
+        // No file is as long, so that it is looked at.
+        self.seen = Some((u64::MAX, modified));
+    }
+
+    /// Hardly anything was read of it yet, and it was written since it was looked at: since when. Asked once.
+    pub(super) fn begins(&mut self) -> io::Result<Option<Modified>> {
+        let Some(seen) = self.seen.filter(|_| !self.mark.is_telling()) else { return Ok(None) };
+        let about = self.file.metadata()?;
+        if seen == (about.len(), modified_of(&about)) {
+            return Ok(None);
+        }
+        self.seen = None;
+        Ok(Some(seen.1))
+    }
+
     /// When the file was last written.
     pub(super) fn modified_now(&self) -> io::Result<Modified> {
         self.file.metadata().map(|about| modified_of(&about))

@@ -118,12 +118,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// Somebody may be refreshing the account at this very moment; that takes seconds.
     async fn lease_for_consent(&self, id: &AccountId) -> Option<Term> {
         let life = self.call_deadline * REQUESTS_AT_MOST + super::LEASE_SLACK;
-        let began = Instant::now();
+        let waits_until = self.clock.steady() + LEASE_WAITED_FOR;
         loop {
             let ends_at = self.clock.steady() + life;
             match self.state.take_lease(id, self.clock.now(), life).await {
                 Ok(Some(lease)) => return Some(Term { lease, ends_at }),
-                Ok(None) if began.elapsed() < LEASE_WAITED_FOR => {
+                Ok(None) if self.clock.steady() < waits_until => {
                     tokio::time::sleep(BETWEEN_LEASES).await;
                 }
                 Ok(None) => return None,

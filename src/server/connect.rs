@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     core::{
-        Secret,
+        Secret, Timestamp,
         connecting::{Arrival, Arrived, Asked, Departure, Named, Turn, Wrong},
     },
     metrics::Metrics,
@@ -226,7 +226,10 @@ impl<'a> View<'a> {
             scopes: &asked.scopes,
             action: Some(format!("{LINK_PATH}{link}")),
             button: format!("Go on to {title}"),
-            small: "Nothing has changed yet, and nothing changes until you agree there.".to_owned(),
+            small: format!(
+                "Nothing has changed yet, and nothing changes until you agree there. This link works until {}.",
+                date(asked.ends_at)
+            ),
             ..Self::of(&asked.named)
         }
     }
@@ -264,7 +267,7 @@ impl<'a> View<'a> {
 
     fn wrong(wrong: &'a Wrong) -> Self {
         let turn = wrong.turn;
-        let next = wrong.instead.as_deref().unwrap_or(turn.next_step());
+        let next = wrong.instead.as_deref().unwrap_or_else(|| turn.next_step());
         let view = wrong.named.as_ref().map(Self::of).unwrap_or_default();
         Self {
             id: turn.as_label(),
@@ -282,6 +285,11 @@ impl<'a> View<'a> {
             ..view
         }
     }
+}
+
+fn date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_second(at.as_unix()).unwrap_or_default();
+    at.strftime("%-d %B %Y, %H:%M UTC").to_string()
 }
 
 fn shown(status: StatusCode, view: &View<'_>) -> Answer {
@@ -344,7 +352,7 @@ const RETRY_AFTER_SECONDS: &str = "60";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{AccountId, Timestamp};
+    use crate::core::AccountId;
 
     fn named() -> Named {
         let id = AccountId::new("tiktok", "brand<01>");
@@ -360,7 +368,7 @@ mod tests {
         let asked = Asked {
             named: named(),
             scopes: vec!["video.publish".to_owned()],
-            ends_at: Timestamp::from_unix(0),
+            ends_at: Timestamp::from_unix(1_800_000_000),
         };
         let page = html(&View::asking(&asked, "a.b"));
         for expected in [
@@ -368,6 +376,7 @@ mod tests {
             "TikTok",
             "main",
             "<code>video.publish</code>",
+            "until 15 January 2027, 08:00 UTC",
             "<form method=\"post\" action=\"&#x2f;connect&#x2f;account&#x2f;a.b\"><button id=\"go\">",
         ] {
             assert!(page.contains(expected), "{expected}:\n{page}");

@@ -133,6 +133,7 @@ impl Context {
             journal_entries: self.gauges.journal_entries.load(Ordering::Relaxed),
             spilled_tokens: self.gauges.spilled_tokens.load(Ordering::Relaxed),
             outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
+            outbox_held: self.gauges.outbox_held.load(Ordering::Relaxed),
             clock_unconfirmed_step: self.clock.unconfirmed_step(),
             all_replicas: self.gauges.all_replicas.load().as_deref().copied(),
             posts: self.gauges.posts.load_full(),

@@ -74,6 +74,6 @@ pub(super) fn read_frozen(word: Option<&str>) -> Result<(Option<Cause>, bool), R
     match word {
         None => Ok((None, false)),
         Some(FAIL_TOGETHER) => Ok((Some(Cause::AppCredentialsRejected), true)),
-        Some(label) => Ok((Some(super::outbox::cause(label)?), false)),
+        Some(label) => Ok((Some(super::stored_notice::cause(label)?), false)),
     }
 }

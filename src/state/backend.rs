@@ -2,19 +2,19 @@
 
 use super::{
     Closing, EntryId, Error, Intent, Lease, apps, consents, history, inbox, journal, leases,
-    memory, newest, observed,
-    outbox::{self, Attempt},
-    postgres, room,
+    letters::{self, Attempt},
+    memory, newest, observed, outbox, postgres, room,
     shares::{Beat, Held},
     writer::{Kind, Refusal, Writer},
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp, notices::Notice,
+        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp,
+        notices::{Notice, Way},
     },
     postgres_save::{Looks, Save},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// The writer of either kind.
 pub(super) enum Backend {
@@ -471,15 +471,64 @@ impl Backend {
     pub(super) async fn fire(
         &self,
         notice: &Notice,
-        addresses: Vec<Vec<u8>>,
+        to: Vec<outbox::Addressed>,
     ) -> Result<bool, Error> {
         match self {
             Sqlite(writer) => {
                 let notice = notice.clone();
-                let work = move |desk: &mut _| outbox::fire(desk, &notice, &addresses);
-                writer.run(Kind::Write, work).await
+                writer.run(Kind::Write, move |desk| outbox::fire(desk, &notice, &to)).await
             }
-            Postgres(writer) => writer.run(postgres::fire(writer.fence(), notice, addresses)).await,
+            Postgres(writer) => writer.run(postgres::fire(writer.fence(), notice, to)).await,
+        }
+    }
+
+    pub(super) async fn remind(&self, notice: &Notice) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let notice = notice.clone();
+                writer.run(Kind::Write, move |desk| outbox::remind(desk, &notice)).await
+            }
+            Postgres(writer) => writer.run(postgres::remind(writer.fence(), notice)).await,
+        }
+    }
+
+    pub(super) async fn to_remind(
+        &self,
+        reminded: usize,
+        before: Timestamp,
+    ) -> Result<Vec<outbox::Reminded>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Read, move |desk| outbox::to_remind(desk, reminded, before)).await
+            }
+            Postgres(writer) => writer.run(postgres::to_remind(reminded, before)).await,
+        }
+    }
+
+    pub(super) async fn call_to_mind(
+        &self,
+        one: outbox::Reminded,
+        reminded: usize,
+        notice: Option<Notice>,
+    ) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer
+                    .run(Kind::Write, move |desk| {
+                        outbox::call_to_mind(desk, &one, reminded, notice.as_ref())
+                    })
+                    .await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::call_to_mind(&one, reminded, notice.as_ref())).await
+            }
+        }
+    }
+
+    pub(super) async fn oldest_told(&self) -> Result<Vec<(usize, Timestamp)>, Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| outbox::oldest_told(desk)).await,
+            Postgres(writer) => writer.run(postgres::oldest_told()).await,
         }
     }
 
@@ -493,39 +542,123 @@ impl Backend {
         }
     }
 
-    pub(super) async fn owed(
-        &self,
-        now: Timestamp,
-        at_most: usize,
-    ) -> Result<Vec<outbox::Sealed>, Error> {
-        match self {
-            Sqlite(writer) => {
-                writer.run(Kind::Write, move |desk| outbox::owed(desk, now, at_most)).await
-            }
-            Postgres(writer) => writer.run(postgres::owed(writer.holder(), now, at_most)).await,
-        }
-    }
-
-    pub(super) async fn outlook(&self) -> Result<(Option<Timestamp>, usize), Error> {
-        match self {
-            Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::outlook(desk)).await,
-            Postgres(writer) => writer.run(postgres::outlook(writer.holder())).await,
-        }
-    }
-
     pub(super) async fn told(&self) -> Result<Vec<(AccountId, Cause)>, Error> {
         match self {
-            Sqlite(writer) => writer.run(Kind::Read, |desk| outbox::told(desk)).await,
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| outbox::told(desk)).await,
             Postgres(writer) => writer.run(postgres::told()).await,
         }
     }
 
-    pub(super) async fn settle(&self, mail: i64, attempt: Attempt) -> Result<(), Error> {
+    pub(super) async fn board(&self, way: Way, now: Timestamp) -> Result<letters::Board, Error> {
         match self {
             Sqlite(writer) => {
-                writer.run(Kind::Write, move |desk| outbox::settle(desk, mail, attempt)).await
+                writer.run(Kind::Read, move |desk| letters::board(desk, way, now)).await
             }
-            Postgres(writer) => writer.run(postgres::settle(writer.holder(), mail, attempt)).await,
+            Postgres(writer) => writer.run(postgres::board(way, now)).await,
+        }
+    }
+
+    pub(super) async fn arrange(
+        &self,
+        seen: i64,
+        plan: i64,
+        when: (Way, Timestamp),
+        letters: Vec<letters::NewLetter>,
+        held: Vec<(i64, &'static str)>,
+    ) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer
+                    .run(Kind::Write, move |desk| {
+                        letters::arrange(desk, seen, plan, when, &letters, &held)
+                    })
+                    .await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::arrange(seen, plan, when, letters, &held)).await
+            }
+        }
+    }
+
+    pub(super) async fn owed(
+        &self,
+        way: Way,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<letters::Sealed>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| letters::owed(desk, way, now, at_most)).await
+            }
+            Postgres(writer) => {
+                let work = postgres::owed(writer.holder(), way, now, at_most);
+                let mut mails = writer.run(work).await?;
+                if mails.is_empty() {
+                    return Ok(mails);
+                }
+                let rows = mails.iter().map(|mail| mail.row).collect();
+                let (notices, counts, threads) = writer.run(postgres::contents(rows)).await?;
+                let mut of: BTreeMap<i64, &mut letters::Sealed> =
+                    mails.iter_mut().map(|mail| (mail.row, mail)).collect();
+                for (letter, incident, notice) in notices {
+                    of.entry(letter).and_modify(|mail| mail.notices.push((incident, notice)));
+                }
+                for (letter, counted) in counts {
+                    of.entry(letter).and_modify(|mail| mail.counts.push(counted));
+                }
+                for (letter, thread) in threads {
+                    of.entry(letter).and_modify(|mail| mail.threads.push(thread));
+                }
+                Ok(mails)
+            }
+        }
+    }
+
+    pub(super) async fn begin(&self, letter: i64, subject: &str) -> Result<bool, Error> {
+        match self {
+            Sqlite(writer) => {
+                let subject = subject.to_owned();
+                writer.run(Kind::Write, move |desk| letters::begin(desk, letter, &subject)).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::begin_letter(writer.holder(), letter, subject)).await
+            }
+        }
+    }
+
+    pub(super) async fn next_due(&self, way: Way) -> Result<Option<Timestamp>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Read, move |desk| letters::next_due(desk, way)).await
+            }
+            Postgres(writer) => writer.run(postgres::next_due(writer.holder(), way)).await,
+        }
+    }
+
+    pub(super) async fn lengths_of_outbox(&self, way: Way) -> Result<(usize, usize, usize), Error> {
+        match self {
+            Sqlite(writer) => writer.run(Kind::Read, move |desk| letters::lengths(desk, way)).await,
+            Postgres(writer) => writer.run(postgres::lengths_of_outbox(way)).await,
+        }
+    }
+
+    pub(super) async fn list(&self, at_most: usize) -> Result<Vec<letters::Listed>, Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Read, move |desk| letters::list(desk, at_most)).await
+            }
+            Postgres(writer) => writer.run(postgres::list(at_most)).await,
+        }
+    }
+
+    pub(super) async fn settle(&self, letter: i64, attempt: Attempt) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| letters::settle(desk, letter, &attempt)).await
+            }
+            Postgres(writer) => {
+                writer.run(postgres::settle(writer.holder(), letter, attempt)).await
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! waits for it.
 
 use super::{
-    outbox::{StoredEvidence, read_evidence, stored_evidence},
+    stored_notice::{StoredEvidence, read_evidence, stored_evidence},
     writer::{Desk, Refusal},
 };
 use crate::core::{

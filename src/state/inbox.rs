@@ -5,7 +5,7 @@
 //! need not be the one that has the account.
 
 use super::{
-    outbox::{StoredEvidence, read_evidence, stored_evidence},
+    stored_notice::{StoredEvidence, read_evidence, stored_evidence},
     writer::{Desk, Refusal},
 };
 use crate::core::{AccountId, Announcement, Order, Said, Timestamp, Whose};

@@ -128,7 +128,9 @@ fn instant(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Refusal> {
 }
 
 fn cause(row: &Row<'_>, column: usize) -> Result<Option<Cause>, Refusal> {
-    row.get::<_, Option<String>>(column)?.map(|label| super::outbox::cause(&label)).transpose()
+    row.get::<_, Option<String>>(column)?
+        .map(|label| super::stored_notice::cause(&label))
+        .transpose()
 }
 
 /// Rows that are read from a server at once: few enough for its time limit, many enough to be few pages.

@@ -293,6 +293,7 @@ mod tests {
             step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
+            posts_at_risk: None,
         };
         let account = id("ann");
         let token = token(30_000);

@@ -49,7 +49,7 @@ fn create_or_check(connection: &mut Connection, key_id: KeyId) -> Result<(), Ref
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
         transaction.execute(
-            "INSERT INTO meta VALUES ('schema_version', ?1), ('key_id', ?2), ('probe', 0)",
+            "INSERT INTO meta VALUES ('schema_version', ?1), ('key_id', ?2), ('probe', 0), ('plan', 0)",
             (SCHEMA_VERSION, key_id_number(key_id)),
         )?;
         return Ok(transaction.commit()?);
@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 10;
+const SCHEMA_VERSION: i64 = 11;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -175,10 +175,86 @@ CREATE TABLE consent (
     ends_at INTEGER NOT NULL
 ) STRICT;
 ",
+    "
+ALTER TABLE incident ADD COLUMN fired_at INTEGER;
+ALTER TABLE incident ADD COLUMN reminded INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX incident_reminded ON incident (reminded, fired_at);
+INSERT INTO meta VALUES ('plan', 0);
+ALTER TABLE outbox RENAME TO old_outbox;
+DROP INDEX outbox_incident;
+DROP INDEX outbox_owed;
+DROP INDEX outbox_withdrawn;
+-- One row per recipient and change. stage: owed, sent, given_up, withdrawn. letter: the mail it is in, NULL while
+-- it waits for one. thread: the mail with the beginning. held: the cap that holds it back.
+CREATE TABLE outbox (
+    mail       INTEGER PRIMARY KEY AUTOINCREMENT,
+    incident   INTEGER NOT NULL,
+    subject    TEXT NOT NULL,
+    cause      TEXT NOT NULL,
+    change     TEXT NOT NULL,
+    stage      TEXT NOT NULL,
+    mailbox    BLOB NOT NULL,
+    way        TEXT NOT NULL,
+    operator   INTEGER NOT NULL,
+    address    BLOB NOT NULL,
+    sealed_for TEXT NOT NULL,
+    notice     TEXT NOT NULL,
+    made_at    INTEGER NOT NULL,
+    letter     INTEGER,
+    thread     INTEGER,
+    held       TEXT
+) STRICT;
+CREATE INDEX outbox_incident ON outbox (incident);
+CREATE INDEX outbox_made ON outbox (made_at);
+CREATE INDEX outbox_waiting ON outbox (way) WHERE stage = 'owed' AND letter IS NULL;
+CREATE INDEX outbox_letter ON outbox (letter);
+CREATE INDEX outbox_thread ON outbox (thread) WHERE thread IS NOT NULL;
+CREATE INDEX outbox_withdrawn ON outbox (made_at) WHERE stage = 'withdrawn';
+
+-- One row per mail. stage: owed, sent, given_up. begun: an attempt was begun and nothing was heard of it; doubts:
+-- attempts after which nobody knows whether it arrived.
+CREATE TABLE letter (
+    letter     INTEGER PRIMARY KEY AUTOINCREMENT,
+    mailbox    BLOB NOT NULL,
+    way        TEXT NOT NULL,
+    operator   INTEGER NOT NULL,
+    address    BLOB NOT NULL,
+    sealed_for TEXT NOT NULL,
+    subject    TEXT,
+    summary    TEXT,
+    stage      TEXT NOT NULL,
+    notices    INTEGER NOT NULL DEFAULT 0,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    begun      INTEGER NOT NULL DEFAULT 0,
+    doubts     INTEGER NOT NULL DEFAULT 0,
+    failure    TEXT,
+    made_at    INTEGER NOT NULL,
+    due_at     INTEGER NOT NULL,
+    ended_at   INTEGER,
+    claimed_by    BLOB,
+    claimed_until INTEGER
+) STRICT;
+CREATE INDEX letter_owed ON letter (due_at) WHERE stage = 'owed';
+CREATE INDEX letter_made ON letter (made_at);
+
+INSERT INTO letter (letter, mailbox, way, operator, address, sealed_for, stage, notices, attempts, doubts,
+                    made_at, due_at)
+SELECT mail, randomblob(16), 'mail', 0, address, subject, iif(stage = 'withdrawn', 'owed', stage), 1,
+       attempts, in_doubt, due_at, due_at
+FROM old_outbox;
+-- Nobody knows whose mail each of them is, so each has a mailbox of its own.
+INSERT INTO outbox (mail, incident, subject, cause, change, stage, mailbox, way, operator, address,
+                    sealed_for, notice, made_at, letter)
+SELECT o.mail, o.incident, o.subject, json_extract(o.notice, '$.cause'),
+       iif(o.resolved, 'resolved', 'firing'), o.stage, l.mailbox, 'mail', 0, o.address, o.subject,
+       o.notice, o.due_at, o.mail
+FROM old_outbox o JOIN letter l ON l.letter = o.mail;
+DROP TABLE old_outbox;
+",
 ];
 
 /// Statements that a database in memory keeps prepared: all there are.
-const STATEMENTS_KEPT: usize = 80;
+const STATEMENTS_KEPT: usize = 128;
 
 /// How long another process on the same state may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -301,33 +377,69 @@ CREATE TABLE consent (
     ends_at INTEGER NOT NULL
 ) STRICT;
 
--- Open incidents only.
+-- Open incidents only. fired_at: from when on it is called to mind, if it is.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
     subject  TEXT NOT NULL,
     cause    TEXT NOT NULL,
+    fired_at INTEGER,
+    reminded INTEGER NOT NULL DEFAULT 0,
     UNIQUE (subject, cause)
 ) STRICT;
+CREATE INDEX incident_reminded ON incident (reminded, fired_at);
 
--- One row per recipient. stage: owed, sent, given_up, withdrawn.
+-- One row per recipient and change. stage: owed, sent, given_up, withdrawn. letter: the mail it is in, NULL while
+-- it waits for one. thread: the mail with the beginning. held: the cap that holds it back.
 CREATE TABLE outbox (
     mail       INTEGER PRIMARY KEY AUTOINCREMENT,
     incident   INTEGER NOT NULL,
-    recipient  INTEGER NOT NULL,
     subject    TEXT NOT NULL,
-    resolved   INTEGER NOT NULL,
+    cause      TEXT NOT NULL,
+    change     TEXT NOT NULL,
     stage      TEXT NOT NULL,
+    mailbox    BLOB NOT NULL,
+    way        TEXT NOT NULL,
+    operator   INTEGER NOT NULL,
     address    BLOB NOT NULL,
+    sealed_for TEXT NOT NULL,
     notice     TEXT NOT NULL,
+    made_at    INTEGER NOT NULL,
+    letter     INTEGER,
+    thread     INTEGER,
+    held       TEXT
+) STRICT;
+CREATE INDEX outbox_incident ON outbox (incident);
+CREATE INDEX outbox_made ON outbox (made_at);
+CREATE INDEX outbox_waiting ON outbox (way) WHERE stage = 'owed' AND letter IS NULL;
+CREATE INDEX outbox_letter ON outbox (letter);
+CREATE INDEX outbox_thread ON outbox (thread) WHERE thread IS NOT NULL;
+CREATE INDEX outbox_withdrawn ON outbox (made_at) WHERE stage = 'withdrawn';
+
+-- One row per mail. stage: owed, sent, given_up. begun: an attempt was begun and nothing was heard of it; doubts:
+-- attempts after which nobody knows whether it arrived.
+CREATE TABLE letter (
+    letter     INTEGER PRIMARY KEY AUTOINCREMENT,
+    mailbox    BLOB NOT NULL,
+    way        TEXT NOT NULL,
+    operator   INTEGER NOT NULL,
+    address    BLOB NOT NULL,
+    sealed_for TEXT NOT NULL,
+    subject    TEXT,
+    summary    TEXT,
+    stage      TEXT NOT NULL,
+    notices    INTEGER NOT NULL DEFAULT 0,
     attempts   INTEGER NOT NULL DEFAULT 0,
-    in_doubt   INTEGER NOT NULL DEFAULT 0,
+    begun      INTEGER NOT NULL DEFAULT 0,
+    doubts     INTEGER NOT NULL DEFAULT 0,
+    failure    TEXT,
+    made_at    INTEGER NOT NULL,
     due_at     INTEGER NOT NULL,
+    ended_at   INTEGER,
     claimed_by    BLOB,
     claimed_until INTEGER
 ) STRICT;
-CREATE INDEX outbox_incident ON outbox (incident);
-CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
-CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+CREATE INDEX letter_owed ON letter (due_at) WHERE stage = 'owed';
+CREATE INDEX letter_made ON letter (made_at);
 ";
 
 #[cfg(test)]
@@ -370,8 +482,23 @@ mod tests {
             .execute_batch(
                 "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
-                 ALTER TABLE journal DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN claimed_by;
-                 ALTER TABLE outbox DROP COLUMN claimed_until;
+                 ALTER TABLE journal DROP COLUMN epoch;
+                 DROP INDEX incident_reminded; ALTER TABLE incident DROP COLUMN fired_at;
+                 ALTER TABLE incident DROP COLUMN reminded;
+                 DROP TABLE outbox; DROP TABLE letter; DELETE FROM meta WHERE name = 'plan';
+                 CREATE TABLE outbox (
+                     mail INTEGER PRIMARY KEY AUTOINCREMENT, incident INTEGER NOT NULL,
+                     recipient INTEGER NOT NULL, subject TEXT NOT NULL, resolved INTEGER NOT NULL,
+                     stage TEXT NOT NULL, address BLOB NOT NULL, notice TEXT NOT NULL,
+                     attempts INTEGER NOT NULL DEFAULT 0, in_doubt INTEGER NOT NULL DEFAULT 0,
+                     due_at INTEGER NOT NULL
+                 ) STRICT;
+                 CREATE INDEX outbox_incident ON outbox (incident);
+                 CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
+                 CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+                 INSERT INTO outbox VALUES
+                     (7, 1, 0, '\"Store\"', 0, 'owed', x'01', '{\"cause\":\"unknown\"}', 2, 1, 50),
+                     (8, 1, 1, '\"Store\"', 0, 'sent', x'02', '{\"cause\":\"unknown\"}', 0, 0, 50);
                  UPDATE meta SET value = 1 WHERE name = 'schema_version'",
             )
             .unwrap();
@@ -379,6 +506,21 @@ mod tests {
         let connection = open(&path, [1; 4]).unwrap();
         assert_eq!(columns(&connection), new);
         assert_eq!(meta(&connection, "schema_version"), Some(SCHEMA_VERSION));
+        let kept: Vec<(i64, String, String, i64)> = connection
+            .prepare(
+                "SELECT o.mail, o.stage, l.stage, l.attempts FROM outbox o
+                 JOIN letter l USING (letter) ORDER BY o.mail",
+            )
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let (owed, sent) = ("owed".to_owned(), "sent".to_owned());
+        assert_eq!(kept, [(7, owed.clone(), owed, 2), (8, sent.clone(), sent, 0)]);
+        let people = "SELECT count(DISTINCT mailbox) FROM outbox";
+        let people: i64 = connection.query_row(people, [], |row| row.get(0)).unwrap();
+        assert_eq!(people, 2, "two rows of which nobody knows whose they are share no mail");
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl SqliteStore {
             let sql = all_columns(&sql, &parameter, Dialect::Sqlite).sql;
             let statement = connection.prepare(&sql);
             let statement = statement.map_err(|error| wrong(&settings, &error.to_string()))?;
-            Ok(statement.column_names().into_iter().map(str::to_owned).collect())
+            Ok(statement.column_names().map(str::to_owned).collect())
         })
         .await
     }

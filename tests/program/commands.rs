@@ -3,7 +3,7 @@
 use crate::{
     process::{command, stderr, stdout},
     until_or,
-    world::World,
+    world::{OPERATOR, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use std::{
@@ -265,4 +265,40 @@ async fn the_exit_code_of_a_refresh_says_how_it_went() {
     assert_eq!(code, UNREACHABLE);
     let (code, ..) = run(&world, &["accounts"]).await;
     assert_eq!(code, UNREACHABLE);
+}
+
+#[tokio::test]
+async fn notices_lists_mails_without_addresses_and_a_test_mail_says_what_the_server_answered() {
+    let mut world = World::new().start().await;
+    world.provider.revoke_consent("brand-01");
+    world.until_mails(&owner("brand-01"), 1).await;
+    let is_sent = async || run(&world, &["notices"]).await.1.contains("1 sent");
+    until_or("the mail is noted as sent", is_sent, || world.tell()).await;
+    let (code, said, complaints) = run(&world, &["notices"]).await;
+    assert_eq!(code, DONE, "{said}{complaints}");
+    assert!(said.contains("tiktok/brand-01") && !said.contains(&owner("brand-01")), "{said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    let (code, said, _) = run(&world, &["notices", "--output", "json"]).await;
+    assert_eq!(code, DONE);
+    let list: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&list[0]["state"], &list[0]["notices"]), (&"sent".into(), &1.into()));
+    assert!(!said.contains(&owner("brand-01")), "{said}");
+
+    let (code, said, complaints) = run(&world, &["notices", "--send-test"]).await;
+    assert_eq!(code, DONE, "{said}{complaints}");
+    let mails = world.until_mails(OPERATOR, 1).await;
+    assert!(mails[0].text.contains("This is a test"), "{}", mails[0].text);
+    assert!(said.contains("took a test mail") && !said.contains(OPERATOR), "{said}");
+    let (code, _, complaints) = run(&world, &["notices", "--send-test", "nobody@*"]).await;
+    assert_eq!(code, USAGE, "{complaints}");
+    let nowhere = format!(
+        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], \
+         smtp: {{host: \"127.0.0.1\", port: 1, tls: none}}}}"
+    );
+    world.reconfigure("mail", &nowhere);
+    let (code, _, complaints) = run(&world, &["notices", "--send-test"]).await;
+    assert_eq!(code, UNREACHABLE, "{complaints}");
+    world.reconfigure("mail", "{enabled: false}");
+    let (code, _, complaints) = run(&world, &["notices", "--send-test"]).await;
+    assert_eq!(code, USAGE, "{complaints}");
 }

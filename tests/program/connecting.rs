@@ -1,13 +1,27 @@
 //! An owner connects an account again by one link, over real sockets: the happy way, and every wrong turn.
 
+use crate::process::BINARY;
 use crate::{
     http::{self, Answer},
-    process::{command, stderr, stdout},
+    postgres::Schema,
+    process::{Program, command, stderr, stdout},
     world::{Plan, SCOPES, World},
 };
-use oauth_keepalive::demo::provider::{Fault, Lasting, Surface, What};
+use oauth_keepalive::{
+    connect::links::Links,
+    core::{AccountId, Timestamp},
+    demo::provider::{Fault, Lasting, Surface, What},
+    state::{Settings, State},
+};
 use serde_json::Value;
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
+};
 
 /// Where people reach the listener; nobody ever connects there, since the test knows the port that was really bound.
 const BASE: &str = "http://127.0.0.1:9";
@@ -41,7 +55,11 @@ struct Browser {
 
 impl Browser {
     fn of(world: &World) -> Self {
-        let log = world.running().log();
+        Self::at(world.running())
+    }
+
+    fn at(program: &Program) -> Self {
+        let log = program.log();
         let (_, rest) = log.split_once("links for owners at http://").expect("it says where");
         let at = rest.split('/').next().unwrap().parse().unwrap();
         Self { at, cookie: None }
@@ -327,4 +345,226 @@ async fn while_the_store_is_away_the_token_is_kept_and_saved_later() {
     fs::rename(&away, &database).unwrap();
     world.until_kept_and_live("brand-01").await;
     world.until_metric("journal_entries", &[], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_has_ended_says_so() {
+    let world = start(plan()).await;
+    let state = State::open(&Settings::in_directory(world.path("state"))).await.unwrap();
+    let links = Links::new(state.link_key(), BASE.to_owned(), Duration::from_secs(1));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let past = Timestamp::from_unix(i64::try_from(now).unwrap() - 60);
+    let link = links.mint(&AccountId::new("tiktok", "brand-01"), past);
+    let mut browser = Browser::of(&world);
+    let page = browser.open(&link).await;
+    assert_wrong_turn(&page, 410, "link_ended");
+    assert!(page.text().contains("brand-01"), "{}", page.text());
+    assert_wrong_turn(&browser.press(&link).await, 410, "link_ended");
+    until_result(&world, "link_ended", 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_the_code_is_on_its_way_leaves_the_link_good() {
+    let mut world = start(plan()).await;
+    let link = link(&world, "brand-01").await;
+    let before = world.stored("brand-01");
+    let mut browser = Browser::of(&world);
+    let back = browser.decide(&link, &allow("brand-01")).await;
+    let hang = Fault::HangFor(Duration::from_secs(60));
+    world.provider.plant(Some("brand-01"), Surface::Token, hang, Lasting::Times(1));
+    let mut gone = Browser { at: browser.at, cookie: browser.cookie.clone() };
+    let waiting = tokio::spawn(async move {
+        let _ = http::send(
+            gone.at,
+            "GET",
+            path_of(&back),
+            &[("Cookie", &gone.cookie.take().unwrap())],
+            "",
+        )
+        .await;
+    });
+    crate::until("the code has arrived", async || codes(&world) == [true]).await;
+    world.program().kill_9();
+    waiting.abort();
+    world.start().await;
+    world.until_ready().await;
+    assert_eq!(world.stored("brand-01"), before, "nothing was saved");
+    browser.at = Browser::of(&world).at;
+    let done = browser.go(&link, &allow("brand-01")).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert!(world.kept("brand-01") && world.live("brand-01"));
+    world.until_metric("journal_entries", &[], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_waits_for_the_store_outlives_the_process() {
+    let mut world = start(plan()).await;
+    let link = link(&world, "brand-01").await;
+    let mut browser = Browser::of(&world);
+    let back = browser.decide(&link, &allow("brand-01")).await;
+    let (database, away) = (world.path("publisher.db"), world.path("publisher.away"));
+    fs::rename(&database, &away).unwrap();
+    fs::create_dir(&database).unwrap();
+    assert_eq!(browser.come_back(&back).await.status, 200);
+    world.program().kill_9();
+    fs::remove_dir(&database).unwrap();
+    fs::rename(&away, &database).unwrap();
+    world.start().await;
+    world.until_kept_and_live("brand-01").await;
+    world.until_metric("journal_entries", &[], 0.0).await;
+}
+
+/// A command that waits for a browser.
+struct Waiting {
+    child: std::process::Child,
+    out: BufReader<std::process::ChildStdout>,
+    page: String,
+}
+
+impl Waiting {
+    fn start(world: &World, account: &str) -> Self {
+        let config = world.config();
+        let id = format!("tiktok/{account}");
+        let mut command = Command::new(BINARY);
+        command.args(["connect", &id, "--here", "-o", "json", "-c", config.to_str().unwrap()]);
+        command.args(["--redirect-uri", "http://127.0.0.1:0/back"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let mut problem = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut problem).unwrap();
+            panic!("it begins with the address: {line}{problem}")
+        });
+        Self { child, out, page: said["authorize_url"].as_str().unwrap().to_owned() }
+    }
+
+    /// Its exit code, and its result.
+    async fn ended(mut self) -> (Option<i32>, String) {
+        tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            self.out.read_line(&mut line).unwrap();
+            let said: Value = serde_json::from_str(&line).unwrap_or_default();
+            let result = said["result"].as_str().unwrap_or_default().to_owned();
+            (self.child.wait().unwrap().code(), result)
+        })
+        .await
+        .unwrap()
+    }
+}
+
+async fn follow(back: &str) -> Answer {
+    let at = back.split('/').nth(2).unwrap().parse().unwrap();
+    http::get(at, path_below(back)).await.unwrap()
+}
+
+fn wait_here(world: &World, account: &str) -> Waiting {
+    // The provider answers in this process: nothing may block its threads.
+    tokio::task::block_in_place(|| Waiting::start(world, account))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_account_is_connected_here_and_added_to_the_store() {
+    let mut world = World::new().life(LIFE).prepare().await;
+    world.start().await;
+    world.until_ready().await;
+    let waiting = wait_here(&world, "brand-09");
+    let back = decide_at(&waiting.page, &allow("brand-09")).await;
+    let strange = back.replace("state=", "state=x");
+    assert_eq!(follow(&strange).await.status, 400, "who was not sent away is not heard");
+    let page = follow(&back).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert!(page.text().contains("id=\"connected\""), "{}", page.text());
+    assert_eq!(waiting.ended().await, (Some(0), "connected".to_owned()));
+    assert!(world.kept("brand-09") && world.live("brand-09"));
+    world.until_cause("brand-09", "none").await;
+
+    // And once more, for the account that is there by now.
+    let waiting = wait_here(&world, "brand-09");
+    let page = follow(&decide_at(&waiting.page, &allow("brand-02")).await).await;
+    assert_eq!(page.status, 403, "{}", page.text());
+    assert_eq!(waiting.ended().await, (Some(1), "other_account".to_owned()));
+    let waiting = wait_here(&world, "brand-09");
+    let page = follow(&decide_at(&waiting.page, &allow("brand-09")).await).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(waiting.ended().await, (Some(0), "connected".to_owned()));
+    assert!(world.kept("brand-09") && world.live("brand-09"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_what_does_not_fit() {
+    let world = start(plan()).await;
+    let config = world.config();
+    let config = config.to_str().unwrap();
+    let rows: &[(&[&str], i32, &str)] = &[
+        (&["connect", "tiktok/nobody"], 2, "is not in the store"),
+        (&["connect", "tiktok/brand-01", "--here"], 2, "has no redirect_uri"),
+        (
+            &["connect", "tiktok/brand-01", "--here", "--redirect-uri", "https://a.example/c"],
+            2,
+            "does not lead to this machine",
+        ),
+        (
+            &["connect", "x/brand-01", "--here", "--redirect-uri", "http://127.0.0.1:0/c"],
+            2,
+            "no app is configured",
+        ),
+        (
+            &[
+                "connect",
+                "tiktok/brand-01",
+                "--here",
+                "--redirect-uri",
+                "http://127.0.0.1:0/c",
+                "--wait",
+                "1s",
+            ],
+            1,
+            "nobody came back",
+        ),
+    ];
+    for (arguments, code, expected) in rows {
+        let output = command(&[arguments, &["-c", config][..]].concat()).await;
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+    }
+    let output = command(&["check", "-c", config]).await;
+    assert!(
+        stdout(&output).contains(&format!("people come back to {CALLBACK} ")),
+        "{}",
+        stdout(&output)
+    );
+}
+
+/// Owners come to whichever replica the balancer sends them to, also to one that does not look after the account.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_sends_away_and_the_other_takes_in() {
+    let schema = Schema::new();
+    let section = |state: &str| schema.on_socket(state, "30s");
+    let world = plan().accounts(8).section("state", &section("state")).prepare().await;
+    let key = world.path("state-key");
+    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let other = world.configure_beside("config-2.yaml", "state", &section("state-2"));
+    let one = Program::start(&world.config(), world.path("one.log")).await;
+    let two = Program::start(&other, world.path("two.log")).await;
+    crate::until("each looks after some", async || {
+        let (one, two) = (one.scrape().await.accounts().len(), two.scrape().await.accounts().len());
+        one > 0 && two > 0 && one + two == 8
+    })
+    .await;
+    for account in ["brand-01", "brand-02", "brand-03", "brand-04"] {
+        let link = link(&world, account).await;
+        let mut browser = Browser::at(&one);
+        let back = browser.decide(&link, &allow(account)).await;
+        browser.at = Browser::at(&two).at;
+        let done = browser.come_back(&back).await;
+        assert_eq!(done.status, 200, "{account}: {}", done.text());
+        assert!(world.kept(account) && world.live(account), "{account}");
+        browser.at = Browser::at(&one).at;
+        assert_wrong_turn(&browser.come_back(&back).await, 409, "replayed");
+        assert_wrong_turn(&browser.open(&link).await, 410, "link_used");
+    }
 }

@@ -18,6 +18,12 @@ pub(crate) struct MailServer {
 
 impl MailServer {
     pub(crate) fn start() -> Self {
+        Self::with_fault("none")
+    }
+
+    /// One that misbehaves as `fault` says.
+    pub(crate) fn with_fault(fault: &str) -> Self {
+        oauth_keepalive::http_client::install_crypto();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         make_certificates(directory.path());
@@ -25,7 +31,7 @@ impl MailServer {
         fs::write(path("log"), "").unwrap();
         let mut process = Command::new(python())
             .arg(servers().join("smtp.py"))
-            .args(["--tls", "starttls", "--log"])
+            .args(["--tls", "starttls", "--fault", fault, "--log"])
             .arg(path("log"))
             .arg("--certificate")
             .arg(path("server.pem"))
@@ -45,6 +51,7 @@ impl MailServer {
     }
 
     /// The section `mail.smtp` for it.
+    #[allow(dead_code, reason = "not every test writes a configuration")]
     pub(crate) fn section(&self) -> String {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         format!(
@@ -54,6 +61,23 @@ impl MailServer {
             path("password"),
             path("ca.pem"),
         )
+    }
+
+    /// How it is reached.
+    #[allow(dead_code, reason = "not every test speaks to it without a configuration")]
+    pub(crate) fn smtp(&self) -> oauth_keepalive::delivery::Smtp {
+        let path = |name: &str| self.directory.path().join(name);
+        oauth_keepalive::delivery::Smtp {
+            host: "localhost".to_owned(),
+            port: self.port,
+            tls: oauth_keepalive::delivery::SmtpTls::StartTls,
+            login: Some((
+                "keeper".to_owned(),
+                oauth_keepalive::secrets::SecretRef::File(path("password")),
+            )),
+            ca_file: Some(path("ca.pem")),
+            deadline: std::time::Duration::from_secs(20),
+        }
     }
 
     /// The messages that it took.
@@ -82,6 +106,7 @@ impl Message {
     }
 
     /// Whether it came over TLS and after a login.
+    #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn was_protected(&self) -> bool {
         self.0["tls"] == true && self.0["login"] == true
     }

@@ -98,6 +98,33 @@ async fn the_log_goes_on_where_it_stopped_and_no_line_counts_twice_after_an_orde
     world.until_metric("observed_gaps_total", &[("log", "publisher.log")], 0.0).await;
 }
 
+#[tokio::test]
+async fn after_kill_9_no_line_is_lost_and_only_the_last_ones_count_again() {
+    let mut world = World::new().life(6_000).section("observe", LOG).start().await;
+    world.until_ready().await;
+    let log = world.path("publisher.log");
+    append(&log, &line("brand-01", 401));
+    world.until_metric("api_responses_total", &UNAUTHORIZED, 1.0).await;
+    // By the time that these are counted, the file is remembered.
+    append(&log, &line("brand-01", 401).repeat(39));
+    world.until_metric("api_responses_total", &UNAUTHORIZED, 40.0).await;
+    world.program().kill_9();
+    // Rotated away while nobody looks.
+    append(&log, &line("brand-01", 401).repeat(3));
+    fs::rename(&log, world.path("publisher.log.1")).unwrap();
+    append(&log, &line("brand-01", 401).repeat(2));
+    append(&log, &line("brand-02", 403));
+    world.start().await;
+    world.until_ready().await;
+    // The last line of all.
+    let last = [("account", "brand-02"), ("code", "403")];
+    world.until_metric("api_responses_total", &last, 1.0).await;
+    let counted = world.running().scrape().await;
+    let counted = counted.value("api_responses_total", &UNAUTHORIZED).unwrap();
+    // Those that were counted before may not have been remembered yet: the state is written once a second.
+    assert!((5.0..=45.0).contains(&counted), "{counted}");
+}
+
 /// The writer pauses between a copy and the truncation, as no real one does: what is written there is in neither,
 /// and nobody can see it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,6 +298,13 @@ async fn the_publishers_table_of_errors_is_read_row_by_row_and_goes_on_after_a_r
         world.until_metric("observed_rows_total", &[("result", result)], rows).await;
     }
     until("the 401 is asked about", async || world.api_calls("brand-01") > 0).await;
+    // More than are read at a time.
+    world.execute(
+        "WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 2500)
+         INSERT INTO errors SELECT 'brand-02', 403, NULL FROM many",
+    );
+    let forbidden = [("account", "brand-02"), ("code", "403")];
+    world.until_metric("api_responses_total", &forbidden, 2501.0).await;
     world.program().terminate().await;
     insert(&world, "brand-01", 401);
     insert(&world, "brand-01", 401);

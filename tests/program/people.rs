@@ -6,13 +6,20 @@ use crate::{
     world::{OPERATOR, SCOPES, World, owner},
 };
 use oauth_keepalive::demo::provider::Refreshed;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 #[tokio::test]
 async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_over_restarts() {
     let server = tokio::task::spawn_blocking(MailServer::start).await.unwrap();
     let mail = format!(
-        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], smtp: {}}}",
+        "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], digest_after: 0s, smtp: {}}}",
         server.section()
     );
     let mut world = World::new().section("mail", &mail).start().await;
@@ -175,4 +182,94 @@ async fn a_refresh_token_that_reaches_its_end_is_told_and_not_presented_for_ever
     assert!(ended.count() <= 1, "{}", world.tell());
     let mails = world.mails_to(&owner("brand-01"));
     assert!((1..=2).contains(&mails.len()), "announced, and there: {}", mails.len());
+}
+
+/// A webhook that keeps what it is sent.
+struct Hook {
+    url: String,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Hook {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keepalive", listener.local_addr().unwrap());
+        let requests: Arc<Mutex<Vec<_>>> = Arc::default();
+        let kept = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut text = Vec::new();
+                let mut chunk = [0; 4096];
+                // The head says how long the body is.
+                let whole = loop {
+                    let read = stream.read(&mut chunk).await.unwrap_or(0);
+                    text.extend_from_slice(&chunk[..read]);
+                    let so_far = String::from_utf8_lossy(&text).into_owned();
+                    let Some((head, body)) = so_far.split_once("\r\n\r\n") else {
+                        assert!(read > 0, "a request breaks off: {so_far}");
+                        continue;
+                    };
+                    let lines = head.lines().filter_map(|line| line.split_once(": "));
+                    let length =
+                        lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+                    let length: usize =
+                        length.map(|(_, value)| value.parse::<usize>().unwrap()).sum();
+                    if body.len() >= length || read == 0 {
+                        break (head.to_owned(), body.to_owned());
+                    }
+                };
+                kept.lock().unwrap().push(whole);
+                let _ =
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+            }
+        });
+        Self { url, requests }
+    }
+
+    fn bodies(&self) -> Vec<serde_json::Value> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_hears_beginning_and_end_of_an_incident_under_one_key_and_signed() {
+    let hook = Hook::start().await;
+    let plan = World::new();
+    let notify = format!(
+        "{{webhooks: [{{name: chat, url: \"{}\", secret_env: PATH, audience: owner, accounts: \"tiktok/brand-01\"}}]}}",
+        hook.url
+    );
+    let world = plan.section("notify", &notify).start().await;
+    world.provider.revoke_consent("brand-01");
+    world.provider.revoke_consent("brand-02");
+    until_or("the webhook hears", async || !hook.bodies().is_empty(), || world.tell()).await;
+    world.until_mails(&owner("brand-01"), 1).await;
+    world.until_mails(&owner("brand-02"), 1).await;
+    let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &token);
+    until_or("and hears of the end", async || hook.bodies().len() >= 2, || world.tell()).await;
+
+    let told = hook.bodies();
+    let of = |nth: usize, key: &str| told[nth]["notices"][0][key].as_str().map(str::to_owned);
+    assert_eq!(told.len(), 2, "brand-02 is not its business: {told:?}");
+    assert_eq!(
+        (of(0, "change").as_deref(), of(1, "change").as_deref()),
+        (Some("firing"), Some("resolved"))
+    );
+    assert_eq!(of(0, "incident"), of(1, "incident"));
+    assert_eq!(
+        (of(0, "provider").as_deref(), of(0, "name").as_deref()),
+        (Some("tiktok"), Some("brand-01"))
+    );
+    assert_ne!(told[0]["id"], told[1]["id"]);
+    for (head, body) in hook.requests.lock().unwrap().iter() {
+        let head = head.to_lowercase();
+        assert!(head.contains("keepalive-signature: t="), "{head}");
+        assert!(head.contains("idempotency-key: "), "{head}");
+        assert!(!body.contains('@') && !head.contains('@'), "{head}{body}");
+    }
+    let count =
+        world.running().scrape().await.value("notice_requests_total", &[("result", "taken")]);
+    assert_eq!(count, Some(2.0));
 }

@@ -127,7 +127,7 @@ impl Plan {
         let mut sections = self.sections;
         let mail = format!(
             "{{enabled: true, from: \"keepalive@invented.example\", operator: [\"{OPERATOR}\"], \
-             external_url: \"https://keepalive.invented.example\", \
+             external_url: \"https://keepalive.invented.example\", digest_after: 0s, \
              smtp: {{host: \"127.0.0.1\", port: {}, tls: none}}}}",
             mailbox.smtp().port(),
         );

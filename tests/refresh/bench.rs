@@ -65,7 +65,8 @@ fn presented(request: &Request) -> String {
     let Body::Form(pairs) = &request.body else {
         return "check".to_owned();
     };
-    let (_, token) = pairs.iter().find(|(name, _)| name == "refresh_token").unwrap();
+    let is_shown = |(name, _): &&(String, Secret)| name == "refresh_token" || name == "code";
+    let (_, token) = pairs.iter().find(is_shown).unwrap();
     last_part(token)
 }
 
@@ -279,17 +280,17 @@ impl Bench {
 
     /// Everything that can be seen from outside, in one line.
     pub(crate) async fn after(&self, finished: &Finished) -> String {
+        format!("{}; {}", word(finished), self.looks().await)
+    }
+
+    /// The same without how a call ended.
+    pub(crate) async fn looks(&self) -> String {
         let store = match (self.store.has(&id()), self.store.token(&id())) {
             (false, _) => "no row".to_owned(),
             (true, None) => "no token".to_owned(),
             (true, Some(token)) => name(&token),
         };
-        format!(
-            "{}; sent [{}]; store {store}; {}",
-            word(finished),
-            self.sent().join(" "),
-            self.journal().await
-        )
+        format!("sent [{}]; store {store}; {}", self.sent().join(" "), self.journal().await)
     }
 
     async fn journal(&self) -> String {

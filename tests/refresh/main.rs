@@ -7,6 +7,7 @@
 
 mod about_app;
 mod bench;
+mod consenting;
 mod crashes;
 mod one_call;
 mod races;

@@ -60,6 +60,13 @@ class Handler:
         self.log({"command": "RCPT"})
         if self.fault == "greylist" and self.recipients_seen == 1:
             return f"451 4.7.1 <{address}> greylisted, come back later"
+        if self.fault == "grey-hours" and self.recipients_seen <= 12:
+            return f"451 4.7.1 <{address}> greylisted, come back later"
+        # A server that has just been started: it closes, it puts off, and twice its word is lost.
+        if self.fault == "rough" and self.recipients_seen <= 2:
+            return "421 4.3.2 starting up"
+        if self.fault == "rough" and self.recipients_seen <= 60 and self.recipients_seen % 3 == 0:
+            return "451 4.3.2 too busy"
         if self.fault == "unknown-recipient":
             return f"550 5.1.1 <{address}> is unknown here"
         if self.fault == "closing":
@@ -88,9 +95,12 @@ class Handler:
                 }
             }
         )
-        if self.fault == "lost-250" and self.messages_seen == 1:
+        lost = self.fault == "lost-250" and self.messages_seen == 1
+        if lost or (self.fault == "rough" and self.messages_seen in (2, 7)):
             server.transport.abort()
             return "250 never seen"
+        if self.fault == "hang-answer":
+            await asyncio.sleep(3600)
         if self.fault == "refuse-content":
             return "554 5.6.0 this content is not welcome"
         return "250 2.0.0 taken"

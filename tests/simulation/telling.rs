@@ -71,6 +71,14 @@ impl Laws {
             Change::Withdrawn => {
                 world.laws.incidents.remove(&key);
             }
+            Change::Reminder => {
+                law!(
+                    world,
+                    world.laws.incidents.contains_key(&key),
+                    "{}: called to mind without a beginning",
+                    notice.subject
+                );
+            }
         }
     }
 

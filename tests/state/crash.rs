@@ -40,7 +40,7 @@ pub(crate) async fn a_closing_and_an_incident_that_returned_are_there_after_kill
     killed_after("close", &world);
     let state = open(&world).await;
     assert!(state.open_entries().await.unwrap().is_empty());
-    assert_eq!(state.outbox().await.unwrap().1, 1);
+    assert_eq!(state.outbox(Way::Mail).await.unwrap().0, 1);
 }
 
 /// The other half of the tests above; by itself it has nothing to do.

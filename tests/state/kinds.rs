@@ -134,7 +134,7 @@ impl Backend for Postgres {
         let past = format!("- make_interval(secs => {seconds})");
         self.execute(&format!(
             "UPDATE lease SET expires_at = expires_at {past};
-             UPDATE outbox SET claimed_until = claimed_until {past};
+             UPDATE letter SET claimed_until = claimed_until {past};
              UPDATE share SET until = until {past};
              UPDATE member SET until = until {past}"
         ))
@@ -152,7 +152,8 @@ impl Backend for Postgres {
         client.batch_execute("SET bytea_output TO escape").await.unwrap();
         let mut contents = Vec::new();
         let tables = [
-            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "member", "share",
+            "meta", "lease", "journal", "memory", "newest", "incident", "outbox", "letter",
+            "member", "share",
         ];
         for table in tables {
             let all = format!("SELECT t::text FROM {}.{table} t", self.schema);
@@ -167,6 +168,29 @@ impl Backend for Postgres {
         place.starts_with("PostgreSQL /") && place.ends_with(&self.schema)
     }
 }
+
+/// Takes the tables of mails away and makes those that were there before, with one mail in each stage.
+pub(crate) const OLDER_OUTBOX: &str = r#"
+DROP INDEX incident_reminded;
+ALTER TABLE incident DROP COLUMN fired_at, DROP COLUMN reminded;
+DELETE FROM meta WHERE name = 'plan';
+DROP TABLE outbox, letter;
+CREATE TABLE outbox (
+    mail bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, incident bigint NOT NULL,
+    recipient bigint NOT NULL, subject text NOT NULL, resolved boolean NOT NULL,
+    stage text NOT NULL, address bytea NOT NULL, notice text NOT NULL,
+    attempts bigint NOT NULL DEFAULT 0, in_doubt boolean NOT NULL DEFAULT false,
+    due_at bigint NOT NULL, claimed_by bytea, claimed_until timestamptz
+);
+ALTER TABLE outbox OWNER TO keepalive;
+CREATE INDEX outbox_incident ON outbox (incident);
+CREATE INDEX outbox_owed ON outbox (due_at) WHERE stage = 'owed';
+CREATE INDEX outbox_withdrawn ON outbox (due_at) WHERE stage = 'withdrawn';
+INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
+VALUES (1, 0, '"Store"', false, 'sent', 'x', '{"cause": "store_unreachable"}', 5),
+       (2, 0, '"Host"', true, 'owed', 'x', '{"cause": "clock_drift"}', 5),
+       (3, 0, '"Host"', false, 'withdrawn', 'x', '{"cause": "clock_drift"}', 5);
+"#;
 
 /// Where a server is reached.
 #[derive(Clone, Debug)]

@@ -2,12 +2,16 @@
 //! then what only one kind can do wrong.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod consents;
 mod crash;
 mod history;
 mod inbox;
 mod journal;
 mod kinds;
 mod leases;
+mod letters;
+#[path = "../program/mail_server.rs"]
+mod mail_server;
 mod memory;
 mod newest;
 mod observed;
@@ -15,6 +19,7 @@ mod only_postgres;
 mod only_sqlite;
 mod opening;
 mod outbox;
+mod sending;
 mod shares;
 
 use kinds::{Backend, Postgres, Server, Sqlite};
@@ -23,7 +28,8 @@ use oauth_keepalive::{
         AccountId, AppMemory, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp,
         TokenFacts,
         diagnose::Step,
-        notices::{Audience, Change, Notice, Subject},
+        digest::Rules,
+        notices::{Audience, Change, Notice, Subject, Way},
     },
     oauth::Token,
     secrets::SecretRef,
@@ -113,6 +119,10 @@ macro_rules! contract {
     ($module:ident, $kind:ty) => {
         mod $module {
             contract!(@cases $kind:
+                consents::who_began_comes_back_once_in_any_process,
+                consents::the_same_browser_may_begin_again_until_it_is_done,
+                consents::of_two_that_begin_at_once_one_does,
+                consents::what_has_ended_is_forgotten_and_nothing_lies_in_clear,
                 crash::an_intent_that_returned_is_there_after_kill_9,
                 crash::a_probe_that_returned_is_there_after_kill_9,
                 crash::a_result_that_returned_is_there_after_kill_9,
@@ -196,6 +206,18 @@ macro_rules! contract {
                 outbox::a_mail_that_was_handed_out_is_not_handed_to_another,
                 outbox::a_mail_whose_claimant_is_not_heard_of_goes_to_another,
                 outbox::many_who_ask_at_once_share_the_mails_and_none_gets_anothers,
+                letters::what_one_owner_hears_of_at_once_is_one_mail_and_its_ends_follow_in_its_thread,
+                letters::what_was_over_before_its_mail_left_is_in_no_mail,
+                letters::what_a_cap_holds_back_is_in_the_next_mail_and_the_operator_hears_of_it,
+                letters::of_two_that_plan_at_once_one_does,
+                letters::trouble_that_lasts_is_called_to_mind_in_its_thread_and_not_for_ever,
+                letters::a_mail_in_doubt_is_sent_twice_at_the_most_and_its_end_is_owed,
+                letters::a_refused_attempt_leaves_no_doubt_and_an_overtaken_one_changes_nothing,
+                letters::mails_can_be_looked_at_whatever_became_of_them,
+                sending::a_thousand_accounts_that_fail_within_a_minute_are_one_mail_per_owner,
+                sending::a_day_without_a_mail_server_costs_no_notice_and_brings_no_flood,
+                sending::hours_of_greylisting_delay_a_mail_and_do_not_double_it,
+                sending::a_process_that_is_killed_over_and_over_while_it_sends_sends_twice_at_most,
             );
         }
     };

@@ -314,12 +314,14 @@ async fn what_a_killed_process_had_leased_is_free_when_the_lease_ends() {
 async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_first() {
     let world = Postgres::make().await;
     drop(open(&world).await);
+    world.execute(kinds::OLDER_OUTBOX).await;
     world
-        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent, observed, consent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
         .await;
     let (one, two) = tokio::join!(open(&world), open(&world));
     for state in [one, two] {
         assert!(state.newest(&ann()).await.unwrap().is_none());
+        assert_eq!(state.outbox(Way::Mail).await.unwrap(), (1, 0), "the one that is owed");
     }
     drop(open(&world).await);
 }

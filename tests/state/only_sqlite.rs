@@ -54,13 +54,13 @@ async fn a_mail_that_a_killed_process_had_claimed_is_not_late() {
     let world = Sqlite::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     one.fire(&outbox::firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
-    assert_eq!(one.owed(at(1_000), 10).await.unwrap().len(), 1);
+    assert_eq!(outbox::hand_out(&one, at(1_000), 10).await.len(), 1);
     // While one of them is there, the claims of both are obeyed.
     one.shut().await;
     let three = open(&world).await;
-    assert!(three.owed(at(1_001), 10).await.unwrap().is_empty());
+    assert!(outbox::hand_out(&three, at(1_001), 10).await.is_empty());
     drop((two, three));
-    assert_eq!(open(&world).await.owed(at(1_002), 10).await.unwrap().len(), 1);
+    assert_eq!(outbox::hand_out(&open(&world).await, at(1_002), 10).await.len(), 1);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) fn firing() -> Notice {
         step: Some(Step::ReconnectGranting),
         missing_scopes: vec!["video.publish".into()],
         accounts: 1,
+        posts_at_risk: None,
     }
 }
 
@@ -33,8 +34,24 @@ fn owners() -> Vec<Secret> {
         .into()
 }
 
+/// Every notice in a mail of its own, those that are due.
+pub(crate) async fn hand_out(state: &State, now: Timestamp, at_most: usize) -> Vec<Owed> {
+    state.arrange(Way::Mail, now, &Rules::EACH, &[]).await.unwrap();
+    state.owed(Way::Mail, now, at_most).await.unwrap()
+}
+
 async fn owed(state: &State) -> Vec<Owed> {
-    state.owed(at(1_000), 100).await.unwrap()
+    hand_out(state, at(1_000), 100).await
+}
+
+fn only(mail: &Owed) -> &Notice {
+    let [(_, notice)] = &mail.notices[..] else { panic!("not one notice: {mail:?}") };
+    notice
+}
+
+/// Of how many mails something is owed.
+async fn length(state: &State) -> usize {
+    state.outbox(Way::Mail).await.unwrap().0
 }
 
 pub(crate) async fn an_incident_fires_once_and_owes_one_mail_per_address<B: Backend>() {
@@ -49,8 +66,8 @@ pub(crate) async fn an_incident_fires_once_and_owes_one_mail_per_address<B: Back
     let mails = owed(&state).await;
     let to: Vec<_> = mails.iter().map(|mail| mail.to.expose()).collect();
     assert_eq!(to, ["one@example.org", "two@example.org"]);
-    assert!(mails.iter().all(|mail| mail.notice == firing() && mail.thread_key.is_none()));
-    assert_eq!(state.outbox().await.unwrap(), (Some(at(100)), 2));
+    assert!(mails.iter().all(|mail| *only(mail) == firing() && mail.threads.is_empty()));
+    assert_eq!(length(&state).await, 2);
 }
 
 pub(crate) async fn another_cause_or_subject_is_another_incident<B: Backend>() {
@@ -66,7 +83,7 @@ pub(crate) async fn another_cause_or_subject_is_another_incident<B: Backend>() {
         Notice { subject: Subject::Host, audience: Audience::Operator, ..firing() },
     ] {
         assert!(state.fire(&notice, owners()).await.unwrap(), "{}", notice.subject);
-        assert_eq!(owed(&state).await.last().unwrap().notice, notice);
+        assert_eq!(*only(owed(&state).await.last().unwrap()), notice);
     }
 }
 
@@ -78,18 +95,18 @@ pub(crate) async fn everybody_who_was_told_hears_of_the_end_in_the_same_thread<B
     for mail in &first {
         state.sent(mail.row, at(110)).await.unwrap();
     }
-    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert_eq!(length(&state).await, 0);
     assert!(state.resolve(&over(Change::Resolved)).await.unwrap());
     assert!(!state.resolve(&over(Change::Resolved)).await.unwrap());
     let second = owed(&state).await;
     assert_eq!(second.len(), 2);
     for (first, second) in first.iter().zip(&second) {
-        assert_eq!(second.thread_key.as_ref(), Some(&first.message_key));
-        assert_eq!(second.notice, over(Change::Resolved));
+        assert_eq!(second.threads[0].key, first.message_key);
+        assert_eq!(*only(second), over(Change::Resolved));
         assert_eq!(second.to, first.to);
         state.sent(second.row, at(210)).await.unwrap();
     }
-    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert_eq!(length(&state).await, 0);
 }
 
 pub(crate) async fn a_mail_that_never_left_is_withdrawn_with_its_end<B: Backend>() {
@@ -98,7 +115,7 @@ pub(crate) async fn a_mail_that_never_left_is_withdrawn_with_its_end<B: Backend>
     state.fire(&firing(), owners()).await.unwrap();
     let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
     state.sent(one.row, at(110)).await.unwrap();
-    state.postpone(two.row, at(150)).await.unwrap();
+    state.postpone(two.row, at(150), false, "x").await.unwrap();
     assert!(state.resolve(&over(Change::Resolved)).await.unwrap());
     let left = owed(&state).await;
     assert_eq!(left.len(), 1);
@@ -117,13 +134,13 @@ pub(crate) async fn a_mail_that_was_leaving_while_its_incident_ended_is_followed
         assert!(owed(&state).await.is_empty(), "{name}");
         match certain {
             true => state.sent(one.row, at(210)).await.unwrap(),
-            false => state.postpone_in_doubt(one.row, at(210)).await.unwrap(),
+            false => state.postpone(one.row, at(210), true, "x").await.unwrap(),
         }
-        state.postpone(two.row, at(210)).await.unwrap();
+        state.postpone(two.row, at(210), false, "x").await.unwrap();
         let left = owed(&state).await;
         assert_eq!(left.len(), 1, "{name}");
-        assert_eq!(left[0].notice, over(Change::Resolved), "{name}");
-        assert_eq!(left[0].thread_key.as_ref(), Some(&one.message_key), "{name}");
+        assert_eq!(*only(&left[0]), over(Change::Resolved), "{name}");
+        assert_eq!(left[0].threads[0].key, one.message_key, "{name}");
         assert_eq!(left[0].to, one.to, "{name}");
     }
 }
@@ -135,13 +152,13 @@ pub(crate) async fn a_mail_that_perhaps_left_is_not_sent_again_after_the_end_but
     let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
     let mail = owed(&state).await.remove(0);
-    state.postpone_in_doubt(mail.row, at(120)).await.unwrap();
+    state.postpone(mail.row, at(120), true, "x").await.unwrap();
     // Certain of the second attempt, still not of the first.
-    state.postpone(mail.row, at(130)).await.unwrap();
+    state.postpone(mail.row, at(130), false, "x").await.unwrap();
     state.resolve(&over(Change::Resolved)).await.unwrap();
     let left = owed(&state).await;
     assert_eq!(left.len(), 1);
-    assert_eq!(left[0].notice.change, Change::Resolved);
+    assert_eq!(only(&left[0]).change, Change::Resolved);
 }
 
 pub(crate) async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any_more<
@@ -153,9 +170,9 @@ pub(crate) async fn nobody_is_mailed_about_an_account_that_is_of_no_interest_any
     let [one, two]: [Owed; 2] = owed(&state).await.try_into().unwrap();
     state.sent(one.row, at(110)).await.unwrap();
     assert!(state.resolve(&over(Change::Withdrawn)).await.unwrap());
-    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert_eq!(length(&state).await, 0);
     state.sent(two.row, at(210)).await.unwrap();
-    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert_eq!(length(&state).await, 0);
     assert!(!state.resolve(&over(Change::Withdrawn)).await.unwrap());
 }
 
@@ -164,11 +181,11 @@ pub(crate) async fn a_mail_that_was_given_up_is_owed_no_end<B: Backend>() {
     let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
     for mail in owed(&state).await {
-        state.give_up(mail.row, at(110)).await.unwrap();
+        state.give_up(mail.row, at(110), "x").await.unwrap();
     }
     assert!(owed(&state).await.is_empty());
     state.resolve(&over(Change::Resolved)).await.unwrap();
-    assert_eq!(state.outbox().await.unwrap(), (None, 0));
+    assert_eq!(length(&state).await, 0);
 }
 
 pub(crate) async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_same_key<
@@ -177,12 +194,13 @@ pub(crate) async fn a_postponed_mail_comes_back_when_its_time_has_come_with_the_
     let world = B::make().await;
     let state = open(&world).await;
     state.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
-    assert!(state.owed(at(99), 10).await.unwrap().is_empty());
-    let first = state.owed(at(100), 10).await.unwrap().remove(0);
-    state.postpone(first.row, at(160)).await.unwrap();
-    assert_eq!(state.outbox().await.unwrap(), (Some(at(160)), 1));
-    assert!(state.owed(at(159), 10).await.unwrap().is_empty());
-    let second = state.owed(at(160), 10).await.unwrap().remove(0);
+    assert!(hand_out(&state, at(99), 10).await.is_empty());
+    let first = hand_out(&state, at(100), 10).await.remove(0);
+    state.postpone(first.row, at(160), false, "x").await.unwrap();
+    assert_eq!(state.next_due(Way::Mail).await.unwrap(), Some(at(160)));
+    assert_eq!(length(&state).await, 1);
+    assert!(hand_out(&state, at(159), 10).await.is_empty());
+    let second = hand_out(&state, at(160), 10).await.remove(0);
     assert_eq!((first.attempts, second.attempts), (0, 1));
     assert_eq!(first.message_key, second.message_key);
 }
@@ -213,7 +231,7 @@ pub(crate) async fn no_more_mails_are_handed_out_than_were_asked_for<B: Backend>
     let world = B::make().await;
     let state = open(&world).await;
     state.fire(&firing(), owners()).await.unwrap();
-    let mails = state.owed(at(1_000), 1).await.unwrap();
+    let mails = hand_out(&state, at(1_000), 1).await;
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to.expose(), "one@example.org");
 }
@@ -222,36 +240,36 @@ pub(crate) async fn a_mail_that_was_handed_out_is_not_handed_to_another<B: Backe
     let world = B::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     one.fire(&firing(), owners()).await.unwrap();
-    let mine = one.owed(at(1_000), 1).await.unwrap();
-    let his = two.owed(at(1_000), 10).await.unwrap();
+    let mine = hand_out(&one, at(1_000), 1).await;
+    let his = hand_out(&two, at(1_000), 10).await;
     assert_eq!((mine.len(), his.len()), (1, 1));
     assert_ne!(mine[0].row, his[0].row);
     // Who asks again gets his own again.
-    assert_eq!(one.owed(at(1_001), 10).await.unwrap()[0].row, mine[0].row);
+    assert_eq!(hand_out(&one, at(1_001), 10).await[0].row, mine[0].row);
     // What another has claimed is counted, and looked at again when the claim ends.
-    let (next, owed) = one.outbox().await.unwrap();
-    assert_eq!((next, owed), (Some(at(100)), 2));
+    assert_eq!(one.next_due(Way::Mail).await.unwrap(), Some(at(1_000)));
+    assert_eq!(length(&one).await, 2);
     two.sent(his[0].row, at(1_002)).await.unwrap();
-    one.postpone(mine[0].row, at(1_010)).await.unwrap();
+    one.postpone(mine[0].row, at(1_010), false, "x").await.unwrap();
     // Postponed, it is nobody's.
-    assert_eq!(two.owed(at(1_010), 10).await.unwrap()[0].row, mine[0].row);
+    assert_eq!(hand_out(&two, at(1_010), 10).await[0].row, mine[0].row);
 }
 
 pub(crate) async fn a_mail_whose_claimant_is_not_heard_of_goes_to_another<B: Backend>() {
     let world = B::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     one.fire(&firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
-    let mail = one.owed(at(1_000), 10).await.unwrap().remove(0);
+    let mail = hand_out(&one, at(1_000), 10).await.remove(0);
     world.pass(100).await;
-    assert!(two.owed(at(1_100), 10).await.unwrap().is_empty());
-    assert!(two.outbox().await.unwrap().0.is_none_or(|next| next > at(1_000)));
+    assert!(hand_out(&two, at(1_100), 10).await.is_empty());
+    assert!(two.next_due(Way::Mail).await.unwrap().is_none_or(|next| next > at(1_000)));
     world.pass(20).await;
-    let taken = two.owed(at(1_120), 10).await.unwrap().remove(0);
+    let taken = hand_out(&two, at(1_120), 10).await.remove(0);
     assert_eq!((taken.row, taken.message_key), (mail.row, mail.message_key));
     // The first one is alive after all; what he says changes nothing of the claim.
-    one.postpone(mail.row, at(1_121)).await.unwrap();
-    assert!(one.owed(at(1_121), 10).await.unwrap().is_empty());
-    assert_eq!(two.owed(at(1_121), 10).await.unwrap().len(), 1);
+    one.postpone(mail.row, at(1_121), false, "x").await.unwrap();
+    assert!(hand_out(&one, at(1_121), 10).await.is_empty());
+    assert_eq!(hand_out(&two, at(1_121), 10).await.len(), 1);
 }
 
 pub(crate) async fn many_who_ask_at_once_share_the_mails_and_none_gets_anothers<B: Backend>() {
@@ -259,10 +277,13 @@ pub(crate) async fn many_who_ask_at_once_share_the_mails_and_none_gets_anothers<
     let states = [open(&world).await, open(&world).await, open(&world).await];
     let to = (0..60).map(|n| Secret::new(format!("{n}@example.org"))).collect();
     states[0].fire(&firing(), to).await.unwrap();
+    states[0].arrange(Way::Mail, at(1_000), &Rules::EACH, &[]).await.unwrap();
     let asking: Vec<_> = (0..30)
         .map(|nth| {
             let state = states[nth % 3].clone();
-            tokio::spawn(async move { (nth % 3, state.owed(at(1_000), 7).await.unwrap()) })
+            tokio::spawn(
+                async move { (nth % 3, state.owed(Way::Mail, at(1_000), 7).await.unwrap()) },
+            )
         })
         .collect();
     let mut of: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();

@@ -87,6 +87,7 @@ fn notice(id: &AccountId, change: Change) -> Notice {
         step: None,
         missing_scopes: Vec::new(),
         accounts: 1,
+        posts_at_risk: None,
     }
 }
 
@@ -220,7 +221,7 @@ async fn a_stalled_holder_writes_nothing_but_the_token_that_it_received() {
     assert!(!stalled.resolve(&notice(&ann(), Change::Resolved)).await.unwrap());
     let bob = AccountId::new("tiktok", "bob");
     assert!(!stalled.fire(&notice(&bob, Change::Firing), owner()).await.unwrap());
-    assert_eq!(stalled.outbox().await.unwrap().1, 1, "the mail of before, and no other");
+    assert_eq!(stalled.outbox(Way::Mail).await.unwrap().0, 1, "the mail of before, and no other");
     assert_eq!(stalled.take_lease(&ann(), at(0), LIFE).await.unwrap(), None);
 
     stalled.record_result(entry, &ann(), &token("late")).await.unwrap();
@@ -288,7 +289,8 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     let before = open(&world).await;
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
-    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door").await;
+    world.execute(kinds::OLDER_OUTBOX).await;
+    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent, observed, consent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door").await;
     world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);

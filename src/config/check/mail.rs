@@ -7,10 +7,12 @@ use crate::{
         file::{self, Span},
         problem::KeyPath,
     },
-    core::Secret,
-    delivery::{Owner, Settings, Smtp, SmtpTls},
+    core::{Secret, digest::Rules},
+    delivery::{Owner, Settings, Smtp, SmtpTls, templates::Templates},
 };
+use jiff::tz::TimeZone;
 use lettre::message::Mailbox;
+use std::{path::Path, time::Duration};
 
 pub(super) fn check(check: &mut Check<'_>, mail: &file::Mail) -> Settings {
     let at = KeyPath::from("mail");
@@ -45,7 +47,76 @@ pub(super) fn check(check: &mut Check<'_>, mail: &file::Mail) -> Settings {
         operator: mail.operator.iter().map(|address| address.0.clone()).collect(),
         owners: owners(check, &mail.owners),
         external_url: external_url(check, mail.external_url.as_deref()),
+        rules: rules(check, mail),
+        reminders: reminders(check, &mail.reminders),
+        time_zone: time_zone(check, at.key("time_zone"), &mail.time_zone),
+        templates: templates(check, mail.templates.as_deref()),
+        webhooks: Vec::new(),
     }
+}
+
+fn rules(check: &mut Check<'_>, mail: &file::Mail) -> Rules {
+    check.within(
+        "mail.digest_after",
+        mail.digest_after,
+        Span::seconds(0)..=Span::seconds(DIGEST_AFTER_MAX),
+    );
+    let caps = &mail.caps;
+    check.within("mail.caps.owner_per_day", caps.owner_per_day, 1..=CAP_MAX);
+    check.within("mail.caps.total_per_hour", caps.total_per_hour, 10..=CAP_MAX);
+    Rules {
+        quiet: mail.digest_after.0,
+        owner_per_day: caps.owner_per_day as usize,
+        total_per_hour: caps.total_per_hour as usize,
+        ..Rules::default()
+    }
+}
+
+fn reminders(check: &mut Check<'_>, gaps: &[Span]) -> Vec<Duration> {
+    let at = KeyPath::from("mail.reminders");
+    if gaps.len() > REMINDERS_MAX {
+        let what = format!("{} elements, expected at most {REMINDERS_MAX}", gaps.len());
+        check.problem(
+            at,
+            what,
+            "leave some out; whoever did not act after those is told otherwise",
+        );
+        return Vec::new();
+    }
+    let mut before = Duration::ZERO;
+    for (nth, gap) in gaps.iter().enumerate() {
+        let here = at.index(nth);
+        if gap.0 < REMINDER_MIN || gap.0 > REMINDER_MAX {
+            let what = format!("found {gap}, expected 1h to 365days");
+            check.problem(here, what, "write the age of the trouble, such as 3d");
+        } else if gap.0 <= before {
+            let what = format!("found {gap}, expected more than the one before it");
+            check.problem(here, what, "write rising ages, such as [1d, 3d, 7d]");
+        }
+        before = gap.0;
+    }
+    gaps.iter().map(|gap| gap.0).collect()
+}
+
+fn time_zone(check: &mut Check<'_>, key: KeyPath, name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or_else(|_| {
+        let shown = explain::shown(name, true);
+        let what = format!("{shown} is no time zone, expected a name of the IANA database");
+        check.problem(key, what, "write one such as Europe/Berlin, or UTC");
+        TimeZone::UTC
+    })
+}
+
+fn templates(check: &mut Check<'_>, folder: Option<&Path>) -> Templates {
+    let Some(folder) = folder else { return Templates::built_in() };
+    let resolved = check.resolved(folder);
+    Templates::in_folder(&resolved).unwrap_or_else(|wrong| {
+        for one in wrong {
+            let remedy = "correct the file; docs/notices.md lists the placeholders";
+            check.problem(KeyPath::from("mail.templates"), one.to_string(), remedy);
+        }
+        Templates::built_in()
+    })
 }
 
 /// The address itself is never part of the message.
@@ -98,7 +169,9 @@ fn owners(check: &mut Check<'_>, owners: &[file::Owner]) -> Vec<Owner> {
                 "move it further up, or remove it",
             );
         }
-        checked.push(Owner { accounts, to });
+        let time_zone =
+            owner.time_zone.as_deref().map(|name| time_zone(check, here.key("time_zone"), name));
+        checked.push(Owner { accounts, to, time_zone });
     }
     checked
 }
@@ -217,6 +290,16 @@ const OPERATORS_MAX: usize = 16;
 
 /// Most owner patterns: each new account is held against all of them.
 const OWNERS_MAX: usize = 1000;
+
+/// Longest quiet that a first mail waits for, in seconds: nobody should hear much later than the publisher's log.
+const DIGEST_AFTER_MAX: u64 = 60;
+
+/// Largest cap on mails.
+const CAP_MAX: u32 = 100_000;
+
+const REMINDERS_MAX: usize = 10;
+const REMINDER_MIN: Duration = Duration::from_secs(60 * 60);
+const REMINDER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Longest address with its name, in bytes.
 const ADDRESS_MAX: usize = 320;

@@ -8,6 +8,7 @@ mod apps;
 mod consent;
 mod dangers;
 mod mail;
+mod notify;
 mod observe;
 mod providers;
 mod publisher;
@@ -21,7 +22,10 @@ use super::{
     problem::{Excerpt, KeyPath, Place, Step},
     yaml::{self, Aim, Document, Fault},
 };
-use crate::secrets::{SecretError, SecretRef};
+use crate::{
+    delivery::Settings as Delivery,
+    secrets::{SecretError, SecretRef},
+};
 use reqwest::Url;
 use std::{
     fmt::Display,
@@ -49,7 +53,10 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
     let settings = Settings {
         refresh: service::refresh(&mut check, &file.refresh),
         http: service::http(&mut check, &file.http),
-        delivery: mail::check(&mut check, &file.mail),
+        delivery: Delivery {
+            webhooks: notify::check(&mut check, &file.notify),
+            ..mail::check(&mut check, &file.mail)
+        },
         server: service::server(&mut check, &file),
         hooks: publisher::webhooks(&mut check, &file.publisher),
         gate: super::Gate { proof: file.gate.proof },

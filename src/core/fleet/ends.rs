@@ -101,28 +101,25 @@ impl Fleet {
         })
     }
 
-    /// The first mail is withdrawn and the next one opens an incident of its own: a mail with the same
-    /// `Message-ID` would be taken for the one that was read weeks ago.
+    /// Calls the end to mind, in the thread of the first word about it.
     pub(super) fn remind(&mut self, now: Timestamp, id: &AccountId) {
         let Some(account) = self.table.find(id) else { return };
         let Some(announced) = self.announced(account) else { return };
-        let since = account.told_since.or(account.cause_since).unwrap_or(now);
-        let notice = |change| Notice {
+        let mut again = Notice {
             subject: Subject::Account(id.clone()),
             cause: Cause::NotRenewable,
-            change,
+            change: Change::Reminder,
             audience: Audience::Owner,
-            since,
+            since: account.told_since.or(account.cause_since).unwrap_or(now),
             at: now,
             expires_at: None,
             evidence: None,
             step: self.step_for(now, id, Audience::Owner),
             missing_scopes: Vec::new(),
             accounts: 1,
+            posts_at_risk: None,
         };
-        let mut again = notice(Change::Firing);
         word(&mut again, &announced);
-        self.effects.push_back(Effect::Notify(notice(Change::Withdrawn)));
         self.effects.push_back(Effect::Notify(again));
         self.note(id, |_, history| history.reminded_at = Some(now));
     }
@@ -198,11 +195,8 @@ mod tests {
         let first = long(&bench, 1, end);
         bench.load(&[("a", first)]);
         let told = live(&mut bench, 185, |_| end);
-        let firing: Vec<u64> = told
-            .iter()
-            .filter(|(change, _)| *change == Change::Firing)
-            .map(|(_, left)| *left)
-            .collect();
+        let firing: Vec<u64> =
+            told.iter().filter(|(change, _)| change.is_trouble()).map(|(_, left)| *left).collect();
         let announced: Vec<u64> = firing.iter().copied().filter(|left| *left > 0).collect();
         assert_eq!(announced.len(), 4, "{told:?}");
         for (left, expected) in announced.iter().zip([21, 7, 3, 1]) {
@@ -266,7 +260,7 @@ mod tests {
         note(&after, &mut told);
         assert_eq!(told, []);
         let told = live(&mut after, 5, |_| end);
-        let again = told.iter().filter(|(change, _)| *change == Change::Firing).count();
+        let again = told.iter().filter(|(change, _)| *change == Change::Reminder).count();
         assert_eq!(again, 2, "three days and one: {told:?}");
     }
 
@@ -319,7 +313,7 @@ mod tests {
         };
         let told = renewed(&mut bench, 6 * 24 + 12);
         assert_eq!(told.first(), Some(&(Change::Firing, 2)), "{told:?}");
-        let firing = told.iter().filter(|(change, _)| *change == Change::Firing).count();
+        let firing = told.iter().filter(|(change, _)| change.is_trouble()).count();
         assert_eq!(firing, 2, "{told:?}");
         assert_eq!(bench.account("a").refresh_end.map(|end| end.from), Some(Provenance::Estimated));
         // Its owner consents again: another refresh token, which such a provider hands out for nothing else.

@@ -102,6 +102,7 @@ impl Fleet {
             step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
+            posts_at_risk: None,
         };
         let mut owed = Vec::new();
         if let Some(told) = told {
@@ -167,6 +168,7 @@ impl Fleet {
                 step: None,
                 missing_scopes: Vec::new(),
                 accounts: 1,
+                posts_at_risk: None,
             }));
         }
         self.forgotten.push(memory.id);
@@ -296,6 +298,7 @@ const fn shared(
         step: None,
         missing_scopes: Vec::new(),
         accounts: 0,
+        posts_at_risk: None,
     }
 }
 

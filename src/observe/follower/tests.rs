@@ -66,7 +66,10 @@ impl Scene {
             let seen = &mut self.seen;
             let round = self.follower.round(&mut |line| {
                 let Line::Bytes(line) = line else { panic!("no line is that long") };
-                seen.push(String::from_utf8(line.to_owned()).unwrap());
+                let line = String::from_utf8(line.to_owned()).unwrap();
+                if line != HEADER {
+                    seen.push(line);
+                }
             });
             let Round { more, gaps, partial } = round.unwrap();
             self.found.gaps += gaps;
@@ -75,6 +78,13 @@ impl Scene {
                 return;
             }
         }
+    }
+
+    /// A line that stands at the beginning of each file.
+    fn write_header(&mut self) {
+        let mut file = OpenOptions::new().append(true).open(self.path()).unwrap();
+        writeln!(file, "{HEADER}").unwrap();
+        self.stamp("publisher.log");
     }
 
     /// The program ends and starts again; what it remembers goes through text.
@@ -109,6 +119,8 @@ impl Scene {
         assert_eq!(self.found, Round::default());
     }
 }
+
+const HEADER: &str = "# The log of the publisher";
 
 #[test]
 fn what_was_there_before_is_seen_only_by_who_begins_at_the_beginning() {
@@ -200,6 +212,28 @@ fn the_rest_of_a_log_that_was_copied_away_is_read_from_the_copy() {
 }
 
 #[test]
+fn what_is_written_between_copy_and_truncation_is_seen_once_or_never() {
+    for looks_between in [false, true] {
+        let mut scene = Scene::new();
+        scene.write(10);
+        scene.look();
+        fs::copy(scene.path(), scene.named("publisher.log.1")).unwrap();
+        scene.stamp("publisher.log.1");
+        scene.write(2);
+        if looks_between {
+            scene.look();
+        } else {
+            // They are in no file any more.
+            scene.written.truncate(10);
+        }
+        scene.truncate();
+        scene.write(3);
+        scene.look();
+        assert_eq!(scene.seen, scene.written, "{looks_between}");
+    }
+}
+
+#[test]
 fn a_copy_of_what_was_read_is_not_read_again() {
     let mut scene = Scene::new();
     for round in 0..6 {
@@ -211,6 +245,45 @@ fn a_copy_of_what_was_read_is_not_read_again() {
     scene.rename("publisher.log", "publisher.log.9");
     scene.write(1);
     scene.assert_each_line_was_seen_once();
+}
+
+#[test]
+fn what_begins_and_is_copied_away_between_two_looks_is_read() {
+    for restarts in [false, true] {
+        let mut scene = Scene::new();
+        scene.write(10);
+        scene.look();
+        scene.copy_and_truncate("publisher.log.1");
+        scene.look();
+        if restarts {
+            scene.restart();
+        }
+        scene.write(3);
+        scene.copy_and_truncate("publisher.log.2");
+        scene.write(2);
+        scene.assert_each_line_was_seen_once();
+    }
+}
+
+#[test]
+fn files_that_begin_alike_are_told_apart_when_only_their_beginning_was_read() {
+    for restarts in [false, true] {
+        let mut scene = Scene::new();
+        scene.write_header();
+        scene.write(3);
+        scene.look();
+        scene.copy_and_truncate("publisher.log.1");
+        scene.write_header();
+        scene.look();
+        if restarts {
+            scene.restart();
+        }
+        scene.write(2);
+        scene.copy_and_truncate("publisher.log.2");
+        scene.write_header();
+        scene.write(1);
+        scene.assert_each_line_was_seen_once();
+    }
 }
 
 #[test]
@@ -311,6 +384,26 @@ fn whatever_happens_while_nobody_looks_a_restart_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_renamed_log_is_not_mistaken_for_its_successor_although_both_read_alike() {
+    let mut scene = Scene::without_a_log(Start::Beginning);
+    let same = "the publisher says the same again and again, and never when\n";
+    let mut seen = 0;
+    let mut look = |follower: &mut Follower| {
+        while follower.round(&mut |_| seen += 1).unwrap().more {}
+    };
+    fs::write(scene.path(), same.repeat(5)).unwrap();
+    look(&mut scene.follower);
+    fs::write(scene.named("rest"), same.repeat(7)).unwrap();
+    let mut log = OpenOptions::new().append(true).open(scene.path()).unwrap();
+    log.write_all(same.repeat(2).as_bytes()).unwrap();
+    scene.rename("publisher.log", "publisher.log.1");
+    scene.rename("rest", "publisher.log");
+    scene.restart();
+    look(&mut scene.follower);
+    assert_eq!(seen, 5 + 2 + 7);
+}
+
+#[test]
 fn a_log_that_went_while_nobody_looked_is_a_gap_and_its_successor_is_read_whole() {
     let mut scene = Scene::new();
     scene.write(20);
@@ -378,5 +471,12 @@ fn many_files_are_never_open_at_a_time() {
         scene.rename("publisher.log", &format!("publisher.log.{number}"));
         assert!(scene.follower.files.len() <= FILES_MAX);
     }
+    // What is written into a file that was closed is not read, and least of all what stands before it.
+    scene.write(1);
+    scene.look();
+    scene.write_into("publisher.log.0", 1);
+    scene.written.pop();
+    scene.rename("publisher.log", "publisher.log.99");
+    scene.write(1);
     scene.assert_each_line_was_seen_once();
 }

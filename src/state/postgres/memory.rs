@@ -5,7 +5,7 @@ use super::{
         door,
         journal::{fingerprint, number},
         memory::MEMORY_PAGE_ROWS,
-        outbox::cause,
+        stored_notice::cause,
         writer::{Kind, Refusal},
     },
     journal::{names, share_of},

@@ -10,6 +10,7 @@ mod consents;
 mod history;
 mod inbox;
 mod journal;
+mod letters;
 mod memory;
 mod newest;
 mod observed;
@@ -31,10 +32,13 @@ pub(super) use self::{
         bury, close, intend, intend_probe, lengths, open_entries, probe, record_result, release,
         return_probe, take_lease,
     },
+    letters::{
+        arrange, begin_letter, board, contents, lengths_of_outbox, list, next_due, owed, settle,
+    },
     memory::{door, forget, page_of_memories, remember},
     newest::{complete, newest, spender},
     observed::{keep_position, position_of},
-    outbox::{fire, outlook, owed, resolve, settle, told},
+    outbox::{call_to_mind, fire, oldest_told, remind, resolve, to_remind, told},
     save::together,
     shares::{hold, leave},
     writer::Writer,

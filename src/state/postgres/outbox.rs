@@ -1,35 +1,41 @@
-//! Open incidents and the mails they owe, shared by all who may send them.
-//!
-//! A mail that was handed out is claimed for a while: nobody else gets it until the claim has ended. Every
-//! step that somebody takes renews the claims that he still holds, so a batch may take its time.
+//! Open incidents and the notices they owe, shared by all who may send them.
 
 use super::{
     super::{
         outbox::{
-            Attempt, CLAIM_LIFE, Sealed, WITHDRAWN_KEPT_FOR, notice_text, read_notice,
-            subject_text, told_account,
+            Addressed, REMINDED_AT_ONCE, Reminded, WITHDRAWN_KEPT_FOR, count, reminded_from,
+            sealed_for,
         },
+        stored_notice::{notice_text, read_notice, subject_text, told_account},
         writer::Kind,
     },
-    journal::{done, share_of},
+    journal::share_of,
     session::unavailable,
     shares,
-    work::{Step, Work, step},
+    work::{Work, step},
 };
 use crate::core::{
     AccountId, Cause, Timestamp,
     notices::{Change, Notice, Subject},
 };
-use tokio_postgres::Row;
 
-/// Opens the incident and owes its mails; false when it is open already, or when it is about an account
+/// Opens the incident and owes its notices; false when it is open already, or when it is about an account
 /// whose share is not held by `fence`.
 pub(in super::super) fn fire(
     fence: Option<[u8; 16]>,
     notice: &Notice,
-    addresses: Vec<Vec<u8>>,
+    to: Vec<Addressed>,
 ) -> Work<bool> {
     let (fence, share) = fence_of(fence, notice);
+    let (mut mailboxes, mut ways, mut operators) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut addresses, mut sealed) = (Vec::new(), Vec::new());
+    for one in to {
+        mailboxes.push(one.mailbox.to_vec());
+        ways.push(one.way.as_label());
+        operators.push(one.is_operator);
+        addresses.push(one.address);
+        sealed.push(sealed_for(&one.mailbox));
+    }
     let fire = step!(
         FIRE,
         subject_text(&notice.subject),
@@ -39,6 +45,11 @@ pub(in super::super) fn fire(
         notice.at.as_unix(),
         fence.map(|holder| holder.to_vec()),
         share,
+        reminded_from(notice),
+        mailboxes,
+        ways,
+        operators,
+        sealed,
     );
     let steps = vec![shares::lock(fence, vec![share]), fire];
     Work::new(Kind::Write, None, steps, |answers| Ok(!answers[1].is_empty()))
@@ -52,6 +63,69 @@ fn fence_of(fence: Option<[u8; 16]>, notice: &Notice) -> (Option<[u8; 16]>, i16)
     }
 }
 
+/// Owes a reminder to everybody who was told.
+pub(in super::super) fn remind(fence: Option<[u8; 16]>, notice: &Notice) -> Work<bool> {
+    let (fence, share) = fence_of(fence, notice);
+    let remind = step!(
+        REMIND,
+        notice.change.as_label(),
+        notice_text(notice),
+        notice.at.as_unix(),
+        subject_text(&notice.subject),
+        notice.cause.as_label(),
+        fence.map(|holder| holder.to_vec()),
+        share,
+    );
+    let steps = vec![shares::lock(fence, vec![share]), remind];
+    Work::new(Kind::Write, None, steps, |answers| Ok(!answers[1].is_empty()))
+}
+
+/// Incidents that were told before `before` and reminded of `reminded` times.
+pub(in super::super) fn to_remind(reminded: usize, before: Timestamp) -> Work<Vec<Reminded>> {
+    let find = step!(TO_REMIND, count(reminded), before.as_unix(), count(REMINDED_AT_ONCE));
+    Work::new(Kind::Read, None, vec![find], move |answers| {
+        let read = |row: &tokio_postgres::Row| {
+            let text: Option<&str> = row.try_get(2).map_err(unavailable)?;
+            Ok(Reminded {
+                incident: row.try_get(0).map_err(unavailable)?,
+                told_at: Timestamp::from_unix(row.try_get(1).map_err(unavailable)?),
+                reminded,
+                notice: text.map(read_notice).transpose()?,
+            })
+        };
+        answers[0].iter().map(read).collect()
+    })
+}
+
+/// Notes the reminders of an incident and owes one, unless somebody else did or it is over.
+pub(in super::super) fn call_to_mind(
+    one: &Reminded,
+    reminded: usize,
+    reminder: Option<&Notice>,
+) -> Work<bool> {
+    let call = step!(
+        CALL_TO_MIND,
+        one.incident,
+        count(one.reminded),
+        count(reminded),
+        reminder.map(|notice| notice.change.as_label()),
+        reminder.map(notice_text),
+        reminder.map(|notice| notice.at.as_unix()),
+    );
+    Work::new(Kind::Write, None, vec![call], |answers| Ok(!answers[0].is_empty()))
+}
+
+/// The earliest telling among the incidents that were reminded of so many times.
+pub(in super::super) fn oldest_told() -> Work<Vec<(usize, Timestamp)>> {
+    Work::new(Kind::Read, None, vec![step!(OLDEST_TOLD)], |answers| {
+        let read = |row: &tokio_postgres::Row| {
+            let reminded = super::super::count(row.try_get(0).map_err(unavailable)?);
+            Ok((reminded, Timestamp::from_unix(row.try_get(1).map_err(unavailable)?)))
+        };
+        answers[0].iter().map(read).collect()
+    })
+}
+
 /// Closes the incident; false when it is not open, or not ours to close.
 pub(in super::super) fn resolve(fence: Option<[u8; 16]>, notice: &Notice) -> Work<bool> {
     let (fence, share) = fence_of(fence, notice);
@@ -61,7 +135,7 @@ pub(in super::super) fn resolve(fence: Option<[u8; 16]>, notice: &Notice) -> Wor
         shares::lock(fence, vec![share]),
         step!(LOCK_INCIDENT, subject.clone(), cause),
         // Somebody may be settling one of its mails now: wait for that, then look.
-        step!(LOCK_MAILS, subject.clone(), cause),
+        step!(LOCK_LETTERS, subject.clone(), cause),
         step!(
             RESOLVE,
             subject,
@@ -77,32 +151,6 @@ pub(in super::super) fn resolve(fence: Option<[u8; 16]>, notice: &Notice) -> Wor
     Work::new(Kind::Write, None, steps, |answers| Ok(!answers[3].is_empty()))
 }
 
-/// Claims mails that are due, oldest first.
-pub(in super::super) fn owed(
-    holder: [u8; 16],
-    now: Timestamp,
-    at_most: usize,
-) -> Work<Vec<Sealed>> {
-    let claim = step!(
-        OWED,
-        now.as_unix(),
-        holder.to_vec(),
-        i64::try_from(at_most).unwrap_or(i64::MAX),
-        CLAIM_LIFE.as_secs_f64(),
-    );
-    Work::new(Kind::Write, None, vec![claim], |answers| answers[0].iter().map(read).collect())
-}
-
-/// When the next mail may be tried by us, and how many are owed.
-pub(in super::super) fn outlook(holder: [u8; 16]) -> Work<(Option<Timestamp>, usize)> {
-    Work::new(Kind::Read, None, vec![step!(OUTLOOK, holder.to_vec())], |answers| {
-        let row = &answers[0][0];
-        let next: Option<i64> = row.try_get(0).map_err(unavailable)?;
-        let owed: i64 = row.try_get(1).map_err(unavailable)?;
-        Ok((next.map(Timestamp::from_unix), super::super::count(owed)))
-    })
-}
-
 /// The accounts with an open incident.
 pub(in super::super) fn told() -> Work<Vec<(AccountId, Cause)>> {
     Work::new(Kind::Read, None, vec![step!(TOLD)], |answers| {
@@ -116,67 +164,66 @@ pub(in super::super) fn told() -> Work<Vec<(AccountId, Cause)>> {
     })
 }
 
-/// Takes note of an attempt. A mail that is gone was settled before.
-pub(in super::super) fn settle(holder: [u8; 16], mail: i64, attempt: Attempt) -> Work<()> {
-    let mut steps = vec![step!(LOCK_MAIL, mail)];
-    // The end of an incident that ended while this mail was being sent.
-    let the_end = |at: Timestamp| step!(OWE_THE_END, mail, at.as_unix());
-    match attempt {
-        Attempt::Again { until, in_doubt } => {
-            steps.push(step!(AGAIN, mail, until.as_unix(), in_doubt, holder.to_vec()));
-            steps.extend(in_doubt.then(|| the_end(until)));
-            steps.push(step!(DROP_WITHDRAWN, mail));
-        }
-        Attempt::Sent(at) => {
-            steps.extend([the_end(at), step!(DROP_ENDED, mail), step!(SENT, mail, at.as_unix())]);
-        }
-        Attempt::GivenUp => steps.extend([step!(DROP_ENDED, mail), step!(GIVE_UP, mail)]),
-    }
-    steps.push(step!(RENEW_CLAIMS, holder.to_vec(), CLAIM_LIFE.as_secs_f64()));
-    done(None, steps)
-}
-
-/// Gives back what was claimed and not settled.
-pub(super) fn unclaim(holder: [u8; 16]) -> Step {
-    step!(UNCLAIM, holder.to_vec())
-}
-
-fn read(row: &Row) -> Result<Sealed, super::Refusal> {
-    let text: String = row.try_get(6).map_err(unavailable)?;
-    let attempts: i64 = row.try_get(7).map_err(unavailable)?;
-    Ok(Sealed {
-        row: row.try_get(0).map_err(unavailable)?,
-        incident: row.try_get(1).map_err(unavailable)?,
-        recipient: row.try_get(2).map_err(unavailable)?,
-        subject: row.try_get(3).map_err(unavailable)?,
-        resolved: row.try_get(4).map_err(unavailable)?,
-        address: row.try_get(5).map_err(unavailable)?,
-        notice: read_notice(&text)?,
-        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-    })
-}
-
 const FIRE: &str = "
 WITH opened AS (
-    INSERT INTO incident (subject, cause)
-    SELECT $1, $2
+    INSERT INTO incident (subject, cause, fired_at)
+    SELECT $1, $2, $8
     WHERE $6::bytea IS NULL OR EXISTS (SELECT FROM share WHERE share = $7 AND holder = $6)
     ON CONFLICT DO NOTHING RETURNING incident
 ), owing AS (
-    INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
-    SELECT incident, nth - 1, $1, false, 'owed', address, $4, $5
-    FROM opened, unnest($3::bytea[]) WITH ORDINALITY AS recipients (address, nth) ORDER BY nth
+    INSERT INTO outbox (incident, subject, cause, change, stage, mailbox, way, operator, address,
+                        sealed_for, notice, made_at)
+    SELECT incident, $1, $2, 'firing', 'owed', mailbox, way, operator, address, sealed_for, $4, $5
+    FROM opened,
+         unnest($3::bytea[], $9::bytea[], $10::text[], $11::boolean[], $12::text[])
+             WITH ORDINALITY AS recipients (address, mailbox, way, operator, sealed_for, nth)
+    ORDER BY nth
 )
 SELECT incident FROM opened";
 
+const REMIND: &str = "
+INSERT INTO outbox (incident, subject, cause, change, stage, mailbox, way, operator, address,
+                    sealed_for, notice, made_at, thread)
+SELECT o.incident, o.subject, o.cause, $1, 'owed', o.mailbox, o.way, o.operator, o.address,
+       o.sealed_for, $2, $3, o.letter
+FROM outbox o JOIN incident i USING (incident)
+WHERE i.subject = $4 AND i.cause = $5 AND o.change = 'firing' AND o.stage = 'sent'
+  AND ($6::bytea IS NULL OR EXISTS (SELECT FROM share WHERE share = $7 AND holder = $6))
+  AND NOT EXISTS (SELECT FROM outbox r WHERE r.incident = o.incident AND r.mailbox = o.mailbox
+                  AND r.change = $1 AND r.stage = 'owed')
+RETURNING mail";
+
+const TO_REMIND: &str = "
+SELECT incident, fired_at,
+       (SELECT notice FROM outbox o WHERE o.incident = i.incident AND o.change = 'firing'
+        AND o.stage = 'sent' LIMIT 1)
+FROM incident i WHERE reminded = $1 AND fired_at <= $2 ORDER BY fired_at LIMIT $3";
+
+const CALL_TO_MIND: &str = "
+WITH noted AS (
+    UPDATE incident SET reminded = $3 WHERE incident = $1 AND reminded = $2 RETURNING incident
+)
+INSERT INTO outbox (incident, subject, cause, change, stage, mailbox, way, operator, address,
+                    sealed_for, notice, made_at, thread)
+SELECT o.incident, o.subject, o.cause, $4, 'owed', o.mailbox, o.way, o.operator, o.address,
+       o.sealed_for, $5, $6, o.letter
+FROM outbox o JOIN noted USING (incident)
+WHERE o.change = 'firing' AND o.stage = 'sent' AND $4::text IS NOT NULL
+RETURNING mail";
+
+const OLDEST_TOLD: &str =
+    "SELECT reminded, min(fired_at) FROM incident WHERE fired_at IS NOT NULL GROUP BY reminded";
+
 const LOCK_INCIDENT: &str = "SELECT FROM incident WHERE subject = $1 AND cause = $2 FOR UPDATE";
 
-const LOCK_MAILS: &str = "
-SELECT FROM outbox o JOIN incident i USING (incident)
-WHERE i.subject = $1 AND i.cause = $2 ORDER BY o.mail FOR UPDATE OF o";
+const LOCK_LETTERS: &str = "
+SELECT FROM letter WHERE letter IN (
+    SELECT o.letter FROM outbox o JOIN incident i USING (incident)
+    WHERE i.subject = $1 AND i.cause = $2 AND o.stage = 'owed')
+ORDER BY letter FOR UPDATE";
 
-/// The ends are new rows: what is still said about the attempt at a firing mail must not settle them. A
-/// mail that nobody is known to have sent stays for a while as withdrawn: somebody may be sending it now,
+/// The ends are new rows: what is still said about the attempt at a first mail must not settle them. A
+/// notice that nobody is known to have sent stays for a while as withdrawn: somebody may be sending it now,
 /// and if it turns out to have left, its end is owed too.
 const RESOLVE: &str = "
 WITH over AS (
@@ -184,85 +231,34 @@ WITH over AS (
     WHERE subject = $1 AND cause = $2
       AND ($6::bytea IS NULL OR EXISTS (SELECT FROM share WHERE share = $7 AND holder = $6))
     RETURNING incident
+), lying AS (
+    SELECT o.mail, o.letter, o.stage, o.change,
+           coalesce(l.doubts > 0 OR (l.begun AND (l.claimed_by IS NULL
+                    OR l.claimed_until <= clock_timestamp())), false) AS in_doubt
+    FROM outbox o JOIN over USING (incident) LEFT JOIN letter l ON l.letter = o.letter
+    WHERE o.change <> 'resolved'
 ), ends AS (
-    INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
-    SELECT incident, recipient, subject, true, 'owed', address, $4, $5
-    FROM outbox JOIN over USING (incident)
-    WHERE $3 AND NOT resolved AND (stage = 'sent' OR (stage = 'owed' AND in_doubt))
-    ORDER BY mail
+    INSERT INTO outbox (incident, subject, cause, change, stage, mailbox, way, operator, address,
+                        sealed_for, notice, made_at, thread)
+    SELECT o.incident, o.subject, o.cause, 'resolved', 'owed', o.mailbox, o.way, o.operator,
+           o.address, o.sealed_for, $4, $5, o.letter
+    FROM outbox o JOIN lying USING (mail)
+    WHERE $3 AND lying.change = 'firing'
+      AND (lying.stage = 'sent' OR (lying.stage = 'owed' AND in_doubt))
+    ORDER BY o.mail
 ), withdrawn AS (
-    UPDATE outbox SET stage = 'withdrawn', notice = $4, due_at = $5,
-                      claimed_by = NULL, claimed_until = NULL
-    FROM over
-    WHERE $3 AND outbox.incident = over.incident AND NOT resolved AND stage = 'owed' AND NOT in_doubt
+    UPDATE outbox SET stage = 'withdrawn', notice = $4, made_at = $5
+    FROM lying
+    WHERE $3 AND outbox.mail = lying.mail AND lying.change = 'firing' AND lying.stage = 'owed'
+      AND NOT in_doubt AND lying.letter IS NOT NULL
 ), told AS (
-    DELETE FROM outbox USING over
-    WHERE outbox.incident = over.incident AND NOT resolved AND stage <> 'withdrawn'
-      AND NOT ($3 AND stage = 'owed' AND NOT in_doubt)
+    DELETE FROM outbox USING lying
+    WHERE outbox.mail = lying.mail AND lying.stage <> 'withdrawn'
+      AND NOT ($3 AND lying.change = 'firing' AND lying.stage = 'owed' AND NOT in_doubt
+               AND lying.letter IS NOT NULL)
 )
 SELECT incident FROM over";
 
-const FORGET_WITHDRAWN: &str = "DELETE FROM outbox WHERE stage = 'withdrawn' AND due_at < $1";
-
-/// Of the rows that another transaction has locked none is waited for: they are somebody else's just now.
-const OWED: &str = "
-WITH due AS (
-    SELECT mail FROM outbox
-    WHERE stage = 'owed' AND due_at <= $1
-      AND (claimed_by IS NULL OR claimed_by = $2 OR claimed_until <= clock_timestamp())
-    ORDER BY mail LIMIT $3 FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE outbox SET claimed_by = $2,
-                      claimed_until = clock_timestamp() + $4::float8 * interval '1 second'
-    FROM due WHERE outbox.mail = due.mail
-    RETURNING outbox.mail, incident, recipient, subject, resolved, address, notice, attempts
-)
-SELECT * FROM claimed ORDER BY mail";
-
-/// What others have claimed has no instant on our clock; we come by in any case.
-const OUTLOOK: &str = "
-SELECT min(due_at) FILTER (
-           WHERE claimed_by IS NULL OR claimed_by = $1 OR claimed_until <= clock_timestamp()),
-       count(*)
-FROM outbox WHERE stage = 'owed'";
-
-const LOCK_MAIL: &str = "SELECT FROM outbox WHERE mail = $1 FOR UPDATE";
-
-const AGAIN: &str = "
-UPDATE outbox SET attempts = attempts + 1, due_at = $2, in_doubt = in_doubt OR $3,
-    claimed_until = CASE WHEN claimed_by = $4 THEN NULL ELSE claimed_until END,
-    claimed_by = CASE WHEN claimed_by = $4 THEN NULL ELSE claimed_by END
-WHERE mail = $1 AND stage = 'owed'";
-
-const OWE_THE_END: &str = "
-INSERT INTO outbox (incident, recipient, subject, resolved, stage, address, notice, due_at)
-SELECT incident, recipient, subject, true, 'owed', address, notice, $2
-FROM outbox WHERE mail = $1 AND stage = 'withdrawn'";
-
-const DROP_WITHDRAWN: &str = "DELETE FROM outbox WHERE mail = $1 AND stage = 'withdrawn'";
-
-const DROP_ENDED: &str = "
-DELETE FROM outbox
-WHERE mail = $1 AND (stage = 'withdrawn' OR (stage = 'owed' AND resolved))";
-
-const SENT: &str = "
-UPDATE outbox SET stage = 'sent', due_at = $2, claimed_by = NULL, claimed_until = NULL
-WHERE mail = $1 AND stage = 'owed'";
-
-/// Given up in doubt, it may have arrived: then its end is owed like that of a sent one.
-const GIVE_UP: &str = "
-UPDATE outbox SET stage = CASE WHEN in_doubt THEN 'sent' ELSE 'given_up' END,
-    claimed_by = NULL, claimed_until = NULL
-WHERE mail = $1 AND stage = 'owed'";
-
-/// Only those that need it: a batch of mails must not rewrite the rest of itself with every mail.
-const RENEW_CLAIMS: &str = "
-UPDATE outbox SET claimed_until = clock_timestamp() + $2::float8 * interval '1 second'
-WHERE stage = 'owed' AND claimed_by = $1
-  AND claimed_until < clock_timestamp() + $2::float8 * interval '0.5 second'
-  AND claimed_until > clock_timestamp()";
-
-const UNCLAIM: &str =
-    "UPDATE outbox SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1";
+const FORGET_WITHDRAWN: &str = "DELETE FROM outbox WHERE stage = 'withdrawn' AND made_at < $1";
 
 const TOLD: &str = "SELECT subject, cause FROM incident ORDER BY incident";

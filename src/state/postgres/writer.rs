@@ -12,7 +12,7 @@ use super::{
         shares::Role,
         writer::{Kind, Refusal, ended},
     },
-    Settings, outbox,
+    Settings, letters,
     save::{STATEMENT_MAX, Saves},
     session::{self, Answers, Carried, Request, Session},
     work::{Step, Work},
@@ -331,7 +331,7 @@ impl Committer {
 
     /// Mails that nobody will send for us now are for others; without this they wait for the claim's end.
     async fn leave(&mut self) {
-        let steps: [Step; 1] = [outbox::unclaim(self.holder)];
+        let steps: [Step; 1] = [letters::unclaim(self.holder)];
         if let Some(session) = &mut self.session {
             let request = Request { kind: Kind::Write, steps: &steps, attempted: None };
             let leaving = [request];

@@ -17,7 +17,11 @@ use oauth_keepalive::{
     clock::Clock,
     config,
     core::{
-        AccountId, Secret, Snapshot, fleet::Input, notices::Change, schedule::Policy,
+        AccountId, Secret, Snapshot,
+        digest::{DOUBTS_MAX, Rules},
+        fleet::Input,
+        notices::{Change, Way},
+        schedule::Policy,
         timeline::Reading,
     },
     delivery,
@@ -281,6 +285,7 @@ impl Process {
             delivery: watch::channel(Arc::new(mail())).1,
             reporter: refresher.reporter.clone(),
             mail_owed: Arc::new(Notify::new()),
+            request_owed: Arc::new(Notify::new()),
             inputs: inputs.clone(),
         };
         let (rounds, clerk) = keeper::start_clerk(clerk);
@@ -321,10 +326,22 @@ impl Process {
     async fn post(self: Arc<Self>, state: State, clock: Clock) {
         loop {
             self.world.sleep(MAIL_EVERY).await;
-            let Ok(owed) = state.owed(clock.now(), 32).await else { continue };
+            let now = clock.now();
+            if state.arrange(Way::Mail, now, &Rules::EACH, &[]).await.is_err() {
+                continue;
+            }
+            let Ok(owed) = state.owed(Way::Mail, now, 32).await else { continue };
             for mail in owed {
+                let Some((_, notice)) = mail.notices.first() else { continue };
+                if mail.doubts >= DOUBTS_MAX || !state.begin(mail.row, "").await.unwrap_or(false) {
+                    let _ = state.give_up(mail.row, clock.now(), "").await;
+                    continue;
+                }
                 self.pass().await;
-                let notice = &mail.notice;
+                if notice.change == Change::Reminder {
+                    let _ = state.sent(mail.row, clock.now()).await;
+                    continue;
+                }
                 {
                     let mut truth = self.world.truth();
                     let (at, firing) = (truth.now, notice.change == Change::Firing);
@@ -468,6 +485,11 @@ fn mail() -> delivery::Settings {
         operator: vec![Secret::new("operator@example.org".to_owned())],
         owners: Vec::new(),
         external_url: None,
+        rules: Rules::EACH,
+        reminders: Vec::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        templates: delivery::templates::Templates::built_in(),
+        webhooks: Vec::new(),
     }
 }
 
