@@ -36,7 +36,7 @@ use crate::{
     server::{
         self, ConfigState, ReloadRequest,
         listener::Limits,
-        publisher::{Client, Permits, Right},
+        publisher::{Client, Right},
         socket::{Place, Socket},
     },
     state::{Counts, Role, State},
@@ -473,25 +473,18 @@ pub async fn start(config: &Path) -> Result<Running, String> {
             owners.serve(listener, limits, metrics.clone(), load_again, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
-    if let Some((socket, settings)) = publisher {
-        let permits = Arc::new(Permits::new(settings.pace, metrics.clone()));
-        surface.push(tokio::spawn(publisher::keep(
-            Arc::clone(&permits),
-            Arc::clone(&snapshot),
-            Arc::clone(&gauges),
-            refresher.clock.clone(),
-            events.subscribe(),
-            surface_stopped.clone(),
-        )));
-        let context = publisher::context(
-            &refresher,
-            &metrics,
-            Arc::clone(&snapshot),
-            settings,
-            inputs,
+    if let Some((socket, asked)) = publisher {
+        let wires = publisher::Wires {
+            metrics,
+            snapshot: Arc::clone(&snapshot),
+            gauges,
+            client: Arc::clone(&refresher.transport),
+            keeper: inputs,
             deliveries,
-            permits,
-        );
+            stop: surface_stopped.clone(),
+        };
+        let (context, tasks) = publisher::start(asked, &settings.hooks, &refresher, wires);
+        surface.extend(tasks);
         let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
     }
@@ -784,6 +777,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("`state`", old.state == new.state),
         ("`observe`", old.observe == new.observe),
         ("`server`, `publisher`, `webhooks` and `connect`", listeners(old) == listeners(new)),
+        ("`publisher.webhooks`", old.hooks == new.hooks),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];
     sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()

@@ -55,14 +55,15 @@
 //!   works once; whatever goes wrong on its way changes nothing.
 //! - [`inbox`]: what providers and publishers announce under a signature. **Invariant:** it is answered when it is
 //!   written down, and every replica hears it.
+//! - [`hooks`]: tells publishers of gates that moved. **Invariant:** nobody waits for it.
 //! - [`observe`]: the publisher's logs and tables, where it does not report itself, and our own check now and then.
 //!   **Invariant:** what was handed over is remembered, and nothing before it was.
 //! - [`replicas`]: shares the accounts with other processes on the same state. **Invariant:** what it told the
 //!   keeper to hold ends on our own clock before anybody else may take it.
 //! - [`report`]: for each event one log line, one count, one broadcast. [`metrics`]: what `/metrics` shows.
-//!   [`server`]: metrics, status page, the publisher's reports, webhooks, the pages behind links. [`delivery`]: mail and
-//!   requests to webhooks. **Invariant:** they are
-//!   handed snapshots and notices, which have no field that could hold a token.
+//!   [`server`]: metrics, status page, the publisher's API, webhooks, the pages behind links. [`delivery`]: mail and
+//!   requests to webhooks. **Invariant:** they are handed snapshots and notices, which have no field that could hold a
+//!   token; the one request that asks for an access token is handed it alone, and is switched on for itself.
 //! - [`config`]: a file becomes checked settings; each part owns the type of its own. [`app`]: wires all
 //!   parts. [`cli`]: one file per command. **Invariant:** only these three know all others.
 //! - [`demo`]: a provider, a publisher and a mailbox on which the real program is shown and tested.
@@ -119,6 +120,7 @@ pub mod refresh;
 
 pub mod clerk;
 pub mod connect;
+pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod loader;

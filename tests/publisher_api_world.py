@@ -71,7 +71,7 @@ def configuration():
                 }
             ],
         },
-        "gate": {"proof": "publish"},
+        "gate": {"proof": "publish", "resume_every": "2s"},
         "state": {"directory": "state"},
     }
 

@@ -88,6 +88,11 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
         &["oauth", "postgres_save", "postgres_tls", "secrets"],
         "our tables, and nobody else's",
     ),
+    (
+        "hooks.rs",
+        &["clock", "http_client", "metrics", "oauth", "secrets"],
+        "gates that moved in, signed requests out",
+    ),
     ("metrics/", &["report"], "snapshots and events in, text out"),
     ("server/", &["clock", "metrics", "secrets"], "snapshots and events in, pages out"),
     (

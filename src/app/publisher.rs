@@ -2,14 +2,16 @@
 
 use crate::{
     clock::Clock,
-    core::{Event, Secret, Snapshot, fleet::Input},
+    core::{Event, Secret, Snapshot, fleet::Input, moves::Move},
+    hooks::{self, Hook},
+    http_client::HttpClient,
     metrics::{Metrics, fleet::Gauges},
     oauth::Answer,
     providers::{Known, Where},
     refresh::{Refresher, Transport},
     server::publisher::{
-        AccessToken, BODY_DEADLINE, Clients, Context, Newest, Permits, Place, Remembered, Response,
-        Settings, Understand,
+        AccessToken, BODY_DEADLINE, Clients, Context, Newest, News, Permits, Place, Remembered,
+        Response, Settings, Understand, WAITERS_MAX, events,
     },
     server::webhooks::Delivery,
     state::State,
@@ -19,38 +21,71 @@ use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
+        Semaphore,
         broadcast::{self, error::RecvError},
         mpsc, watch,
     },
+    task::JoinHandle,
     time::interval,
 };
 
-/// What the handlers see.
-pub(super) fn context<S: TokenStore, T: Transport>(
-    refresher: &Arc<Refresher<S, T>>,
-    metrics: &Metrics,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+/// What it is connected with.
+pub(super) struct Wires {
+    pub(super) metrics: Metrics,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) client: Arc<ArcSwap<HttpClient>>,
+    pub(super) keeper: mpsc::Sender<Input>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Starts what goes on beside the listener, and answers what its handlers see.
+pub(super) fn start<S: TokenStore, T: Transport>(
     settings: Settings,
-    keeper: mpsc::Sender<Input>,
-    deliveries: mpsc::Sender<Delivery>,
-    permits: Arc<Permits>,
-) -> Arc<Context> {
+    hooks: &[hooks::Settings],
+    refresher: &Arc<Refresher<S, T>>,
+    wires: Wires,
+) -> (Arc<Context>, Vec<JoinHandle<()>>) {
+    let permits = Arc::new(Permits::new(settings.pace, wires.metrics.clone()));
+    let news = Arc::new(News::new());
+    let events = refresher.reporter.events();
+    let mut tasks: Vec<_> = hooks
+        .iter()
+        .map(|hook| {
+            let hook = hook_of(hook, refresher, &wires);
+            tokio::spawn(hook.run(events.subscribe(), wires.stop.clone()))
+        })
+        .collect();
+    tasks.push(tokio::spawn(keep(
+        Arc::clone(&permits),
+        Arc::clone(&news),
+        Arc::clone(&wires.snapshot),
+        wires.gauges,
+        refresher.clock.clone(),
+        events.subscribe(),
+        wires.stop.clone(),
+    )));
     let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
-    tokio::spawn(pass_on(reported, keeper));
-    Arc::new(Context {
-        snapshot,
+    tokio::spawn(pass_on(reported, wires.keeper));
+    let context = Context {
+        snapshot: wires.snapshot,
         clock: refresher.clock.clone(),
-        metrics: metrics.clone(),
+        metrics: wires.metrics,
         clients: Clients::new(settings.clients),
         when_unknown: settings.when_unknown,
         remembered: remembering(&refresher.state),
         newest: settings.serve_tokens.then(|| reading(refresher)),
         permits,
-        deliveries,
+        news,
+        waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
+        stop: wires.stop,
+        deliveries: wires.deliveries,
         understand: understanding(refresher),
         responses,
         body_deadline: BODY_DEADLINE,
-    })
+    };
+    (Arc::new(context), tasks)
 }
 
 fn remembering(state: &State) -> Arc<Remembered> {
@@ -75,9 +110,21 @@ fn reading<S: TokenStore, T: Transport>(refresher: &Arc<Refresher<S, T>>) -> Arc
     })
 }
 
-/// Tells the lines of each move of a gate, and makes them forget who asks no more.
-pub(super) async fn keep(
+fn hook_of<S, T>(settings: &hooks::Settings, refresher: &Refresher<S, T>, wires: &Wires) -> Hook {
+    Hook {
+        settings: settings.clone(),
+        client: Arc::clone(&wires.client),
+        clock: refresher.clock.clone(),
+        snapshot: Arc::clone(&wires.snapshot),
+        metrics: wires.metrics.clone(),
+        data: events::data,
+    }
+}
+
+/// Tells the lines and those who listen of each move of a gate, and makes them forget who asks no more.
+async fn keep(
     permits: Arc<Permits>,
+    news: Arc<News>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     gauges: Arc<Gauges>,
     clock: Clock,
@@ -96,9 +143,13 @@ pub(super) async fn keep(
                 }
             }
             event = events.recv() => match event {
-                Ok(Event::GateMoved { id, to, at, .. }) => permits.see(at, &id, to),
-                // Those that were missed are seen when a post asks.
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(Event::GateMoved { id, from, to, why, at }) => {
+                    permits.see(at, &id, to);
+                    news.push(Move { id, from: Some(from), to, why, at });
+                }
+                Ok(_) => {}
+                // The lines see it when a post asks.
+                Err(RecvError::Lagged(_)) => news.lose(),
                 Err(RecvError::Closed) => return,
             },
         }

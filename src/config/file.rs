@@ -337,6 +337,17 @@ pub(super) struct Publisher {
     pub(super) key_file: Option<PathBuf>,
     pub(super) serve_tokens: bool,
     pub(super) clients: Vec<Client>,
+    pub(super) webhooks: Vec<Hook>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Hook {
+    pub(super) url: Option<String>,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
+    /// Absent: all of them.
+    pub(super) accounts: Option<OneOrMany<String>>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -683,6 +694,7 @@ impl Default for Publisher {
             key_file: None,
             serve_tokens: false,
             clients: Vec::new(),
+            webhooks: Vec::new(),
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Loaded {
 pub struct Settings {
     /// The HTTP surface.
     pub server: crate::server::Settings,
+    /// Who is told of gates that move.
+    pub hooks: Vec<crate::hooks::Settings>,
     /// The publisher's token store.
     pub store: stores::Settings,
     /// Our own state.

@@ -17,6 +17,7 @@ pub mod event;
 pub mod fleet;
 pub mod gate;
 pub mod history;
+pub mod moves;
 pub mod notices;
 pub mod pattern;
 pub mod permits;

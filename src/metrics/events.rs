@@ -51,6 +51,7 @@ pub struct Metrics {
     reports_rejected: Family<Rejected, Counter>,
     permits: Family<Permitted, Counter>,
     posts_forgotten: Family<Rejected, Counter>,
+    gate_webhooks: Family<Hooked, Counter>,
     webhooks: Family<Message, Counter>,
     consents_revoked: Family<Revoked, Counter>,
     reconnects: Family<Reconnect, Counter>,
@@ -199,6 +200,12 @@ impl Metrics {
                 &mut list,
                 "posts_forgotten",
                 "Posts that waited for a permit and are not remembered any more, because there were too many or because they did not ask again",
+                Family::default(),
+            ),
+            gate_webhooks: listed(
+                &mut list,
+                "gate_webhooks",
+                "Webhooks to publishers about gates that moved, by what became of an attempt",
                 Family::default(),
             ),
             webhooks: listed(
@@ -367,6 +374,11 @@ impl Metrics {
         self.permits.get_or_create(&Permitted { answer: answer.as_label() }).inc();
     }
 
+    /// Counts what became of a webhook to a publisher.
+    pub fn gate_webhook(&self, result: HookResult) {
+        self.gate_webhooks.get_or_create(&Hooked { result: result.as_label() }).inc();
+    }
+
     /// Counts posts that are not remembered any more.
     pub fn posts_forgotten(&self, full: u64, absent: u64) {
         for (reason, posts) in [(FULL, full), (ABSENT, absent)] {
@@ -407,6 +419,9 @@ impl Metrics {
             drop(self.gate_moves.get_or_create(&Move { to: to.as_label() }));
         }
         self.posts_forgotten(0, 0);
+        for result in HookResult::ALL {
+            drop(self.gate_webhooks.get_or_create(&Hooked { result: result.as_label() }));
+        }
         for answer in PermitAnswer::ALL {
             drop(self.permits.get_or_create(&Permitted { answer: answer.as_label() }));
         }
@@ -488,6 +503,32 @@ impl PermitAnswer {
             Self::Canary => "canary",
             Self::Held => "held",
             Self::Wait => "wait",
+        }
+    }
+}
+
+/// What became of a webhook to a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookResult {
+    /// It was taken.
+    Delivered,
+    /// It was not, and is sent again.
+    Failed,
+    /// It is not sent again.
+    GivenUp,
+    /// Too many waited, and it was the oldest.
+    Dropped,
+}
+
+impl HookResult {
+    const ALL: [Self; 4] = [Self::Delivered, Self::Failed, Self::GivenUp, Self::Dropped];
+
+    const fn as_label(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -635,6 +676,11 @@ impl Told {
             change: change.as_label(),
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Hooked {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

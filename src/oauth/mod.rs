@@ -43,7 +43,7 @@ pub enum Body {
     Form(Vec<(String, Secret)>),
     /// `application/json` with string members.
     Json(Vec<(String, Secret)>),
-    /// `application/json`, as it is.
+    /// `application/json`, as it is: what is signed must not be written anew.
     Whole(Secret),
 }
 

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod apps;
+mod asking;
 mod clocks;
 mod commands;
 mod configuring;

@@ -152,6 +152,7 @@ pub(crate) fn shown(request: &Request) -> String {
     match &request.body {
         Body::Empty => {}
         Body::Form(params) => write!(line, " form {}", pairs(params, "=")).unwrap(),
+        Body::Whole(text) => write!(line, " json {}", text.expose()).unwrap(),
         Body::Json(params) => write!(line, " json {}", pairs(params, "=")).unwrap(),
     }
     line

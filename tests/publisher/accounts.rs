@@ -137,12 +137,16 @@ async fn a_wrong_method_is_told_the_right_ones() {
         ("POST /v1/accounts/tiktok/a/token", "GET, HEAD"),
         ("GET /v1/accounts/tiktok/a/permits", "POST"),
         ("PUT /v1/accounts/tiktok/a/hold", "POST"),
+        ("HEAD /v1/events", "GET"),
+        ("POST /v1/events", "GET"),
         ("GET /v1/responses", "POST"),
         ("OPTIONS /v1/responses", "POST"),
     ] {
         let answer = bench.ask(line, RIGHT).await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{line}");
-        assert_eq!(answer.code(), "wrong_method");
+        if !line.starts_with("HEAD") {
+            assert_eq!(answer.code(), "wrong_method");
+        }
     }
     let head = bench.ask("HEAD /v1/accounts", RIGHT).await;
     assert_eq!((head.status, head.body.len()), (200, 0));

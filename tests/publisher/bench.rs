@@ -12,7 +12,8 @@ use oauth_keepalive::{
     server::{
         self, Limits,
         publisher::{
-            AccessToken, Client, Clients, Context, Permits, Response, Right, WhenUnknown, handle,
+            AccessToken, Client, Clients, Context, News, Permits, Response, Right, WhenUnknown,
+            handle,
         },
         webhooks::Delivery,
     },
@@ -28,7 +29,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
 
@@ -49,11 +50,12 @@ pub(crate) struct Bench {
     pub(crate) remembered: Arc<Mutex<Result<Option<Door>, ()>>>,
     pub(crate) folder: TempDir,
     /// The access token in the store, with its end.
-    pub(crate) token: Arc<Mutex<Option<(String, Option<Timestamp>)>>>,
+    pub(crate) token: Arc<Mutex<Option<Stored>>>,
     /// What was written down.
     orders: Arc<Mutex<Vec<Announcement>>>,
+    pub(crate) news: Arc<News>,
     responses: Mutex<mpsc::Receiver<Vec<Response>>>,
-    _stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
 }
 
 impl Bench {
@@ -75,6 +77,8 @@ impl Bench {
         let (deliveries, delivered) = mpsc::channel(4);
         let orders = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(write_down(delivered, Arc::clone(&orders)));
+        let (stop, stopped) = watch::channel(false);
+        let news = Arc::new(News::new());
         let mut context = Context {
             snapshot: Arc::clone(&snapshot),
             clock: Clock::start(),
@@ -91,6 +95,9 @@ impl Bench {
                 Box::pin(std::future::ready(Ok(token)))
             })),
             permits: Arc::new(Permits::new(PACE, metrics.clone())),
+            news: Arc::clone(&news),
+            waiters: Arc::new(Semaphore::new(2)),
+            stop: stopped.clone(),
             deliveries,
             understand: Arc::new(|app, answered| {
                 assert_eq!(app, "main");
@@ -104,7 +111,6 @@ impl Bench {
         let context = Arc::new(context);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
         let handler = move |request| handle(Arc::clone(&context), request);
         tokio::spawn(server::run(listener, Limits::with_connections(16), handler, stopped));
         let responses = Mutex::new(received);
@@ -116,8 +122,9 @@ impl Bench {
             folder,
             token,
             orders,
+            news,
             responses,
-            _stop: stop,
+            stop,
         }
     }
 
@@ -184,6 +191,9 @@ async fn write_down(
         let _ = answer.send(is_new);
     }
 }
+
+/// An access token with its end.
+type Stored = (String, Option<Timestamp>);
 
 pub(crate) const PACE: Pace =
     Pace { canary_deadline: Duration::from_secs(600), resume_every: Duration::from_secs(1_000) };

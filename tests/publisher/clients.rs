@@ -5,8 +5,9 @@ use oauth_keepalive::server::publisher::Code;
 use std::fs;
 
 /// Method, path, the rights of which one is needed, and the status when it is there.
-const OPERATIONS: [(&str, &str, &[&str], u16); 10] = [
+const OPERATIONS: [(&str, &str, &[&str], u16); 11] = [
     ("GET", "/v1/accounts", &["read"], 200),
+    ("GET", "/v1/events?for=0s", &["read"], 200),
     ("GET", "/v1/accounts/tiktok/a", &["read"], 200),
     ("GET", "/v1/accounts/tiktok/a/gate", &["read"], 200),
     ("GET", "/v1/accounts/tiktok/a/token", &["token"], 200),

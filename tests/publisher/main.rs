@@ -4,7 +4,10 @@
 mod accounts;
 mod bench;
 mod clients;
+mod hooks;
+mod listening;
 mod orders;
 mod permits;
 mod responses;
+mod sockets;
 mod tokens;

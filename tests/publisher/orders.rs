@@ -23,7 +23,8 @@ async fn an_order_is_written_down_and_each_request_is_one() {
         }
     }
     let orders = bench.orders();
-    assert_eq!(orders.len(), 6);
+    // Two of refreshing would be three if a minute began between them; holds are never one.
+    assert!((5..=6).contains(&orders.len()), "{orders:?}");
     for (nth, announcement) in orders.iter().enumerate() {
         assert_eq!(order(&announcement.said), &wanted[nth / 2].1);
         let Whose::Account(id) = &announcement.whose else { panic!("{:?}", announcement.whose) };

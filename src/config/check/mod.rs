@@ -58,6 +58,7 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
             ..mail::check(&mut check, &file.mail)
         },
         server: service::server(&mut check, &file),
+        hooks: publisher::webhooks(&mut check, &file.publisher),
         gate: super::Gate { proof: file.gate.proof },
         observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },

@@ -1,13 +1,14 @@
 //! `publisher` and `gate`: who may ask on which listener, and what it is told.
 
 use super::{
-    Check, add,
+    Check, add, is_loopback,
     service::{BRIEF, DAY, collide, listen},
 };
 use crate::{
     config::{explain, file, problem::KeyPath},
     core::permits::Pace,
-    http_client,
+    hooks, http_client,
+    providers::schema::OneOrMany,
     server::{
         publisher::{Client, Right, Settings, WhenUnknown},
         socket::{CertificateFiles, Listen, Tls},
@@ -178,7 +179,7 @@ fn clients(check: &mut Check<'_>, publisher: &file::Publisher) -> Vec<Client> {
             check.problem(here.key("name"), what, "give each client a secret of its own");
         }
         let rights = rights(check, &here, &client.rights);
-        let accounts = accounts(check, &here, client);
+        let accounts = accounts(check, &here, client.accounts.as_ref());
         if let Some(secret) = secret {
             checked.push(Client { name: name.into(), secret, rights, accounts });
         }
@@ -206,8 +207,62 @@ fn rights(check: &mut Check<'_>, here: &KeyPath, words: &[String]) -> Vec<Right>
     rights
 }
 
-fn accounts(check: &mut Check<'_>, here: &KeyPath, client: &file::Client) -> Vec<String> {
-    let Some(patterns) = &client.accounts else { return vec!["*".to_owned()] };
+/// Who is told of gates that move; nobody, unless the rest is enabled.
+pub(super) fn webhooks(check: &mut Check<'_>, publisher: &file::Publisher) -> Vec<hooks::Settings> {
+    let at = KeyPath::from("publisher.webhooks");
+    if publisher.webhooks.len() > WEBHOOKS_MAX {
+        let what =
+            format!("{} elements, expected at most {WEBHOOKS_MAX}", publisher.webhooks.len());
+        check.problem(at, what, "let one of them pass it on");
+        return Vec::new();
+    }
+    let mut checked = Vec::new();
+    for (nth, hook) in publisher.webhooks.iter().enumerate() {
+        let here = at.index(nth);
+        let (file, env) = (hook.secret_file.as_deref(), hook.secret_env.as_deref());
+        let secret = check.secret(&here, "secret", file, env, publisher.enabled);
+        if file.is_none() && env.is_none() {
+            check.problem(
+                here.key("secret_file"),
+                "missing, expected secret_file or secret_env",
+                "put a long random text in a file and name it in `secret_file`",
+            );
+        }
+        let accounts = accounts(check, &here, hook.accounts.as_ref());
+        let url = hook_url(check, &here, hook.url.as_deref());
+        if let (Some(url), Some(secret)) = (url, secret) {
+            checked.push(hooks::Settings { url, secret, accounts });
+        }
+    }
+    checked.retain(|_| publisher.enabled);
+    checked
+}
+
+fn hook_url(check: &mut Check<'_>, here: &KeyPath, text: Option<&str>) -> Option<String> {
+    let key = here.key("url");
+    let Some(text) = text else {
+        check.problem(key.clone(), "missing, expected where the publisher listens", add(&key));
+        return None;
+    };
+    let url =
+        check.url(key.clone(), text, &["https", "http"], "https://publisher.example.com/gates")?;
+    if url.scheme() == "http" && !is_loopback(url.host_str().unwrap_or_default()) {
+        check.problem_unshown(
+            key,
+            "http is for this machine alone, expected https".to_owned(),
+            "write it like https://publisher.example.com/gates".to_owned(),
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn accounts(
+    check: &mut Check<'_>,
+    here: &KeyPath,
+    patterns: Option<&OneOrMany<String>>,
+) -> Vec<String> {
+    let Some(patterns) = patterns else { return vec!["*".to_owned()] };
     let at = here.key("accounts");
     if patterns.0.is_empty() || patterns.0.len() > PATTERNS_MAX {
         let what = format!("{} patterns, expected 1 to {PATTERNS_MAX}", patterns.0.len());
@@ -221,6 +276,7 @@ fn accounts(check: &mut Check<'_>, here: &KeyPath, client: &file::Client) -> Vec
 }
 
 const CLIENTS_MAX: usize = 32;
+const WEBHOOKS_MAX: usize = 8;
 const PATTERNS_MAX: usize = 64;
 
 /// What the kernel takes, less what is appended while the socket is made.

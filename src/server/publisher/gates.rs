@@ -3,7 +3,7 @@
 use super::{
     Context, Promise,
     accounts::etag_of,
-    path,
+    events, path,
     problem::{Code, Problem},
 };
 use crate::{
@@ -15,7 +15,8 @@ use hyper::{
     header::{ETAG, HeaderValue},
 };
 use serde::Serialize;
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
+use tokio::time::{Instant, sleep_until};
 
 /// What a publisher is told while nobody knows the gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,13 +84,45 @@ pub(super) async fn answer(
     id: &AccountId,
     query: Option<&str>,
 ) -> Result<Answer, Problem> {
-    path::query(query, [])?;
-    let seen = seen(context, id).await?;
+    let [wait, since] = path::query(query, ["wait", "since"])?;
+    let wait = wait.map_or(Ok(Duration::ZERO), |text| path::seconds("wait", &text, WAIT_MAX))?;
+    if since.as_ref().is_some_and(|since| since.chars().count() > ETAG_CHARS_MAX) {
+        return Err(Problem::malformed("since: expected the etag of an earlier answer"));
+    }
+    let mut seen = seen(context, id).await?;
+    if !wait.is_zero() {
+        let known = since.map_or_else(|| etag_of(&seen), Cow::into_owned);
+        seen = changed(context, id, seen, known.trim_matches('"'), wait).await?;
+    }
     let view = seen.view();
     let etag = HeaderValue::from_str(&format!("\"{}\"", view.etag));
     let mut answer = json(StatusCode::OK, &view);
     answer.headers_mut().insert(ETAG, etag.expect("it is made of digits and letters"));
     Ok(answer)
+}
+
+/// The gate once it is told otherwise than `known`, or after `wait`.
+async fn changed(
+    context: &Context,
+    id: &AccountId,
+    mut seen: Seen,
+    known: &str,
+    wait: Duration,
+) -> Result<Seen, Problem> {
+    let _place = events::place(context)?;
+    let until = Instant::now() + wait;
+    let mut stop = context.stop.clone();
+    while etag_of(&seen) == known && Instant::now() < until {
+        // What another replica wrote down is read from the state, which others need as well.
+        let is_here = context.snapshot.load().accounts.find(id).is_some();
+        let look_at = Instant::now() + if is_here { LOOK_EVERY } else { LOOK_ELSEWHERE_EVERY };
+        tokio::select! {
+            () = sleep_until(look_at.min(until)) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+        seen = self::seen(context, id).await?;
+    }
+    Ok(seen)
 }
 
 /// The gate as far as it is known.
@@ -154,6 +187,14 @@ pub(super) fn is_current(snapshot: &Snapshot, now: Timestamp) -> bool {
 /// The keeper goes round once a minute at least.
 pub const STALE_AFTER: Duration = Duration::from_secs(3 * 60);
 
+/// Longest wait for a change.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Longer than any that we give.
+const ETAG_CHARS_MAX: usize = 512;
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_secs(2);
 const RETRY_WHILE_HELD: Duration = Duration::from_secs(60);
 const RETRY_WHILE_CANARY: Duration = Duration::from_secs(15);
 

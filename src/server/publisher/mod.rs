@@ -6,6 +6,7 @@
 //! | `GET /v1/accounts` | `read` | the accounts, page by page |
 //! | `GET /v1/accounts/{provider}/{account}` | `read` | one of them |
 //! | `GET …/gate` | `read` | whether the publisher may publish; `?wait=30s&since=` waits for a change |
+//! | `GET /v1/events` | `read` | gates that move, as server-sent events |
 //! | `GET …/token` | `token` | the newest access token, where that is switched on |
 //! | `POST …/permits` | `publish` | whether this post may be published now |
 //! | `POST …/canary` | `publish` | takes what became of the post that was to prove the account |
@@ -20,6 +21,7 @@
 
 mod accounts;
 mod clients;
+pub mod events;
 mod gates;
 mod orders;
 mod path;
@@ -31,7 +33,8 @@ mod whole;
 
 pub use accounts::PAGE_MAX;
 pub use clients::{Client, Clients, Right};
-pub use gates::{Remembered, STALE_AFTER, WhenUnknown};
+pub use events::{News, WAITERS_MAX};
+pub use gates::{Remembered, STALE_AFTER, WAIT_MAX, WhenUnknown};
 pub use permits::{POST_CHARS_MAX, Permits};
 pub use problem::{Code, Problem};
 pub use responses::{Answered, Place, Response, Understand};
@@ -50,7 +53,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use hyper::{Method, Request, StatusCode, body::Incoming};
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// The listener. `config` fills it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +92,12 @@ pub struct Context {
     pub permits: Arc<Permits>,
     /// To whoever writes orders down. Bounded; while it is full the publisher is asked to come again.
     pub deliveries: mpsc::Sender<Delivery>,
+    /// Gates that moved.
+    pub news: Arc<News>,
+    /// Places for those who wait for them.
+    pub waiters: Arc<Semaphore>,
+    /// Ends those who wait.
+    pub stop: watch::Receiver<bool>,
     /// Understands what a provider said.
     pub understand: Arc<Understand>,
     /// To the keeper. Bounded; while it is full the publisher is asked to come again.
@@ -133,6 +142,7 @@ async fn route(context: &Context, request: Request<Incoming>) -> Result<Answer, 
     match operation {
         Operation::OpenApi | Operation::Responses => unreachable!("answered above"),
         Operation::Accounts => accounts::list(context, client, query),
+        Operation::Events => events::answer(context, client, request.headers(), query),
         Operation::Account(provider, account) => {
             let id = may(client, Right::Read, provider, account)?;
             accounts::one(context, &id, query)
@@ -166,6 +176,7 @@ enum Operation<'a> {
     OpenApi,
     Responses,
     Accounts,
+    Events,
     Account(&'a str, &'a str),
     /// What is under an account.
     Of(&'a str, &'a str, Leaf),
@@ -219,6 +230,7 @@ impl<'a> Operation<'a> {
             [Some("openapi.json"), None, ..] => Some(Self::OpenApi),
             [Some("responses"), None, ..] => Some(Self::Responses),
             [Some("accounts"), None, ..] => Some(Self::Accounts),
+            [Some("events"), None, ..] => Some(Self::Events),
             [Some("accounts"), Some(provider), Some(account), None, _] => {
                 Some(Self::Account(provider, account))
             }
@@ -235,9 +247,11 @@ impl<'a> Operation<'a> {
         let posts = match self {
             Self::Responses => true,
             Self::Of(_, _, leaf) => !leaf.reads(),
-            Self::OpenApi | Self::Accounts | Self::Account(..) => false,
+            Self::OpenApi | Self::Accounts | Self::Events | Self::Account(..) => false,
         };
         let takes = match *method {
+            // A stream has no end that its head could be taken off from.
+            Method::HEAD if self == Self::Events => false,
             Method::GET | Method::HEAD => !posts,
             Method::POST => posts,
             _ => false,
@@ -245,7 +259,11 @@ impl<'a> Operation<'a> {
         if takes {
             return Ok(());
         }
-        Err(Problem::wrong_method(if posts { "POST" } else { "GET, HEAD" }))
+        Err(Problem::wrong_method(match self {
+            Self::Events => "GET",
+            _ if posts => "POST",
+            _ => "GET, HEAD",
+        }))
     }
 }
 

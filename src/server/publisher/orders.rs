@@ -104,17 +104,18 @@ async fn hand_on(
         Order::Refresh => b"refresh",
         Order::Published { .. } => b"published",
     };
-    // Without a name of the publisher's own each request is another order.
-    let key = key.unwrap_or_else(|| {
-        let mut drawn = vec![0; 16];
-        SystemRandom::new().fill(&mut drawn).expect("the operating system has random numbers");
-        drawn
-    });
+    let now = context.clock.now();
+    let key = match order {
+        // Whatever a publisher asks for, and however often: a bug of its must not become our storm.
+        Order::Refresh => (now.as_unix() / REFRESH_EVERY_SECONDS).to_be_bytes().to_vec(),
+        // Without a name of the publisher's own each request is another order.
+        _ => key.unwrap_or_else(drawn),
+    };
     let announcement = Announcement {
         key: webhooks::key_of(&[b"api", kind, name.as_bytes(), &key]),
         whose: Whose::Account(id.clone()),
         said: Said::Order(order),
-        heard_at: context.clock.now(),
+        heard_at: now,
     };
     let (told, answer) = oneshot::channel();
     let again = || Problem::unavailable("it cannot be written down now; send it again");
@@ -125,12 +126,20 @@ async fn hand_on(
     }
 }
 
+fn drawn() -> Vec<u8> {
+    let mut drawn = vec![0; 16];
+    SystemRandom::new().fill(&mut drawn).expect("the operating system has random numbers");
+    drawn
+}
+
 /// What makes the same request again the same order.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
     let mut all = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = all.next() else { return Ok(None) };
-    if all.next().is_some() || !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-        let detail = "Idempotency-Key: expected one text of 1 to 256 bytes";
+    let is_right =
+        (1..=KEY_BYTES_MAX).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
+    if all.next().is_some() || !is_right {
+        let detail = "Idempotency-Key: expected one text of 1 to 256 visible ASCII characters";
         return Err(Problem::new(Code::Malformed, detail));
     }
     Ok(Some(key.as_bytes().to_vec()))
@@ -148,6 +157,9 @@ struct Canary {
     /// What the provider answered.
     body: Option<serde_json::Value>,
 }
+
+/// An account is refreshed on request once in this time at most.
+const REFRESH_EVERY_SECONDS: i64 = 60;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 256;

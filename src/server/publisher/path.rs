@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use crate::core::AccountId;
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// The account in a path: two segments, each percent-encoded for itself, so that an account may hold a slash.
 ///
@@ -68,6 +68,17 @@ pub(super) fn query<'a, const N: usize>(
         }
     }
     Ok(values)
+}
+
+/// A parameter in whole seconds, such as `30s`.
+pub(super) fn seconds(name: &str, text: &str, most: Duration) -> Result<Duration, Problem> {
+    let digits = text.strip_suffix('s').filter(|digits| digits.len() <= 3 && !digits.is_empty());
+    // One way to write each.
+    let digits = digits.filter(|digits| digits.len() == 1 || !digits.starts_with('0'));
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let span = digits.and_then(|digits| digits.parse().ok()).map(Duration::from_secs);
+    span.filter(|span| *span <= most)
+        .ok_or_else(|| Problem::malformed(format!("{name}: expected 0s to {}s", most.as_secs())))
 }
 
 fn unreadable() -> Problem {

@@ -1,0 +1,187 @@
+//! The publisher asks before it publishes, holds and resumes, and hears of it: over the real API, and over a kill.
+
+use crate::{
+    http::{self, Answer},
+    process::Program,
+    until_or,
+    world::{REPORTS_SECRET, World},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+const ACCOUNT: &str = "/v1/accounts/tiktok/brand-01";
+
+async fn ask(program: &Program, method: &str, path: &str, body: &str) -> Answer {
+    let bearer = format!("Bearer {REPORTS_SECRET}");
+    let headers = [("Authorization", bearer.as_str())];
+    http::send(program.reports, method, path, &headers, body).await.unwrap()
+}
+
+async fn told(program: &Program, method: &str, path: &str, body: &str) -> Value {
+    let answer = ask(program, method, path, body).await;
+    assert!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+async fn until_gate(world: &World, gate: &str) {
+    until_or(
+        &format!("the publisher is told {gate}"),
+        async || {
+            let path = format!("{ACCOUNT}/gate");
+            let told = told(world.running(), "GET", &path, "").await;
+            told["gate"] == gate && told["known"] == true
+        },
+        || world.tell(),
+    )
+    .await;
+}
+
+/// Takes every webhook, and keeps its body.
+async fn publisher() -> (String, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/gates", listener.local_addr().unwrap());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let hears = Arc::clone(&hears);
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 64 * 1024];
+                let mut length = 0;
+                while let Ok(read @ 1..) = socket.read(&mut bytes[length..]).await {
+                    length += read;
+                    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                    let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+                    if let Some(body) = body.and_then(|body| serde_json::from_str(body).ok()) {
+                        hears.lock().unwrap().push(body);
+                        let _ = socket
+                            .write_all(b"HTTP/1.1 204 Taken\r\nConnection: close\r\n\r\n")
+                            .await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, heard)
+}
+
+async fn until_heard(world: &World, heard: &Arc<Mutex<Vec<Value>>>, gate: &str) -> Value {
+    until_or(
+        &format!("the publisher hears {gate}"),
+        async || heard.lock().unwrap().iter().any(|one| one["gate"] == gate),
+        || format!("{:?}\n{}", heard.lock().unwrap(), world.tell()),
+    )
+    .await;
+    let mut heard = heard.lock().unwrap();
+    let found = heard.iter().rposition(|one| one["gate"] == gate).unwrap();
+    let found = heard[found].clone();
+    heard.clear();
+    found
+}
+
+#[tokio::test]
+async fn a_hold_is_told_to_whoever_asks_and_to_whoever_listens_also_after_a_kill_until_it_is_over()
+{
+    let (url, heard) = publisher().await;
+    let section = format!(
+        "{{enabled: true, listen: \"127.0.0.1:0\", serve_tokens: true, clients: [{{name: publisher, \
+         secret_file: reports-secret, rights: [read, report, publish, hold, refresh, token], \
+         accounts: [\"tiktok/*\"]}}], webhooks: [{{url: \"{url}\", secret_file: reports-secret, \
+         accounts: \"tiktok/brand-01\"}}]}}"
+    );
+    let mut world = World::new().life(3_600).section("publisher", &section).start().await;
+    world.until_ready().await;
+    until_gate(&world, "open").await;
+    let token = told(world.running(), "GET", &format!("{ACCOUNT}/token"), "").await;
+    assert_eq!(token["access_token"], world.stored("brand-01").0);
+    let wish = json!({ "post": "one" }).to_string();
+    let permits = format!("{ACCOUNT}/permits");
+    assert_eq!(told(world.running(), "POST", &permits, &wish).await["kind"], "open");
+
+    told(world.running(), "POST", &format!("{ACCOUNT}/hold"), "").await;
+    until_gate(&world, "held").await;
+    let first = until_heard(&world, &heard, "held").await;
+    assert_eq!((&first["account"], &first["cause"]), (&json!("brand-01"), &json!("by_hand")));
+    let permit = told(world.running(), "POST", &permits, &wish).await;
+    assert_eq!((&permit["granted"], &permit["cause"]), (&json!(false), &json!("by_hand")));
+    world.until_metric("posts_held", &[("account", "brand-01")], 1.0).await;
+    world.until_metric("posts_waiting", &[], 1.0).await;
+    let refused = ask(world.running(), "GET", &format!("{ACCOUNT}/token"), "").await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let held = told(world.running(), "GET", "/v1/accounts?gate=held", "").await;
+    assert_eq!(held["accounts"].as_array().unwrap().len(), 1);
+
+    world.program().kill_9();
+    world.start().await;
+    until_gate(&world, "held").await;
+    let again = until_heard(&world, &heard, "held").await;
+    assert_eq!(first["id"], again["id"], "the same news");
+
+    told(world.running(), "POST", &format!("{ACCOUNT}/resume"), "").await;
+    until_gate(&world, "open").await;
+    let opened = until_heard(&world, &heard, "open").await;
+    assert_eq!(opened["may_publish"], true);
+    let log = world.running().log();
+    let (access, _) = world.stored("brand-01");
+    assert!(!log.contains(&access) && !log.contains(REPORTS_SECRET), "no secret is in the log");
+    world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_again_and_again_costs_one() {
+    let world = World::new().life(3_600).age(1_500).start().await;
+    world.until_ready().await;
+    for _ in 0..5 {
+        told(world.running(), "POST", &format!("{ACCOUNT}/refresh"), "").await;
+    }
+    world.until_rotated("brand-01", 1).await;
+    // What would have followed comes before what follows from this.
+    told(world.running(), "POST", "/v1/accounts/tiktok/brand-02/refresh", "").await;
+    world.until_rotated("brand-02", 1).await;
+    // A minute may have begun between two of them.
+    assert!(world.rotations("brand-01") <= 2, "{}", world.tell());
+    world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn on_a_socket_the_publisher_is_served_as_anywhere_else() {
+    let mut plan = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("publisher.sock");
+    let section = format!(
+        "{{enabled: true, listen: \"unix:{}\", socket_mode: \"0600\", clients: [{{name: publisher, \
+         secret_file: reports-secret, rights: [read]}}]}}",
+        path.display()
+    );
+    plan = plan.section("publisher", &section);
+    let world = plan.prepare().await;
+    let mut command = std::process::Command::new(crate::process::BINARY);
+    command.args(["run", "--config"]).arg(world.config());
+    let mut program = Program::spawn(command, world.path("program.log"));
+    let asked = async || {
+        let Ok(mut socket) = tokio::net::UnixStream::connect(&path).await else { return false };
+        let request = format!(
+            "GET /v1/accounts HTTP/1.0\r\nHost: a\r\nAuthorization: Bearer {REPORTS_SECRET}\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer.starts_with("HTTP/1.0 200") && answer.contains("brand-01")
+    };
+    until_or("it answers on its socket", asked, || {
+        fs::read_to_string(world.path("program.log")).unwrap_or_default()
+    })
+    .await;
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(program.terminate().await.success());
+    assert!(!path.exists(), "it is taken away at the end");
+}
