@@ -124,6 +124,7 @@ fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape
         journal_entries: 0,
         spilled_tokens: 0,
         outbox_length: 0,
+        outbox_held: 0,
         clock_unconfirmed_step: 0,
         all_replicas: None,
         posts: None,

@@ -16,7 +16,7 @@ fn consent(bench: &Bench, code: &str) -> Consent {
     let apps = bench.refresher.apps.load();
     Consent {
         id: id(),
-        app: apps.values().next().unwrap().clone(),
+        app: std::sync::Arc::clone(apps.values().next().unwrap()),
         code: Secret::new(format!("code.{code}")),
         redirect_uri: "https://connect.example/connect/callback".to_owned(),
         verifier: None,
