@@ -150,6 +150,7 @@ pub(crate) fn shown(request: &Request) -> String {
         write!(line, " [{}]", pairs(&request.headers, ": ")).unwrap();
     }
     match &request.body {
+        Body::Whole(_) => panic!("no request to a provider is written whole"),
         Body::Empty => {}
         Body::Form(params) => write!(line, " form {}", pairs(params, "=")).unwrap(),
         Body::Whole(text) => write!(line, " json {}", text.expose()).unwrap(),
