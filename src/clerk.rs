@@ -5,9 +5,9 @@
 
 use crate::{
     core::{
-        AccountId, AppMemory, Event, History, Memory,
+        AccountId, AppMemory, Event, History, Memory, Recipient,
         fleet::Input,
-        notices::{Audience, Change, Notice, Recipient, Subject},
+        notices::{Audience, Change, Notice, Subject},
     },
     delivery,
     report::Reporter,

@@ -203,7 +203,7 @@ const LISTED_MAX: usize = 200;
 const TO_COLUMNS: usize = 18;
 const WHEN_COLUMNS: usize = 10;
 /// What the others leave of 80.
-const ABOUT_COLUMNS: usize = 35;
+const ABOUT_COLUMNS: usize = 31;
 
 #[cfg(test)]
 mod tests {

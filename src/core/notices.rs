@@ -1,7 +1,7 @@
 //! Who must hear what: of each incident its beginning, a few reminders while it lasts, and its end. What goes
 //! into one mail is decided in [`super::digest`].
 
-use super::{Account, AccountId, Cause, Evidence, Secret, Timestamp, cause::Actor, diagnose::Step};
+use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor, diagnose::Step};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a notice is about.
@@ -77,23 +77,6 @@ pub struct Notice {
     pub accounts: usize,
     /// How many planned posts cannot go out while it lasts, where the publisher's store can tell.
     pub posts_at_risk: Option<u32>,
-}
-
-/// Where a notice goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// A mail address, or the URL of a webhook: either may be a secret.
-    pub address: Secret,
-    /// How it gets there.
-    pub way: Way,
-    /// True for those who run the sidecar: no cap holds back what only they hear.
-    pub is_operator: bool,
-}
-
-impl From<Secret> for Recipient {
-    fn from(address: Secret) -> Self {
-        Self { address, way: Way::Mail, is_operator: false }
-    }
 }
 
 /// How a notice gets to somebody.

@@ -2,8 +2,8 @@
 
 use super::{Owner, Settings, message::Role, message::is_address};
 use crate::core::{
-    Secret,
-    notices::{Audience, Notice, Recipient, Subject, Way},
+    Recipient, Secret,
+    notices::{Audience, Notice, Subject, Way},
     pattern::matches,
 };
 use jiff::tz::TimeZone;

@@ -59,7 +59,7 @@ fn notice(nth: usize, change: Change, audience: Audience) -> Notice {
     let mut evidence = Evidence::of(Cause::ScopeMissing, NOW);
     evidence.code = Some("scope_not_authorized".into());
     Notice {
-        subject: Subject::Account(AccountId::new("tiktok", format!("sample-{nth}"))),
+        subject: Subject::Account(AccountId::new("example", format!("sample-{nth}"))),
         cause: Cause::ScopeMissing,
         change,
         audience,
@@ -76,7 +76,7 @@ fn notice(nth: usize, change: Change, audience: Audience) -> Notice {
 
 fn summary() -> Summary {
     let cause = Cause::ConsentRevoked;
-    let many = Many { provider: "tiktok".into(), cause, accounts: 100, owners: 5 };
+    let many = Many { provider: "example".into(), cause, accounts: 100, owners: 5 };
     Summary { many: vec![many], held: 2 }
 }
 

@@ -53,10 +53,10 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, Announcement, AppMemory, Cause, Door, Fingerprint, History, Memory, Secret,
-        Shares, Timestamp,
+        AccountId, Announcement, AppMemory, Cause, Door, Fingerprint, History, Memory, Recipient,
+        Secret, Shares, Timestamp,
         digest::{self, Cap, Rules, Summary},
-        notices::{Change, Notice, Recipient, Way, reminders_by},
+        notices::{Change, Notice, Way, reminders_by},
     },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},

@@ -11,9 +11,9 @@ use super::{
     writer::{Desk, Refusal},
 };
 use crate::core::{
-    AccountId, Cause, Secret, Timestamp,
+    AccountId, Cause, Recipient, Secret, Timestamp,
     digest::Mailbox,
-    notices::{self, Change, Notice, Recipient, Subject, Way},
+    notices::{self, Change, Notice, Subject, Way},
 };
 use rusqlite::{Connection, params};
 use std::time::Duration;

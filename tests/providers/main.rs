@@ -153,7 +153,6 @@ pub(crate) fn shown(request: &Request) -> String {
         Body::Whole(_) => panic!("no request to a provider is written whole"),
         Body::Empty => {}
         Body::Form(params) => write!(line, " form {}", pairs(params, "=")).unwrap(),
-        Body::Whole(text) => write!(line, " json {}", text.expose()).unwrap(),
         Body::Json(params) => write!(line, " json {}", pairs(params, "=")).unwrap(),
     }
     line
