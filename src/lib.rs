@@ -31,7 +31,7 @@
 //!   its connection ends ([`core::second_clock`]), what time it is ([`core::timeline`], by [`core::witness`]), what
 //!   is wrong and why ([`core::diagnose`], from [`core::history`]), what can become of an owner who follows a link
 //!   ([`core::connecting`]), whose trouble it is when many fail
-//!   ([`core::correlate`]), who must hear of it ([`core::notices`]), and the fleet that dispatches
+//!   ([`core::correlate`]), who must hear of it ([`core::notices`]), whether a publisher may publish ([`core::gate`]), and the fleet that dispatches
 //!   ([`core::fleet`]). **Invariant:** no I/O, no clock, no randomness, no async, no token; therefore nothing
 //!   in it can fail.
 //! - [`oauth`]: token requests and answers as values. **Invariant:** it talks to nobody.
