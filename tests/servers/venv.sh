@@ -14,7 +14,8 @@ if [ ! -f "$mark" ] || [ "$(cat "$mark")" != "$packages" ]; then
     python3 -m venv "$venv" >&2
     # One word per package.
     # shellcheck disable=SC2086
-    "$venv/bin/pip" install --quiet --disable-pip-version-check $packages >&2
+    # Not by its script, which names the place where a copied folder once was.
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check $packages >&2
     printf '%s' "$packages" >"$mark"
 fi
 echo "$venv/bin/python3"
