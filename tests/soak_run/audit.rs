@@ -185,7 +185,8 @@ impl Audit {
             }
             let name = to.strip_prefix("owner-of-").and_then(|rest| rest.split('@').next());
             let account = self.accounts.entry(name.unwrap_or(to).to_owned()).or_default();
-            let is_new = if mail.subject.starts_with("Resolved") {
+            // The subject line stays the same within an incident.
+            let is_new = if mail.text.contains("The trouble is over") {
                 std::mem::take(&mut account.owes_resolved)
             } else {
                 // Until the mail that it is over, one that it began is the old one once more.
