@@ -5,7 +5,9 @@ use crate::{
     postgres::{Cable, Schema},
     process::Program,
     scrape::Scrape,
-    shared, until_or, webhooks,
+    shared,
+    told::last_lines,
+    until_or, webhooks,
     world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
@@ -57,7 +59,7 @@ impl Pair {
     }
 
     fn tell(&self) -> String {
-        let (one, two) = (self.one.log(), self.two.log());
+        let (one, two) = (last_lines(&self.one.log()), last_lines(&self.two.log()));
         format!("{}\n--- one\n{one}\n--- two\n{two}", self.world.tell())
     }
 
