@@ -195,6 +195,41 @@ async fn faults_that_commit_spend_the_refresh_token_and_the_others_do_not() {
 }
 
 #[tokio::test]
+async fn what_is_held_back_comes_when_it_is_let_go_and_is_forgotten_with_its_client() {
+    for (fault, spends) in [(Fault::HoldRequest, false), (Fault::HoldAnswer, true)] {
+        let stage = Stage::start(settings()).await;
+        let token = stage.connect("a");
+        let spent =
+            || stage.provider.current("a").unwrap().refresh != Some(Secret::new(token.clone()));
+        let held = async |expected: usize| {
+            let is_so = async {
+                while stage.provider.held() != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), is_so).await.expect("it is held back");
+        };
+        stage.provider.plant(Some("a"), Surface::Token, fault.clone(), Lasting::Times(2));
+        tokio::select! {
+            _ = stage.refresh(&token) => panic!("{fault:?}: it is answered"),
+            () = held(1) => assert_eq!(spent(), spends, "{fault:?}"),
+        }
+        // Its client has gone.
+        held(0).await;
+        assert_eq!(stage.provider.under_way(), 0, "{fault:?}");
+        let again = stage.provider.current("a").unwrap().refresh.unwrap().expose().to_owned();
+        let (answer, ()) = tokio::join!(stage.refresh(&again), async {
+            held(1).await;
+            assert_eq!(stage.provider.under_way(), 1, "{fault:?}");
+            stage.provider.release();
+        });
+        let body = answer.json();
+        let current = stage.provider.current("a").unwrap().access;
+        assert_eq!(body["access_token"], current.expose(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_had_again_within_the_grace() {
     let grace = Duration::from_secs(30);
     let stage = Stage::start(ProviderSettings { grace, ..settings() }).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     until_or,
-    world::{HELD_BACK, World, owner},
+    world::{HELD_BACK, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
@@ -70,13 +70,9 @@ fn seed() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(0)
 }
 
-fn accounts(how_many: usize) -> Vec<String> {
-    (1..=how_many).map(|number| format!("brand-{number:02}")).collect()
-}
-
 #[tokio::test]
 async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
-    let accounts = accounts(8);
+    let accounts = brands(8);
     let plan = World::new().accounts(accounts.len()).renewed_early().grace(600);
     let plan = plan.section("http", "{total_deadline: 3s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
@@ -89,8 +85,8 @@ async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
     for account in &accounts {
         world.until_cause(account, "none").await;
         world.until_kept_and_live(account).await;
-        world.until_rotated(account, 1).await;
     }
+    world.until_each_rotated(&accounts, 1).await;
     let cut = world.refreshes().iter().filter(|(_, how)| *how == Refreshed::Repeated).count();
     println!("{cut} answers were asked for again");
     assert_eq!(world.mailbox.mails(), [], "nobody has to do anything");
@@ -99,7 +95,7 @@ async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
 #[tokio::test]
 async fn without_grace_kill_9_loses_at_most_what_was_on_the_wire_and_tells_of_it() {
     const KILLS: u32 = 5;
-    let accounts = accounts(4);
+    let accounts = brands(4);
     let plan = World::new()
         .accounts(accounts.len())
         .life(5)

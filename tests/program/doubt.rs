@@ -26,7 +26,7 @@ async fn an_answer_that_is_lost_once_costs_one_probe_and_nothing_else() {
     }
     for (index, fault) in faults.iter().enumerate() {
         let account = name(index);
-        world.until_rotated(&account, 2).await;
+        world.until_rotations(&account, 2).await;
         let refreshed = world.refreshed(&account);
         let expected = [Refreshed::Rotated, Refreshed::Repeated, Refreshed::Rotated];
         assert_eq!(refreshed[..3], expected, "{fault:?}");
@@ -74,7 +74,7 @@ async fn trouble_that_spends_nothing_is_tried_again_and_nobody_hears_of_it() {
     }
     for (index, (fault, first)) in faults.iter().enumerate() {
         let account = name(index);
-        world.until_rotated(&account, 1).await;
+        world.until_rotations(&account, 1).await;
         world.until_cause(&account, "none").await;
         assert_eq!(world.refreshed(&account)[..2], [*first, Refreshed::Rotated], "{fault:?}");
         world.until_kept_and_live(&account).await;

@@ -150,7 +150,7 @@ fn state(world: &World) -> Vec<Haystack> {
 #[tokio::test]
 async fn a_run_with_every_kind_of_trouble_shows_no_token_no_secret_and_no_address() {
     let plan = World::new().accounts(12).life(8).grace(30).without_wal();
-    let plan = plan.section("http", "{total_deadline: 6s, connect_deadline: 1s}");
+    let plan = plan.section("http", "{total_deadline: 4s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
     let refuse = Fault::Refuse { error: "server_error", description: ECHO };
     let unheard_of = Fault::Refuse { error: ECHO, description: ECHO };

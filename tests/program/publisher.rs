@@ -2,7 +2,7 @@
 
 use crate::{
     http, until_or,
-    world::{HELD_BACK, SCOPES, World, owner},
+    world::{HELD_BACK, SCOPES, World, brands, owner},
 };
 use oauth_keepalive::{
     core::{Secret, Timestamp},
@@ -197,7 +197,9 @@ async fn a_publisher_that_renews_before_we_do_is_left_to_it_and_one_that_does_so
 
 #[tokio::test]
 async fn an_account_that_was_declared_dead_for_a_race_is_healed_by_the_winners_token() {
-    let world = World::new().life(12).start().await;
+    // Due after ten seconds: the publisher comes before.
+    let refresh = "{backoff_first: 1s, backoff_max: 4s, due_after: 0.5, spread: 0.0}";
+    let world = World::new().life(20).section("refresh", refresh).start().await;
     world.until_ready().await;
     let status = |account: &str| -> Option<String> {
         let sql = "SELECT status FROM accounts WHERE account = ?1";
@@ -258,7 +260,7 @@ async fn a_spent_token_that_the_publisher_writes_back_is_never_presented_and_our
     world.until_rotated("brand-01", 1).await;
     world.until_kept_and_live("brand-01").await;
     // After a restart the fleet takes it for somebody's news; the refresh that follows finds it out.
-    world.program().kill_9();
+    world.kill_at_rest().await;
     world.write("brand-01", &cached);
     world.start().await;
     world.until_rotated("brand-01", 1).await;
@@ -284,8 +286,8 @@ async fn writes_to_other_columns_and_rows_disturb_nothing() {
     world.assert_well_behaved();
     let adopted = world.running().scrape().await.value("accounts_adopted_total", &[]);
     assert_eq!(adopted, Some(0.0), "no token of somebody else's");
-    for number in 1..=3 {
-        assert!(world.kept(&format!("brand-{number:02}")));
+    for account in brands(3) {
+        world.until_kept_and_live(&account).await;
     }
 }
 

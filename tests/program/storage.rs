@@ -2,7 +2,7 @@
 
 use crate::{
     until_or,
-    world::{HELD_BACK, OPERATOR, Plan, World, owner},
+    world::{HELD_BACK, OPERATOR, Plan, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
@@ -59,11 +59,11 @@ async fn nothing_is_spent_in_vain(plan: Plan) {
     assert_eq!(ready.status, 200, "somebody else's lock is no reason to restart us");
     drop(lock);
     world.until_metric("store_up", &[], 1.0).await;
-    for number in 1..=4 {
-        let account = format!("brand-{number:02}");
-        world.until_rotated(&account, 1).await;
-        world.until_cause(&account, "none").await;
-        world.until_kept_and_live(&account).await;
+    let accounts = brands(4);
+    world.until_each_rotated(&accounts, 1).await;
+    for account in &accounts {
+        world.until_cause(account, "none").await;
+        world.until_kept_and_live(account).await;
     }
     world.assert_well_behaved();
     world.until_counts_agree().await;

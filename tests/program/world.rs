@@ -5,7 +5,9 @@ use oauth_keepalive::{
     core::Secret,
     demo::{
         mailbox::{Mail, Mailbox},
-        provider::{LogEntry, Provider, ProviderSettings, Refreshed, What},
+        provider::{
+            Fault, Lasting, LogEntry, Provider, ProviderSettings, Refreshed, Surface, What,
+        },
     },
     oauth::Token,
 };
@@ -27,6 +29,11 @@ pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
 pub(crate) const HELD_BACK: &str = "{total_deadline: 60s, connect_deadline: 5s}";
 pub(crate) const PUBLISHER: &str = "{enabled: true, listen: \"127.0.0.1:0\", clients: [{name: publisher, \
     secret_file: reports-secret, rights: [read, report, publish, hold, refresh]}]}";
+
+/// `brand-01` and so on.
+pub(crate) fn brands(how_many: usize) -> Vec<String> {
+    (1..=how_many).map(|number| format!("brand-{number:02}")).collect()
+}
 
 /// How a world is made.
 pub(crate) struct Plan {
@@ -79,7 +86,7 @@ impl World {
 impl Plan {
     /// `brand-01` and so on.
     pub(crate) fn accounts(mut self, how_many: usize) -> Self {
-        self.accounts = (1..=how_many).map(|number| format!("brand-{number:02}")).collect();
+        self.accounts = brands(how_many);
         self
     }
 
@@ -235,6 +242,26 @@ impl World {
         self.program.as_ref().unwrap()
     }
 
+    /// Kills it while no token is on its way: one that is may be lost, and that would be told.
+    pub(crate) async fn kill_at_rest(&mut self) {
+        let forever = Lasting::For(Duration::from_secs(600));
+        self.provider.plant(None, Surface::Token, Fault::HoldRequest, forever);
+        let accounts = {
+            let database = self.database();
+            let mut rows = database.prepare("SELECT account FROM accounts").unwrap();
+            let names = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            names.map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let is_kept =
+            |account: &String| self.provider.current(account).is_none() || self.kept(account);
+        let is_at_rest = async || {
+            self.provider.under_way() == self.provider.held() && accounts.iter().all(is_kept)
+        };
+        until_or("no token is on its way", is_at_rest, || self.tell()).await;
+        self.program().kill_9();
+        self.provider.behave();
+    }
+
     pub(crate) async fn cause(&self, account: &str) -> Option<String> {
         self.running().scrape().await.cause(account)
     }
@@ -356,6 +383,18 @@ impl World {
 
     pub(crate) fn rotations(&self, account: &str) -> usize {
         self.refreshed(account).iter().filter(|how| **how == Refreshed::Rotated).count()
+    }
+
+    /// Waits until each of them was rotated so many times more.
+    pub(crate) async fn until_each_rotated(&self, accounts: &[String], more: usize) {
+        let rotations = || accounts.iter().map(|account| self.rotations(account));
+        let before: Vec<usize> = rotations().collect();
+        until_or(
+            &format!("each of {accounts:?} is renewed {more} times more than {before:?} times"),
+            async || before.iter().zip(rotations()).all(|(before, now)| now >= before + more),
+            || self.tell(),
+        )
+        .await;
     }
 
     /// Waits until the account was rotated so many times in all, before or from now on.

@@ -239,6 +239,12 @@ impl Provider {
         self.shared.state().held
     }
 
+    /// How many token requests of accounts that it knows are under way, held back or not.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.shared.state().in_flight.values().map(|requests| *requests as usize).sum()
+    }
+
     /// Lets everything go that it holds back now.
     pub fn release(&self) {
         self.shared.released.send_modify(|times| *times += 1);
