@@ -106,8 +106,8 @@ class Browser:
         environment = {**os.environ, "HOME": self.folder, "XDG_CONFIG_HOME": self.folder, "XDG_CACHE_HOME": self.folder}
         with open(f"{self.folder}/log", "wb") as log:
             self._process = subprocess.Popen(
-                # The pipe is agreed to be the files 3 and 4; a shell puts them there.
-                ["sh", "-c", f'exec 3<&{for_browser} 4>&{of_browser}; exec "$@" about:blank', "sh", program, *flags],
+                # The pipe is agreed to be the files 3 and 4; a shell puts them there. Debian's sh knows no file above 9.
+                ["bash", "-c", f'exec 3<&{for_browser} 4>&{of_browser}; exec "$@" about:blank', "bash", program, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
