@@ -222,7 +222,7 @@ impl<'a> View<'a> {
             id: "asking",
             heading: format!("Connect {} again", id.account),
             paragraphs: vec![format!(
-                "Posts to this account wait until {title} has your consent again. The button takes you there: sign in as this account, and agree."
+                "So that posts to this account can go out, {title} needs your consent again. The button takes you there: sign in as this account, and agree."
             )],
             scopes_heading,
             scopes: &asked.scopes,

@@ -16,17 +16,33 @@ class Owner:
     def __init__(self, browser, pictures, javascript=False, phone=False, dark=False):
         width, height = (390, 844) if phone else (1280, 800)
         self.page = browser.page(width=width, height=height, phone=phone, dark=dark, javascript=javascript)
-        self.pictures, self.axe = pictures, pictures.axe
+        self.pictures, self.axe, self.is_phone = pictures, pictures.axe, phone
 
     def open(self, link):
         self.page.open(link)
         return self.read()
 
-    def go(self):
+    def open_mail(self, mail):
+        """Presses the button of the mail, as the mail program shows it."""
+        self.page.show(mail.html)
+        self.page.follow("a.act")
+        return self.read()
+
+    def go(self, by_keyboard=False):
         """Presses the button, and is at the provider's consent page."""
-        self.page.follow(GO)
+        if by_keyboard:
+            self.page.press("Tab")
+            if self.page.focused()[0] != f"button{GO}":
+                raise Broken(f"the first thing that the keyboard reaches is {self.page.focused()}, not the button")
+            with self.page.navigation():
+                self.page.press("Enter")
+        else:
+            self.page.follow(GO)
         if self.page.title() != "Demo provider":
             raise Broken(f"the button does not lead to the provider but to {self.page.url()}: {self.page.text()}")
+        # Whoever has the link may connect the account, and the provider has no need of it.
+        if self.page.evaluate("document.referrer"):
+            raise Broken("the provider is told from which link the owner came")
 
     def allow(self, account=None, without=()):
         """Agrees, as whoever is signed in or as another, to all permissions but these."""
@@ -59,6 +75,7 @@ class Owner:
         """What the page says; complains of one that no owner should see."""
         page = self.page
         shown = Shown(page)
+        self.pictures.pages.append(shown.html)
         problems = []
         if page.overflow() > 0:
             problems.append(f"it is {page.overflow()} pixels wider than the window")
@@ -93,6 +110,8 @@ class Pictures:
 
     def __init__(self, folder, axe):
         self.folder, self.axe = folder, axe
+        # The source of every page that an owner has seen.
+        self.pages = []
 
     def take(self, page, name):
         if self.folder:

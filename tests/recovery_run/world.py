@@ -256,9 +256,11 @@ class Sidecar:
     def a_day_passes_for(self, account):
         """While it does not run: its incident is a day older."""
         with contextlib.closing(sqlite3.connect(self.state / "state.db")) as state, state:
-            day = "UPDATE incident SET fired_at = fired_at - 86400 WHERE subject LIKE ?"
-            if state.execute(day, [f"%{account}%"]).rowcount != 1:
+            older = "UPDATE incident SET fired_at = fired_at - 86400 WHERE subject LIKE ?"
+            if state.execute(older, [f"%{account}%"]).rowcount != 1:
                 raise Broken(f"{account} has no incident that could be older")
+            told = "UPDATE outbox SET notice = json_set(notice, '$.since', notice ->> '$.since' - 86400) WHERE subject LIKE ?"
+            state.execute(told, [f"%{account}%"])
 
     def close(self):
         if self.process:
