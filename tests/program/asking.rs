@@ -142,10 +142,10 @@ async fn a_refresh_that_is_asked_for_again_and_again_costs_one() {
     for _ in 0..5 {
         told(world.running(), "POST", &format!("{ACCOUNT}/refresh"), "").await;
     }
-    world.until_rotated("brand-01", 1).await;
+    world.until_rotations("brand-01", 1).await;
     // What would have followed comes before what follows from this.
     told(world.running(), "POST", "/v1/accounts/tiktok/brand-02/refresh", "").await;
-    world.until_rotated("brand-02", 1).await;
+    world.until_rotations("brand-02", 1).await;
     // A minute may have begun between two of them.
     assert!(world.rotations("brand-01") <= 2, "{}", world.tell());
     world.assert_well_behaved();

@@ -34,7 +34,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes; a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a body may take here.
 const BODY_DEADLINE: Duration = Duration::from_secs(3);
