@@ -42,7 +42,8 @@ pub use tokens::{AccessToken, Newest};
 
 use super::{
     answer::{Answer, for_method, whole},
-    socket::{CertificateFiles, Listen},
+    socket::Listen,
+    tls::CertificateFiles,
     webhooks::Delivery,
 };
 use crate::{
