@@ -41,7 +41,7 @@ from world import (
 # Who tells which part: the story at a desk, the story on a phone, the wrong turns, somebody who does nothing, one that
 # the publisher switches off, three accounts of one agency, and one that is well.
 AT_A_DESK, ON_A_PHONE, ASTRAY, ABSENT = "noon.coffee", "harbour-runners", "brand-03", "brand-04"
-AGENCY = ["agency-1", "agency-2", "agency-3"]
+AGENCY = ["agency-1", "Café <Sol> & Söhne", "a_name_of_an_account_that_somebody_made_as_long_as_it_could_be_made"]
 DROPPED, WELL = "brand-05", "brand-06"
 AGENCY_OWNER = "agency@invented.example"
 
@@ -190,6 +190,11 @@ class Story:
         expect(mail.references, [], "what the first mail refers to")
         return mail
 
+    def mails_are(self, count, to):
+        found = self.mail_server.mails(to)
+        expect(len(found), count, f"mails to {to} ({[mail.subject for mail in found]})")
+        return found
+
     def kill_and_start(self):
         self.sidecar.kill_9()
         # A day goes by for the one who does nothing, and will be reminded.
@@ -214,7 +219,7 @@ class Story:
 
     def is_in_the_thread_of(self, mail, first):
         expect(mail.subject in (first.subject, f"Re: {first.subject}"), True, f"a stable subject: {mail.subject}")
-        expect((mail.references, mail.headers["in-reply-to"]), ([first.id], first.id), "the thread of the mail")
+        expect((mail.references, mail.headers.get("in-reply-to")), ([first.id], first.id), "the thread of the mail")
 
     def come_back(self, account, owner, name):
         """One account's way back; the seconds between the posts that had waited."""
@@ -222,7 +227,7 @@ class Story:
         queue = Queue(self, account)
         queue.is_held()
         provider.order("sign_in", account=account)
-        (mail,) = self.mail_server.mails(owner_of(account))
+        (mail,) = self.mails_are(1, owner_of(account))
         before = self.store.row(account)
 
         link = mails.button(mail)
@@ -309,8 +314,7 @@ class Story:
         counts |= {AGENCY_OWNER: 1, owner_of(WELL): 0, owner_of(DROPPED): 0, OPERATOR: 0}
         until("no notice is on its way", lambda: self.sidecar.metric("outbox_length") == 0, self.sidecar.log)
         for to, count in counts.items():
-            subjects = [mail.subject for mail in self.mail_server.mails(to)]
-            expect(len(subjects), count, f"mails to {to} ({subjects})")
+            self.mails_are(count, to)
         self.no_secret_is_told()
 
     def no_secret_is_told(self):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -298,14 +299,14 @@ class Sidecar:
     def gate(self, account):
         """What the publisher is told; nothing of an account that is not there."""
         try:
-            return self.ask("GET", f"accounts/tiktok/{account}/gate")
+            return self.ask("GET", f"{path_of(account)}/gate")
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return {"gate": None, "known": False}
             raise
 
     def permit(self, account, post, scheduled_at):
-        return self.ask("POST", f"accounts/tiktok/{account}/permits", {"post": post, "scheduled_at": scheduled_at})
+        return self.ask("POST", f"{path_of(account)}/permits", {"post": post, "scheduled_at": scheduled_at})
 
     def report(self, accounts, status):
         """The publisher says what it was answered with."""
@@ -351,6 +352,10 @@ class Events:
     def close(self):
         with contextlib.suppress(OSError):
             self.stream.close()
+
+
+def path_of(account):
+    return f"accounts/tiktok/{urllib.parse.quote(account, safe='')}"
 
 
 def end(process):
