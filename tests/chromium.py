@@ -32,6 +32,7 @@ DEADLINE = 30.0
 # The first start of a browser reads a hundred megabytes from a disk that others use as well.
 START_DEADLINE = 90.0
 STOP_DEADLINE = 5.0
+LOOK_EVERY = 0.02
 # A full-page picture is a few megabytes; this is what ends a runaway, not a limit anybody meets.
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 KEPT_MAX = 1_000
@@ -106,8 +107,8 @@ class Browser:
         environment = {**os.environ, "HOME": self.folder, "XDG_CONFIG_HOME": self.folder, "XDG_CACHE_HOME": self.folder}
         with open(f"{self.folder}/log", "wb") as log:
             self._process = subprocess.Popen(
-                # The pipe is agreed to be the files 3 and 4; a shell puts them there.
-                ["sh", "-c", f'exec 3<&{for_browser} 4>&{of_browser}; exec "$@" about:blank', "sh", program, *flags],
+                # The pipe is agreed to be the files 3 and 4; a shell puts them there. Debian's sh knows no file above 9.
+                ["bash", "-c", f'exec 3<&{for_browser} 4>&{of_browser}; exec "$@" about:blank', "bash", program, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -238,7 +239,8 @@ class Page:
         self.call("Emulation.setEmulatedMedia", {"features": named})
 
     def javascript(self, on):
-        """Whether the page's own scripts run; what a test evaluates runs in any case."""
+        """Whether the page's own scripts run. What a test evaluates runs in any case, but promises wait for scripts."""
+        self._javascript = on
         self.call("Emulation.setScriptExecutionDisabled", {"value": not on})
 
     def open(self, url, deadline=DEADLINE):
@@ -317,8 +319,19 @@ class Page:
         return answer["result"].get("value")
 
     def run(self, path, deadline=DEADLINE):
-        """Runs a script file in the page, for axe and its like."""
+        """Runs a script file in the page."""
         self.evaluate(Path(path).read_text() + "\n;undefined", deadline)
+
+    def violations(self, axe, deadline=DEADLINE):
+        """What axe finds wrong (`tests/servers/axe/install.sh` says where it is), each with its first place. A page
+        whose scripts are off is looked at as it is."""
+        had = self._javascript
+        self.javascript(True)
+        try:
+            self.run(axe, deadline)
+            return self.evaluate(VIOLATIONS, deadline)
+        finally:
+            self.javascript(had)
 
     def wait_for(self, expression, deadline=DEADLINE):
         """Waits until an expression is true in the page, and returns its value."""
@@ -333,9 +346,7 @@ class Page:
                 return value
             if time.monotonic() > ends:
                 raise Failed(f"never true: {expression}; the page says: {self.text()[:500]}")
-            # Not for a time but for the page: between two looks it draws.
-            with contextlib.suppress(Failed):
-                self.evaluate("new Promise(done => setTimeout(done, 20))", max(0.1, ends - time.monotonic()))
+            time.sleep(LOOK_EVERY)
 
     def text(self, selector="body"):
         """What can be read in an element."""
@@ -427,6 +438,9 @@ FOCUSED = """(() => {
     const name = e.tagName.toLowerCase() + (e.id ? "#" + e.id : "") + [...e.classList].map(c => "." + c).join("");
     return [name, (e.innerText || e.value || e.getAttribute("aria-label") || "").trim()];
 })()"""
+
+VIOLATIONS = """axe.run().then(found => found.violations.map(one =>
+    `${one.id}: ${one.help} (${one.nodes[0].html.slice(0, 200)}: ${one.nodes[0].failureSummary})`))"""
 
 TIMINGS = """(() => {
     const t = performance.getEntriesByType("navigation")[0];
