@@ -12,7 +12,9 @@ mod notices;
 mod output;
 mod refresh;
 mod run;
+mod web;
 
+use crate::config::Overrides;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -24,21 +26,28 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// The configuration file; the demo writes its own.
-    #[arg(long, short, global = true, default_value = "config.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        visible_alias = "config.file",
+        global = true,
+        default_value = "config.yaml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     /// How much to log, to standard error; the demo logs nothing by default.
-    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    #[arg(long, visible_alias = "log.level", global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     log_level: LogLevel,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Keep the accounts of the configured store alive.
-    Run,
+    Run(run::Arguments),
     /// Show it all on this machine, with a provider, a publisher and a mailbox of its own.
     Demo(demo::Arguments),
     /// Check configuration, store, state, mail server and clock; changes nothing.
-    Check(OutputArguments),
+    Check(check::Arguments),
     /// List the accounts, worst first.
     Accounts(OutputArguments),
     /// Say what is wrong with an account, why, and what to do: a report for a ticket.
@@ -117,9 +126,9 @@ pub fn main() -> Exit {
     let config = arguments.config;
     runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(&config).await,
+            Command::Run(arguments) => run::run(&config, arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
-            Command::Check(arguments) => check::run(&config, arguments.output).await,
+            Command::Check(arguments) => check::run(&config, arguments).await,
             Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
             Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
@@ -163,7 +172,15 @@ fn complain(problem: impl std::fmt::Display) {
 
 /// Reads the configuration or says what is wrong with it.
 fn load(config: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
-    crate::config::load(config).map_err(|problems| {
+    load_under(config, &Overrides::default())
+}
+
+/// The same under what the command line says.
+fn load_under(
+    config: &std::path::Path,
+    overrides: &Overrides,
+) -> Result<crate::config::Loaded, Exit> {
+    crate::config::load_under(config, overrides).map_err(|problems| {
         complain(problems);
         Exit::Usage
     })

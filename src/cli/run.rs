@@ -1,18 +1,27 @@
 //! `run`: the main job, until somebody ends it.
 
-use super::{Exit, complain, load};
+use super::{Exit, complain, load_under, web};
+use crate::config::Overrides;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub(super) async fn run(config: &Path) -> Exit {
+/// What it may be told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    web: web::Listening,
+}
+
+pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
+    let overrides = Overrides::from(arguments.web);
     // Heard from the first moment: what nobody listens for would end the process on the spot.
     let mut ending = Ending::listen();
     // Looked at first, so that a script can tell a wrong file from a store that is away.
-    if let Err(exit) = load(config) {
+    if let Err(exit) = load_under(config, &overrides) {
         return exit;
     }
     let started = tokio::select! {
-        started = crate::app::start(config) => started,
+        started = crate::app::start_under(config, overrides) => started,
         // Nothing was asked of anybody yet.
         () = ending.heard() => return Exit::Done,
     };
@@ -23,7 +32,9 @@ pub(super) async fn run(config: &Path) -> Exit {
             return Exit::Unreachable;
         }
     };
-    tracing::info!("metrics at http://{0}/metrics, status page at http://{0}/", running.telemetry);
+    for place in &running.telemetry_places {
+        tracing::info!("metrics at {place}/metrics, status page at {place}/");
+    }
     if let Some(webhooks) = running.webhooks {
         tracing::info!("webhooks at http://{webhooks}/webhooks/APP");
     }
