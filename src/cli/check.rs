@@ -1,6 +1,6 @@
 //! `check`: configuration, store, state, mail server, providers and clock. Changes nothing.
 
-use super::{Exit, Output, load};
+use super::{Exit, Output, load, output};
 use crate::{
     app,
     clock::Clock,
@@ -13,6 +13,7 @@ use crate::{
     refresh::{Apps, app_of},
     state::{State, spill},
     stores::{self, AnyStore, TokenStore},
+    terminal::{Terminal, Tone, progress::Progress, text::wrapped},
 };
 use std::{collections::BTreeSet, path::Path, time::Instant};
 
@@ -67,7 +68,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     findings.extend(consent(&settings));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
-    print(&findings, output);
+    show(&findings, output);
     let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
     if wrong { Exit::Unreachable } else { Exit::Done }
 }
@@ -125,11 +126,14 @@ async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<
     store.probe().await.map_err(say)?;
     let (mut accounts, mut homeless) = (0_usize, 0_usize);
     let mut damaged = Vec::new();
+    let mut progress = Progress::begin("reading accounts", None);
     let each = |stored: stores::StoredAccount| {
         accounts += 1;
+        progress.reach(accounts);
         homeless += usize::from(stored.enabled && app_of(apps, &stored).is_none());
     };
     store.load(each, |error| damaged.push(error.to_string())).await.map_err(say)?;
+    drop(progress);
     let place = stores::place_of(&settings.store);
     if let Some(first) = damaged.first() {
         return Err(format!(
@@ -242,13 +246,9 @@ fn judge(ahead: i64) -> (Verdict, String) {
 /// A `Date` header has whole seconds and is as old as its answer.
 const CLOCK_AGREES_SECONDS_MAX: i64 = 30;
 
-fn print(findings: &[Finding], output: Output) {
+fn show(findings: &[Finding], output: Output) {
     match output {
-        Output::Table => {
-            for Finding { what, verdict, says } in findings {
-                println!("{:<8} {what}: {says}", verdict.as_label());
-            }
-        }
+        Output::Table => output::print(&as_text(findings, Terminal::stdout())),
         Output::Json => {
             let list: Vec<_> = findings
                 .iter()
@@ -258,7 +258,30 @@ fn print(findings: &[Finding], output: Output) {
                     })
                 })
                 .collect();
-            println!("{}", serde_json::Value::from(list));
+            output::print_json(&list.into());
         }
     }
+}
+
+/// Line by line, and in the end how many of them somebody should look at.
+fn as_text(findings: &[Finding], terminal: Terminal) -> String {
+    let mut text = String::new();
+    for Finding { what, verdict, says } in findings {
+        let label = verdict.as_label();
+        let line = format!("{what}: {says}");
+        let line = match terminal.prose_columns() {
+            Some(columns) => wrapped(&format!("{label:<8} "), &line, columns),
+            None => format!("{label:<8} {line}\n"),
+        };
+        let tone = match verdict {
+            Verdict::Ok => Tone::Good,
+            Verdict::Warning => Tone::Doubtful,
+            Verdict::Wrong => Tone::Bad,
+        };
+        text += &line.replacen(label, &terminal.paint(tone, label), 1);
+    }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let (warnings, wrong) = (count(Verdict::Warning), count(Verdict::Wrong));
+    let plural = if warnings == 1 { "" } else { "s" };
+    text + &format!("\n{wrong} wrong, {warnings} warning{plural}\n")
 }

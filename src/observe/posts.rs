@@ -29,7 +29,7 @@ pub(super) async fn count(observer: Observer, posts: Posts, mut stop: watch::Rec
                 let error = error.to_string();
                 // The same again and again is said once.
                 if error != trouble {
-                    tracing::warn!("observe.posts: {error}");
+                    tracing::warn!(%error, "observe.posts");
                     trouble = error;
                 }
                 if heard_at.elapsed() > posts.every * LOOKS_BEFORE_UNKNOWN {

@@ -59,7 +59,7 @@ pub(super) async fn ask(observer: Observer, query: Query, mut stop: watch::Recei
                 let error = error.to_string();
                 // The same again and again is said once.
                 if error != trouble {
-                    tracing::warn!("observe.query: {error}");
+                    tracing::warn!(%error, "observe.query");
                     trouble = error;
                 }
                 query.every
@@ -108,7 +108,7 @@ async fn round(
 
 async fn keep(observer: &Observer, key: &str, position: &str, at: Timestamp) {
     if let Err(error) = observer.state.keep_position(key, position, at).await {
-        tracing::debug!("how far the publisher's errors were read is not written down: {error}");
+        tracing::debug!(%error, "how far the publisher's errors were read is not written down");
     }
 }
 

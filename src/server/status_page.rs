@@ -43,7 +43,7 @@ pub async fn answer(context: Context, query: &str) -> Answer {
     match made.await {
         Ok(Ok(html)) => page(StatusCode::OK, html),
         Ok(Err(error)) => {
-            tracing::error!(%error, "The status page could not be written.");
+            tracing::error!(%error, "the status page could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The status page could not be written.")
         }
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "The sidecar is stopping."),
