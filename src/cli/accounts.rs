@@ -3,7 +3,7 @@
 use super::{
     Exit, Output, complain, load,
     look::{Looked, look, worst_first},
-    output::{self, Cell, print},
+    output::{self, Cell, Give, print},
 };
 use crate::{
     app,
@@ -63,16 +63,18 @@ fn show(snapshot: &Snapshot, now: Timestamp, arguments: &Arguments) {
 
 fn listed(accounts: &[&Account], now: Timestamp, terminal: Terminal, wide: bool) -> String {
     let rows = accounts.iter().map(|account| row(account, now)).collect();
-    let gives: &[_] = if wide { &[] } else { &[(4, APP_COLUMNS_MIN), (0, ACCOUNT_COLUMNS_MIN)] };
+    let gives: &[_] = if wide { &[] } else { &[Give::Out(4), Give::Short(0, ACCOUNT_COLUMNS_MIN)] };
     let head = ["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"];
     let table = output::table(terminal, head, rows, gives);
     let mut text = table.text;
-    if table.is_shortened && !wide {
-        text +=
-            &terminal.paint(Tone::Faint, "Names are shortened to fit; --wide shows them whole.");
+    if !table.is_whole && !wide {
+        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
         text.push('\n');
     }
-    text + "\n" + &closing(accounts, terminal)
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text + &closing(accounts, terminal)
 }
 
 /// How many there are, and of each cause among them what it means and who should do what.
@@ -149,7 +151,6 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
 
 /// What is left of a name at least.
 const ACCOUNT_COLUMNS_MIN: usize = 16;
-const APP_COLUMNS_MIN: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -36,8 +36,7 @@ pub struct Arguments {
         help_heading = EVERYWHERE
     )]
     config: PathBuf,
-    /// What to log, to standard error. Unless said otherwise `run` logs what the configuration says, the demo nothing,
-    /// and any other command what is worth a look.
+    /// Log this and what is worse: error, warn, info or debug.
     #[arg(
         long = "log.level",
         alias = "log-level",
@@ -48,7 +47,7 @@ pub struct Arguments {
         help_heading = EVERYWHERE
     )]
     log_level: Option<logs::Level>,
-    /// How to log: text on a terminal and logfmt elsewhere, unless the configuration or this says otherwise.
+    /// How to log: auto, logfmt, json or text.
     #[arg(
         long = "log.format",
         global = true,
@@ -58,7 +57,7 @@ pub struct Arguments {
         help_heading = EVERYWHERE
     )]
     log_format: Option<logs::Format>,
-    /// When to colour: auto, which is on a terminal unless NO_COLOR is set, always or never.
+    /// When to colour: auto, always or never.
     #[arg(
         long,
         global = true,

@@ -2,7 +2,7 @@
 
 use super::{
     Exit, Output, complain, load,
-    output::{self, Cell},
+    output::{self, Cell, Give},
 };
 use crate::{
     clock::Clock,
@@ -71,11 +71,15 @@ async fn list(settings: &Settings, arguments: &Arguments) -> Exit {
 
 fn listed(mails: &[Listed], now: Timestamp, terminal: Terminal, wide: bool) -> String {
     let rows = mails.iter().map(|mail| row(mail, now)).collect();
-    let gives: &[_] = if wide { &[] } else { &[(1, TO_COLUMNS_MIN), (4, ABOUT_COLUMNS_MIN)] };
+    let gives: &[_] = if wide {
+        &[]
+    } else {
+        &[Give::Short(1, TO_COLUMNS_MIN), Give::Short(4, ABOUT_COLUMNS_MIN)]
+    };
     let table = output::table(terminal, ["STATE", "TO", "WHEN", "TRIES", "ABOUT"], rows, gives);
     let mut text = table.text;
-    if table.is_shortened && !wide {
-        text += &terminal.paint(Tone::Faint, "Some is shortened to fit; --wide shows it whole.");
+    if !table.is_whole && !wide {
+        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
         text.push('\n');
     }
     text + &closing(mails)

@@ -28,21 +28,32 @@ impl From<String> for Cell {
     }
 }
 
-/// A table, and whether anything in it had to be shortened.
+/// A table, and whether all of it is there.
 pub(super) struct Table {
     pub(super) text: String,
-    pub(super) is_shortened: bool,
+    pub(super) is_whole: bool,
 }
 
-/// Lines up `rows` under `head`, two blanks apart, without trailing blanks. Where that is wider than the terminal,
-/// the columns of `gives` are shortened, in this order and each down to its least width.
+/// What a table does where it is wider than the terminal.
+pub(super) enum Give {
+    /// It leaves this column out.
+    Out(usize),
+    /// It shortens this column, down to so many columns of the terminal.
+    Short(usize, usize),
+}
+
+/// Lines up `rows` under `head`, two blanks apart, without trailing blanks; of no rows there is no table. What
+/// `gives` says happens in its order, and only until it fits.
 #[must_use]
 pub(super) fn table<const N: usize>(
     terminal: Terminal,
     head: [&str; N],
     rows: Vec<[Cell; N]>,
-    gives: &[(usize, usize)],
+    gives: &[Give],
 ) -> Table {
+    if rows.is_empty() {
+        return Table { text: String::new(), is_whole: true };
+    }
     let head = head.map(|name| Cell::toned(name, Tone::Strong));
     let mut rows: Vec<[Cell; N]> = std::iter::once(head).chain(rows).collect();
     for cell in rows.iter_mut().flatten() {
@@ -52,27 +63,32 @@ pub(super) fn table<const N: usize>(
     let mut widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default());
     let whole = widths.iter().sum::<usize>() + BETWEEN.len() * (N - 1);
     let mut excess = whole.saturating_sub(terminal.columns().unwrap_or(whole));
-    let is_shortened = excess > 0;
-    for (column, least) in gives {
-        let given = widths[*column].saturating_sub(*least).min(excess);
-        widths[*column] -= given;
-        excess -= given;
+    let is_whole = excess == 0;
+    for give in gives {
+        let given = match give {
+            Give::Out(_) if excess == 0 => 0,
+            Give::Out(column) => std::mem::take(&mut widths[*column]) + BETWEEN.len(),
+            Give::Short(column, least) => {
+                let given = widths[*column].saturating_sub(*least).min(excess);
+                widths[*column] -= given;
+                given
+            }
+        };
+        excess = excess.saturating_sub(given);
     }
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (cell, width) in row.iter().zip(widths).filter(|(_, width)| *width > 0) {
             let fitting = text::shortened(&cell.text, width);
             let blanks = padded(&fitting, width).split_off(fitting.len());
             line +=
                 &cell.tone.map_or_else(|| fitting.clone(), |tone| terminal.paint(tone, &fitting));
-            if column + 1 < N {
-                line = line + &blanks + BETWEEN;
-            }
+            line = line + &blanks + BETWEEN;
         }
         text = text + line.trim_end() + "\n";
     }
-    Table { text, is_shortened }
+    Table { text, is_whole }
 }
 
 /// Prints what a command found out. Whoever reads the first lines only closes the pipe; that is no failure.
@@ -178,18 +194,16 @@ mod tests {
     #[test]
     fn a_table_fits_its_terminal_to_the_last_column_and_is_whole_in_a_pipe() {
         let names = ["tiktok/a-long-name-01", "tiktok/漢字漢字漢字漢字"];
-        let gives = [(2, 6), (0, 10)];
+        let gives = [Give::Short(2, 6), Give::Short(0, 10)];
         let piped = table(Terminal::piped(), ["ACCOUNT", "STATE", "APP"], rows(&names), &gives);
-        assert!(
-            !piped.is_shortened && piped.text.contains(names[0]) && piped.text.contains(names[1])
-        );
+        assert!(piped.is_whole && piped.text.contains(names[0]) && piped.text.contains(names[1]));
         let whole = piped.text.lines().map(width).max().unwrap();
         for columns in 27..=whole + 1 {
             let rows = rows(&names);
             let table = table(Terminal::wide(columns), ["ACCOUNT", "STATE", "APP"], rows, &gives);
             let widest = table.text.lines().map(width).max().unwrap();
             assert!(widest <= columns, "{columns}:\n{}", table.text);
-            assert_eq!(table.is_shortened, columns < whole, "{columns}");
+            assert_eq!(table.is_whole, columns >= whole, "{columns}");
             // A letter of two columns may leave one of them empty.
             assert!(widest + 1 >= columns.min(whole), "{columns}:\n{}", table.text);
         }
@@ -198,8 +212,21 @@ mod tests {
     #[test]
     fn columns_that_may_not_give_stay_whole_however_narrow_it_is() {
         let rows = rows(&["tiktok/a-long-name-01"]);
-        let table = table(Terminal::wide(10), ["ACCOUNT", "STATE", "APP"], rows, &[(0, 8)]);
+        let table =
+            table(Terminal::wide(10), ["ACCOUNT", "STATE", "APP"], rows, &[Give::Short(0, 8)]);
         assert!(table.text.contains("tikt…-01  ok     the-main-app"), "{}", table.text);
+    }
+
+    #[test]
+    fn a_column_is_left_out_only_where_it_does_not_fit() {
+        let gives = [Give::Out(2), Give::Short(0, 8)];
+        let table = |columns| {
+            let rows = rows(&["tiktok/a-name"]);
+            table(Terminal::wide(columns), ["ACCOUNT", "STATE", "APP"], rows, &gives).text
+        };
+        assert!(table(34).contains("tiktok/a-name  ok     the-main-app"), "{}", table(34));
+        assert_eq!(table(33), "ACCOUNT        STATE\ntiktok/a-name  ok\n");
+        assert_eq!(table(19), "ACCOUNT       STATE\ntiktok…-name  ok\n");
     }
 
     #[test]
