@@ -71,9 +71,6 @@ fn listed(accounts: &[&Account], now: Timestamp, terminal: Terminal, wide: bool)
         text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
         text.push('\n');
     }
-    if !text.is_empty() {
-        text.push('\n');
-    }
     text + &closing(accounts, terminal)
 }
 
@@ -87,20 +84,20 @@ fn closing(accounts: &[&Account], terminal: Terminal) -> String {
     let plural = if number == 1 { "" } else { "s" };
     let mut text =
         format!("{number} account{plural}, {} in trouble\n", troubled.values().sum::<usize>());
-    let sentence = |sentence: &str| match terminal.prose_columns() {
-        Some(columns) => folded("  ", 2, sentence, columns),
-        None => format!("  {sentence}\n"),
+    let sentence = |first: &str, sentence: &str| match terminal.prose_columns() {
+        Some(columns) => folded(first, 2, sentence, columns),
+        None => format!("{first}{sentence}\n"),
     };
-    for (Reverse((_, cause)), times) in troubled {
+    for Reverse((_, cause)) in troubled.into_keys() {
         let who = match cause.actor() {
             Actor::Nobody => "",
             Actor::Owner => "Account owner: ",
             Actor::Operator => "You: ",
         };
-        let head = terminal.paint(tone(Some(cause)), cause.as_label());
-        text += &format!("\n{head} ({times})\n");
-        text += &sentence(cause.sentence());
-        text += &sentence(&format!("{who}{}", cause.next_step()));
+        let label = cause.as_label();
+        let told = sentence(&format!("{label}: "), cause.sentence());
+        text = text + "\n" + &told.replacen(label, &terminal.paint(tone(Some(cause)), label), 1);
+        text += &sentence("  ", &format!("{who}{}", cause.next_step()));
     }
     text
 }
@@ -176,9 +173,9 @@ mod tests {
         assert_eq!(
             closing(&accounts, Terminal::piped()),
             "4 accounts, 3 in trouble\n\n\
-             consent_revoked (2)\n  The permission for this connection was withdrawn.\n  \
+             consent_revoked: The permission for this connection was withdrawn.\n  \
              Account owner: Reconnect the account in your publishing tool.\n\n\
-             rate_limited (1)\n  The provider asked to be called less often.\n  \
+             rate_limited: The provider asked to be called less often.\n  \
              Nothing: it is tried again by itself.\n"
         );
         assert_eq!(closing(&accounts[3..], Terminal::piped()), "1 account, 0 in trouble\n");

@@ -13,7 +13,11 @@ use crate::{
     refresh::{Apps, app_of},
     state::{State, spill},
     stores::{self, AnyStore, TokenStore},
-    terminal::{Terminal, Tone, progress::Progress, text::wrapped},
+    terminal::{
+        Terminal, Tone,
+        progress::Progress,
+        text::{shown, wrapped},
+    },
 };
 use std::{collections::BTreeSet, path::Path, time::Instant};
 
@@ -263,7 +267,6 @@ fn show(findings: &[Finding], output: Output) {
     }
 }
 
-/// Line by line, and in the end how many of them somebody should look at.
 fn as_text(findings: &[Finding], terminal: Terminal) -> String {
     let mut text = String::new();
     for Finding { what, verdict, says } in findings {
@@ -271,7 +274,7 @@ fn as_text(findings: &[Finding], terminal: Terminal) -> String {
         let line = format!("{what}: {says}");
         let line = match terminal.prose_columns() {
             Some(columns) => wrapped(&format!("{label:<8} "), &line, columns),
-            None => format!("{label:<8} {line}\n"),
+            None => format!("{label:<8} {}\n", shown(&line)),
         };
         let tone = match verdict {
             Verdict::Ok => Tone::Good,
@@ -280,8 +283,5 @@ fn as_text(findings: &[Finding], terminal: Terminal) -> String {
         };
         text += &line.replacen(label, &terminal.paint(tone, label), 1);
     }
-    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
-    let (warnings, wrong) = (count(Verdict::Warning), count(Verdict::Wrong));
-    let plural = if warnings == 1 { "" } else { "s" };
-    text + &format!("\n{wrong} wrong, {warnings} warning{plural}\n")
+    text
 }
