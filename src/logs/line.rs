@@ -85,7 +85,10 @@ impl Line {
         };
         first += &format!("{:<6}", self.word());
         let mut rest = self.message.clone();
-        for (name, value) in self.fields.iter().filter(|(_, value)| !value.text().is_empty()) {
+        // The name of an account begins with its provider.
+        let says_something =
+            |(name, value): &&(&str, Value)| *name != "provider" && !value.text().is_empty();
+        for (name, value) in self.fields.iter().filter(says_something) {
             rest += &format!(" {name}=");
             push_value(&mut rest, value.text());
         }

@@ -62,8 +62,10 @@ impl Progress {
         // A line that fills the last column makes some terminals begin a new one.
         let line = line(self.what, done, self.total, elapsed, columns.saturating_sub(1));
         let mut shown = lock();
-        *shown = Some(line);
-        write(&[], shown.as_deref());
+        if shown.as_deref() != Some(line.as_str()) {
+            *shown = Some(line);
+            write(&[], shown.as_deref());
+        }
     }
 }
 
