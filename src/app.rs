@@ -11,7 +11,7 @@ pub use connect::{Minter, links_of, ways_below};
 use crate::{
     clerk::Clerk,
     clock::Clock,
-    config::{self, Settings},
+    config::{self, Overrides, Settings},
     connect::Ways,
     core::{
         Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
@@ -38,14 +38,15 @@ use crate::{
         listener::Limits,
         publisher::{Client, Right},
         socket::{Place, Socket},
+        web_config::{self, InForce, Web},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
 };
 use arc_swap::ArcSwap;
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -68,6 +69,8 @@ pub struct Running {
     pub events: broadcast::Sender<Event>,
     /// Where telemetry and status page are, with the port that was really bound.
     pub telemetry: SocketAddr,
+    /// The same with its scheme, and where else they are.
+    pub telemetry_places: Vec<Place>,
     /// Where publishers ask and report, if that is switched on.
     pub publisher: Option<Place>,
     /// Where webhooks go, if they are switched on.
@@ -291,11 +294,19 @@ pub const fn policy_of(settings: &Settings) -> Policy {
 /// # Errors
 /// A sentence for the person who started it.
 pub async fn start(config: &Path) -> Result<Running, String> {
+    start_under(config, Overrides::default()).await
+}
+
+/// [`start`] under what the command line says.
+///
+/// # Errors
+/// A sentence for the person who started it.
+pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running, String> {
     // Before everything else: until somebody listens, SIGHUP ends the process. The file and the API reload all the same.
     let hangup = signal(SignalKind::hangup())
         .inspect_err(|error| tracing::warn!(%error, "SIGHUP does not reload"))
         .ok();
-    let loaded = config::load(config).map_err(|problems| problems.to_string())?;
+    let loaded = config::load_under(config, &overrides).map_err(|problems| problems.to_string())?;
     logs::apply(&loaded.settings.log);
     for warning in &loaded.warnings {
         tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
@@ -311,8 +322,14 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let now = clock.now();
     let proofs = Proofs::in_force(&settings);
     let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
+    let web = Arc::new(Web::new(InForce::read(settings.server.web.as_ref())?));
     let telemetry = bind(settings.server.listen).await?;
     let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
+    let mut telemetry = vec![Socket::Web(telemetry, Arc::clone(&web))];
+    for address in &settings.server.listen_also {
+        telemetry.push(Socket::Web(bind(*address).await?, Arc::clone(&web)));
+    }
+    let telemetry_places = telemetry.iter().map(Socket::place).collect();
     let publisher = match &settings.server.publisher {
         Some(publisher) => {
             let certificate = publisher.certificate.as_ref();
@@ -365,7 +382,10 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let carrying = Arc::clone(&client);
     let reloader = Reloader {
         path: config.to_owned(),
+        overrides,
         in_force: settings.clone(),
+        web: Arc::clone(&web),
+        wrong: BTreeSet::new(),
         refresher: Arc::clone(&refresher),
         client,
         delivery,
@@ -436,12 +456,6 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         reload: settings.server.enable_reload.then(|| reload.clone()),
         config: config_state,
     };
-    let telemetry = server::listener::run(
-        telemetry,
-        limits,
-        move |request| server::telemetry::handle(context.clone(), request),
-        surface_stopped.clone(),
-    );
     let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
     let teller = || {
@@ -460,8 +474,18 @@ pub async fn start(config: &Path) -> Result<Running, String> {
     let mut surface = vec![
         tokio::spawn(mailer.run(clock.clone(), mail_owed, surface_stopped.clone())),
         tokio::spawn(poster.run(clock, request_owed, surface_stopped.clone())),
-        tokio::spawn(telemetry),
     ];
+    for socket in telemetry {
+        let (context, web) = (context.clone(), Arc::clone(&web));
+        let handler = move |request| {
+            let (context, web) = (context.clone(), Arc::clone(&web));
+            async move {
+                web.answer(request, |request| server::telemetry::handle(context, request)).await
+            }
+        };
+        let stop = surface_stopped.clone();
+        surface.push(tokio::spawn(server::listener::run(socket, limits, handler, stop)));
+    }
     if let Some((listener, secret)) = webhooks {
         let context = webhooks::context(&refresher, &metrics, secret, deliveries.clone());
         let handler = move |request| server::webhooks::handle(context.clone(), request);
@@ -493,6 +517,7 @@ pub async fn start(config: &Path) -> Result<Running, String> {
         snapshot,
         events,
         telemetry: telemetry_at,
+        telemetry_places,
         publisher: publisher_at,
         webhooks: webhooks_at,
         connect: connect_at,
@@ -617,7 +642,17 @@ fn titles(apps: &Apps) -> BTreeMap<String, String> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+    let bound = match TcpListener::bind(address).await {
+        // `[::]` is every address of both families; a machine may have only the older one.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::Unsupported
+                && address.ip() == Ipv6Addr::UNSPECIFIED =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| {
         format!(
             "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
         )
@@ -662,8 +697,13 @@ async fn hung_up(signal: Option<&mut Signal>) -> Option<()> {
 /// Reads the configuration again when its file changes, on SIGHUP and on request.
 struct Reloader {
     path: PathBuf,
+    /// What the command line says, at each reading.
+    overrides: Overrides,
     /// What is in force; a file that cannot be used changes nothing.
     in_force: Settings,
+    web: Arc<Web>,
+    /// Files in which something was wrong at the last reading.
+    wrong: BTreeSet<PathBuf>,
     refresher: Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
     client: Arc<ArcSwap<HttpClient>>,
     delivery: watch::Sender<Arc<delivery::Settings>>,
@@ -684,20 +724,35 @@ impl Reloader {
         mut asked: mpsc::Receiver<ReloadRequest>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let mut file = config::Watch::new(&self.path);
+        let mut files = config::Watches::new(self.files());
         loop {
             let answer = tokio::select! {
-                () = file.changed() => None,
+                () = files.changed() => None,
                 Some(()) = hung_up(self.hangup.as_mut()) => None,
                 Some(answer) = asked.recv() => Some(answer),
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let result = self.reload().await;
+            let mut result = self.reload().await;
+            if files.follow(self.files()) {
+                // What is named since now may have changed before it was watched.
+                result = self.reload().await;
+            }
             if let Some(answer) = answer {
                 // Whoever asked may have gone; the metric and the page tell the result too.
                 let _ = answer.send(result);
             }
         }
+    }
+
+    /// Every file that a change of makes for another configuration.
+    fn files(&self) -> Vec<PathBuf> {
+        let web = self.in_force.server.web.iter().flat_map(web_config::Settings::files);
+        let mut files: Vec<_> = [&*self.path].into_iter().chain(web).map(Path::to_owned).collect();
+        // One that is wrong from its first day is in force nowhere, and must be seen when it is mended.
+        files.extend(self.wrong.iter().cloned());
+        files.sort_unstable();
+        files.dedup();
+        files
     }
 
     async fn reload(&mut self) -> Result<(), Vec<String>> {
@@ -708,14 +763,18 @@ impl Reloader {
         let successful = result.is_ok();
         self.config_state.store(Arc::new(ConfigState { at, errors }));
         self.refresher.reporter.report(Event::Reloaded { successful, at, reason });
-        let (settings, client) = result?;
+        let (settings, client, web) = result?;
+        self.web.put_in_force(web);
         self.put_in_force(settings, client).await;
         Ok(())
     }
 
     /// Everything that can fail, before anything is changed.
-    fn read(&self) -> Result<(Settings, HttpClient), Vec<String>> {
-        let loaded = config::load(&self.path).map_err(|problems| {
+    fn read(&mut self) -> Result<(Settings, HttpClient, InForce), Vec<String>> {
+        let loaded = config::load_under(&self.path, &self.overrides);
+        let problems = loaded.as_ref().err().map_or(&[][..], |problems| &problems.0);
+        self.wrong = problems.iter().map(|problem| problem.place.file.clone()).collect();
+        let loaded = loaded.map_err(|problems| {
             problems.0.iter().map(config::Problem::sentence).collect::<Vec<_>>()
         })?;
         for warning in &loaded.warnings {
@@ -731,7 +790,8 @@ impl Reloader {
             )]);
         }
         let client = HttpClient::new(&new.http).map_err(|error| vec![error.to_string()])?;
-        Ok((new, client))
+        let web = InForce::read(new.server.web.as_ref()).map_err(|error| vec![error])?;
+        Ok((new, client, web))
     }
 
     async fn put_in_force(&mut self, settings: Settings, client: HttpClient) {
@@ -772,7 +832,8 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let listeners = |settings: &Settings| {
         let server = &settings.server;
         let others = (server.publisher.clone(), server.webhooks.clone(), server.connect.clone());
-        (server.listen, server.connections_max, server.enable_reload, others)
+        let telemetry = (server.listen, server.listen_also.clone(), server.enable_reload);
+        (telemetry, server.connections_max, others)
     };
     let sections = [
         ("`store`", old.store == new.store),

@@ -82,7 +82,7 @@
 //!   that may have spent a token decides that knowingly, in [`core::decide`].
 //! - **Constants for the life of a token.** Every due instant and margin is a share of its own declared life.
 //! - **Calls during a scrape or for a page.** What is shown was known before somebody asked.
-//! - **JavaScript**, TLS and passwords on the telemetry listener: a reverse proxy has the latter two.
+//! - **JavaScript.** What a page can do it does in plain HTML.
 //! - **Coordination of our own making** between processes: leases in the state's database do it.
 //!
 //! # Cross-cutting concerns

@@ -68,8 +68,9 @@ fn told_well(path: &Path, problems: &Problems) {
     for problem in &problems.0 {
         let sentence = problem.sentence();
         assert!(problem.place.line.is_some(), "no line: {sentence}");
-        let described = sentence.starts_with("tests/config/providers/");
-        assert!(described || sentence.starts_with(&format!("{name}:")), "no file: {sentence}");
+        let folders = ["tests/config/providers/", "tests/config/web/"];
+        let named = folders.iter().any(|folder| sentence.starts_with(folder));
+        assert!(named || sentence.starts_with(&format!("{name}:")), "no file: {sentence}");
         assert!(problem.remedy.len() > 5, "no remedy: {sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
         let text = problem.to_string();
@@ -484,7 +485,7 @@ fn brackets_without_end_are_refused_at_once() {
         fs::write(&path, bracket.repeat(200_000)).unwrap();
         let started = Instant::now();
         let problems = config::load_knowing(&path, &PROVIDERS).unwrap_err();
-        assert!(started.elapsed() < Duration::from_secs(20), "{bracket}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(60), "{bracket}: {:?}", started.elapsed());
         assert_eq!(problems.0.len(), 1, "{problems}");
     }
 }

@@ -1,6 +1,6 @@
 //! `check`: configuration, store, state, mail server, providers and clock. Changes nothing.
 
-use super::{Exit, Output, load, output};
+use super::{Exit, Output, OutputArguments, load_under, output, web};
 use crate::{
     app,
     clock::Clock,
@@ -45,8 +45,17 @@ impl Verdict {
     }
 }
 
-pub(super) async fn run(config: &Path, output: Output) -> Exit {
-    let loaded = match load(config) {
+/// What a check may be told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    output: OutputArguments,
+    #[command(flatten)]
+    web: web::Listening,
+}
+
+pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
+    let loaded = match load_under(config, &arguments.web.into()) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
@@ -60,6 +69,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     }));
     let settings = loaded.settings;
     let apps = app::apps_of(&settings);
+    findings.extend(web(&settings));
     findings.extend(secrets(&apps));
     findings.extend(store(&settings, &apps).await);
     findings.extend(logs(&settings));
@@ -72,9 +82,20 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     findings.extend(consent(&settings));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
-    show(&findings, output);
+    show(&findings, arguments.output.output);
     let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
     if wrong { Exit::Unreachable } else { Exit::Done }
+}
+
+/// It was read with the configuration.
+fn web(settings: &Settings) -> Option<Finding> {
+    let web = settings.server.web.as_ref()?;
+    let tls = if web.tls.is_some() { "TLS" } else { "no TLS" };
+    let users = if web.users.is_empty() { "no users" } else { "users" };
+    Some(finding(
+        "web configuration",
+        Ok(format!("{} can be used: {tls}, {users}", web.file.display())),
+    ))
 }
 
 fn finding(what: &str, result: Result<String, String>) -> Finding {

@@ -12,8 +12,9 @@ mod notices;
 mod output;
 mod refresh;
 mod run;
+mod web;
 
-use crate::{logs, terminal};
+use crate::{config::Overrides, logs, terminal};
 use clap::{Parser, Subcommand, ValueEnum};
 use output::complain;
 use std::{path::PathBuf, process::ExitCode};
@@ -74,11 +75,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Keep the accounts of the configured store alive.
-    Run,
+    Run(run::Arguments),
     /// Show it all on this machine, with a provider, a publisher and a mailbox of its own.
     Demo(demo::Arguments),
     /// Check configuration, store, state, mail server and clock; changes nothing.
-    Check(OutputArguments),
+    Check(check::Arguments),
     /// List the accounts, worst first.
     Accounts(accounts::Arguments),
     /// Say what is wrong with an account, why, and what to do: a report for a ticket.
@@ -150,9 +151,9 @@ pub fn main() -> Exit {
     let config = arguments.config;
     runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(&config).await,
+            Command::Run(arguments) => run::run(&config, arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
-            Command::Check(arguments) => check::run(&config, arguments.output).await,
+            Command::Check(arguments) => check::run(&config, arguments).await,
             Command::Accounts(arguments) => accounts::run(&config, arguments).await,
             Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
@@ -169,7 +170,7 @@ pub fn main() -> Exit {
 /// Logs go to standard error, so that what a command prints can be piped.
 fn start_log(arguments: &Arguments) {
     let level = match arguments.command {
-        Command::Run => Some(logs::Level::Info),
+        Command::Run(_) => Some(logs::Level::Info),
         // It tells its own story on the same terminal.
         Command::Demo(_) => None,
         _ => Some(logs::Level::Warn),
@@ -179,7 +180,15 @@ fn start_log(arguments: &Arguments) {
 
 /// Reads the configuration or says what is wrong with it.
 fn load(config: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
-    crate::config::load(config).map_err(|problems| {
+    load_under(config, &Overrides::default())
+}
+
+/// The same under what the command line says.
+fn load_under(
+    config: &std::path::Path,
+    overrides: &Overrides,
+) -> Result<crate::config::Loaded, Exit> {
+    crate::config::load_under(config, overrides).map_err(|problems| {
         complain(problems);
         Exit::Usage
     })

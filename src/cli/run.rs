@@ -1,8 +1,8 @@
 //! `run`: the main job, until somebody ends it.
 
-use super::{Exit, output::complain};
+use super::{Exit, output::complain, web};
 use crate::{
-    config::{self, Problems},
+    config::{self, Overrides, Problems},
     core::Snapshot,
     logs,
     terminal::progress::Progress,
@@ -16,12 +16,20 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub(super) async fn run(config: &Path) -> Exit {
+/// What it may be told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    web: web::Listening,
+}
+
+pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
+    let overrides = Overrides::from(arguments.web);
     // Heard from the first moment: what nobody listens for would end the process on the spot.
     let mut ending = Ending::listen();
     logs::report_panics();
     // Looked at first, so that a script can tell a wrong file from a store that is away.
-    match config::load(config) {
+    match config::load_under(config, &overrides) {
         Ok(loaded) => logs::apply(&loaded.settings.log),
         Err(problems) => {
             refuse(&problems);
@@ -29,7 +37,7 @@ pub(super) async fn run(config: &Path) -> Exit {
         }
     }
     let started = tokio::select! {
-        started = crate::app::start(config) => started,
+        started = crate::app::start_under(config, overrides) => started,
         // Nothing was asked of anybody yet.
         () = ending.heard() => return Exit::Done,
     };
@@ -43,11 +51,13 @@ pub(super) async fn run(config: &Path) -> Exit {
             return Exit::Unreachable;
         }
     };
-    tracing::info!(
-        metrics = format!("http://{}/metrics", running.telemetry),
-        status_page = format!("http://{}/", running.telemetry),
-        "the sidecar runs"
-    );
+    for place in &running.telemetry_places {
+        tracing::info!(
+            metrics = format!("{place}/metrics"),
+            status_page = format!("{place}/"),
+            "metrics and status page are served"
+        );
+    }
     if let Some(webhooks) = running.webhooks {
         let url = format!("http://{webhooks}/webhooks/APP");
         tracing::info!(url, "webhooks are heard");

@@ -325,6 +325,7 @@ pub(super) enum SmtpTls {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Server {
     pub(super) listen: String,
+    pub(super) web_config_file: Option<PathBuf>,
     pub(super) enable_reload: bool,
     pub(super) connections_max: u32,
 }
@@ -689,7 +690,12 @@ impl Default for Smtp {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8640".to_owned(), enable_reload: false, connections_max: 512 }
+        Self {
+            listen: "127.0.0.1:8640".to_owned(),
+            web_config_file: None,
+            enable_reload: false,
+            connections_max: 512,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod watch;
 mod yaml;
 
 pub use problem::{KeyPath, Place, Problem, Problems, Warning};
-pub use watch::Watch;
+pub use watch::{Watch, Watches};
 
 use crate::{
     providers::{self, Described, Endpoints, Environment, Kind, Provider},
@@ -26,7 +26,8 @@ use serde::Deserialize;
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -201,13 +202,33 @@ fn provider(
     })
 }
 
+/// What the command line says, and the file then does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Where telemetry and status page are; as the file says when there is none.
+    pub listen: Vec<SocketAddr>,
+    /// The web configuration.
+    pub web_config: Option<PathBuf>,
+    /// Whether `POST /-/reload` works, whatever the file says.
+    pub enable_reload: bool,
+}
+
 /// Reads and checks the file at `path`. Nothing is changed and nobody is called; secrets are looked at
 /// and not kept.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with file, line, key and remedy.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_knowing(path, &providers::names())
+    load_under(path, &Overrides::default())
+}
+
+/// [`load`] under what the command line says.
+///
+/// # Errors
+/// Everything that is wrong with it, each with file, line, key and remedy.
+pub fn load_under(path: &Path, overrides: &Overrides) -> Result<Loaded, Problems> {
+    let text = read(path)?;
+    check::check(path, &text, &providers::names(), overrides)
 }
 
 /// [`load`] with the names of the providers that `apps[].provider` may use.
@@ -216,7 +237,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// Everything that is wrong with it, each with file, line, key and remedy.
 pub fn load_knowing(path: &Path, providers: &[&str]) -> Result<Loaded, Problems> {
     let text = read(path)?;
-    check::check(path, &text, providers)
+    check::check(path, &text, providers, &Overrides::default())
 }
 
 fn read(path: &Path) -> Result<String, Problems> {

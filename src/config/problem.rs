@@ -260,7 +260,8 @@ fn names_something_private(text: &str) -> bool {
 const KEY_SHOWN_MAX: usize = 32;
 
 /// A key that contains one of these may hold a secret or an address.
-const PRIVATE: [&str; 7] = ["secret", "passw", "credential", "bearer", "operator", "owner", "@"];
+const PRIVATE: [&str; 8] =
+    ["secret", "passw", "credential", "bearer", "operator", "owner", "basic_auth", "@"];
 
 /// The same, as whole words.
 const PRIVATE_WORDS: [&str; 4] = ["from", "to", "username", "pass"];

@@ -15,6 +15,7 @@ use std::{
 };
 use tokio::{
     sync::Notify,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 
@@ -97,6 +98,52 @@ impl Watch {
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Watches the configuration file and those that it names.
+pub struct Watches {
+    paths: Vec<PathBuf>,
+    /// One task for each; it ends when its file says something else.
+    watching: JoinSet<Watch>,
+}
+
+impl Watches {
+    /// Begins to watch.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        let mut watches = Self { paths: Vec::new(), watching: JoinSet::new() };
+        watches.follow(paths);
+        watches
+    }
+
+    /// Watches these from now on; true when they are others than before. What one of them said until now is not
+    /// compared then, and must be read once more.
+    pub fn follow(&mut self, paths: Vec<PathBuf>) -> bool {
+        if paths == self.paths {
+            return false;
+        }
+        self.watching = JoinSet::new();
+        paths.iter().for_each(|path| self.watch(Watch::new(path)));
+        self.paths = paths;
+        true
+    }
+
+    /// Returns when one of them says something else. May be dropped at any time without losing a change.
+    pub async fn changed(&mut self) {
+        match self.watching.join_next().await {
+            Some(Ok(watch)) => self.watch(watch),
+            // One that failed inside watches nothing any more; the others do.
+            Some(Err(error)) => tracing::error!(%error, "a file is not watched any more"),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn watch(&mut self, mut watch: Watch) {
+        self.watching.spawn(async move {
+            watch.changed().await;
+            watch
+        });
     }
 }
 
@@ -204,6 +251,24 @@ mod tests {
         sees_a_change(&mut watch).await;
         fs::write(&path, "one").unwrap();
         sees_a_change(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn of_several_files_each_is_seen_and_those_that_are_named_later_too() {
+        let (directory, one) = directory_with("one");
+        let [two, three] = ["two", "three"].map(|name| directory.path().join(name));
+        fs::write(&two, "two").unwrap();
+        fs::write(&three, "three").unwrap();
+        let mut watches = Watches::new(vec![one.clone(), two.clone()]);
+        for path in [&two, &one, &two] {
+            let before = fs::read_to_string(path).unwrap();
+            fs::write(path, before + " again").unwrap();
+            timeout(SOON, watches.changed()).await.expect("the change is seen");
+        }
+        assert!(!watches.follow(vec![one.clone(), two]));
+        assert!(watches.follow(vec![one, three.clone()]));
+        fs::write(&three, "another").unwrap();
+        timeout(SOON, watches.changed()).await.expect("the change of the third is seen");
     }
 
     #[tokio::test]

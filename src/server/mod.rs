@@ -15,7 +15,7 @@
 //! | connect | `POST /connect/account/{link}` | sends the owner to the consent page |
 //! | connect | `GET /connect/callback` | takes in what the owner comes back with |
 //!
-//! Absent on purpose: TLS and passwords for telemetry (a reverse proxy has them), JavaScript, and any way
+//! Telemetry is behind what [`web_config`] says: TLS, users, headers. Absent on purpose: JavaScript, and any way
 //! to reach a token but the one that [`publisher`] has when it is switched on: handlers are handed snapshots.
 
 pub mod answer;
@@ -26,6 +26,8 @@ pub mod publisher;
 pub mod socket;
 pub mod status_page;
 pub mod telemetry;
+pub mod tls;
+pub mod web_config;
 pub mod webhooks;
 
 pub use listener::{Limits, run};
@@ -52,6 +54,10 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Settings {
     /// Telemetry and status page.
     pub listen: SocketAddr,
+    /// Where the same is shown too.
+    pub listen_also: Vec<SocketAddr>,
+    /// TLS, users and headers of these; `None` shows everything to everybody, in clear.
+    pub web: Option<web_config::Settings>,
     /// Whether `POST /-/reload` works.
     pub enable_reload: bool,
     /// Open connections per listener; more wait in the kernel's queue.

@@ -1,8 +1,8 @@
 //! Where a listener listens: a TCP address, in clear or with TLS, or a Unix socket.
 
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+use super::{
+    tls::{CertificateFiles, Tls},
+    web_config::Web,
 };
 use std::{
     fs, io,
@@ -10,14 +10,12 @@ use std::{
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -46,21 +44,14 @@ impl Listen {
     }
 }
 
-/// A certificate with its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The server's certificate, then those that lead from it to an authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 /// Something that accepts connections.
 pub enum Socket {
     /// In clear.
     Tcp(TcpListener),
     /// With TLS.
     Tls(TcpListener, Arc<Tls>),
+    /// As a web configuration wants it at the moment: a reload may switch TLS on and off.
+    Web(TcpListener, Arc<Web>),
     /// On this machine alone. The path is removed at the end.
     Unix(UnixListener, PathBuf),
 }
@@ -82,7 +73,7 @@ impl Socket {
     ) -> Result<Self, String> {
         match listen {
             Listen::Tcp(address) => {
-                let tls = certificate.map(|files| Tls::load(files.clone())).transpose()?;
+                let tls = certificate.map(|files| Tls::load(files.clone().into())).transpose()?;
                 let listener = TcpListener::bind(address).await.map_err(|error| {
                     format!("cannot listen on {address}: {error}; choose another address or port")
                 })?;
@@ -103,6 +94,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => Place::Tcp(address(listener), "http"),
             Self::Tls(listener, _) => Place::Tcp(address(listener), "https"),
+            Self::Web(listener, web) => Place::Tcp(address(listener), web.scheme()),
             Self::Unix(_, path) => Place::Unix(path.clone()),
         }
     }
@@ -113,6 +105,13 @@ impl Socket {
             Self::Tcp(listener) => Accepted::Tcp(nodelay(listener.accept().await?.0)),
             Self::Tls(listener, tls) => {
                 Accepted::Tls(nodelay(listener.accept().await?.0), tls.acceptor())
+            }
+            Self::Web(listener, web) => {
+                let stream = nodelay(listener.accept().await?.0);
+                match web.acceptor() {
+                    Some(acceptor) => Accepted::Tls(stream, acceptor),
+                    None => Accepted::Tcp(stream),
+                }
             }
             Self::Unix(listener, _) => Accepted::Unix(listener.accept().await?.0),
         })
@@ -188,79 +187,6 @@ async fn bind_unix(path: &Path, mode: u32) -> Result<Socket, String> {
     Ok(Socket::Unix(listener, path.to_owned()))
 }
 
-/// What a TLS listener shows: read again when its files change, because certificates are renewed more often than
-/// sidecars are restarted.
-pub struct Tls {
-    files: CertificateFiles,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    acceptor: TlsAcceptor,
-    changed_at: [Option<SystemTime>; 2],
-    look_from: Instant,
-}
-
-impl Tls {
-    /// Reads both files.
-    ///
-    /// # Errors
-    /// A sentence that names the file and what to do.
-    pub fn load(files: CertificateFiles) -> Result<Self, String> {
-        let current = Current {
-            changed_at: changed_at(&files),
-            acceptor: acceptor(&files)?,
-            look_from: Instant::now() + LOOK_EVERY,
-        };
-        Ok(Self { files, current: Mutex::new(current) })
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if now >= current.look_from {
-            current.look_from = now + LOOK_EVERY;
-            let changed_at = changed_at(&self.files);
-            if changed_at != current.changed_at {
-                match acceptor(&self.files) {
-                    Ok(acceptor) => {
-                        current.acceptor = acceptor;
-                        current.changed_at = changed_at;
-                    }
-                    // Half of a pair may have been replaced so far; it is looked at again.
-                    Err(error) => tracing::error!(%error, "the old certificate stays in use"),
-                }
-            }
-        }
-        current.acceptor.clone()
-    }
-}
-
-fn changed_at(files: &CertificateFiles) -> [Option<SystemTime>; 2] {
-    [&files.certificate, &files.key].map(|path| path.metadata().ok()?.modified().ok())
-}
-
-fn acceptor(files: &CertificateFiles) -> Result<TlsAcceptor, String> {
-    let wrong = |path: &Path, what: &str| format!("{}: {what}", path.display());
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| wrong(&files.certificate, "holds no PEM certificate that can be read"))?;
-    if chain.is_empty() {
-        return Err(wrong(&files.certificate, "holds no PEM certificate"));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|_| wrong(&files.key, "holds no PEM private key that can be read"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("no TLS server could be made: {error}"))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|_| wrong(&files.key, "is not the key of the certificate"))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// A connection that was accepted.
 pub(super) enum Accepted {
     Tcp(TcpStream),
@@ -323,6 +249,3 @@ impl AsyncWrite for Stream {
         each!(self, stream => Pin::new(stream).poll_shutdown(context))
     }
 }
-
-/// How often it is looked whether the certificate's files have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(60);

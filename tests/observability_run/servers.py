@@ -73,9 +73,9 @@ class Server:
 
 
 class Prometheus(Server):
-    """Without a target it only parses; with one it scrapes and evaluates every second."""
+    """Without a target it only parses; with one it scrapes and evaluates every second. `scrape` says how more exactly."""
 
-    def __init__(self, binary, folder, target=None, rules=(), alertmanager=None):
+    def __init__(self, binary, folder, target=None, rules=(), alertmanager=None, scrape=()):
         super().__init__(folder)
         self.binary, self.target = binary, target
         config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}}
@@ -83,8 +83,8 @@ class Prometheus(Server):
         if target:
             target = urllib.parse.urlsplit(target)
             address = {"targets": [target.netloc]}
-            scrape = {"job_name": JOB, "metrics_path": target.path or "/metrics", "static_configs": [address]}
-            config["scrape_configs"] = [scrape]
+            job = {"job_name": JOB, "metrics_path": target.path or "/metrics", "static_configs": [address]}
+            config["scrape_configs"] = [{**job, **dict(scrape)}]
         if alertmanager:
             config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address]}]}]}
         # JSON is YAML.

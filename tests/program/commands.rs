@@ -3,7 +3,7 @@
 use crate::{
     process::{command, stderr, stdout},
     until_or,
-    world::{OPERATOR, World, owner},
+    world::{HELD_BACK, OPERATOR, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use std::{
@@ -225,7 +225,8 @@ async fn a_refresh_by_hand_and_the_running_program_never_get_in_each_others_way(
 
 #[tokio::test]
 async fn the_exit_code_of_a_refresh_says_how_it_went() {
-    let world = World::new().accounts(4).life(60).start().await;
+    // None is due by itself while the commands run.
+    let world = World::new().accounts(4).life(3_600).section("http", HELD_BACK).start().await;
     world.until_ready().await;
     let (code, said, complaints) = run(&world, &["refresh", "tiktok/brand-01"]).await;
     assert_eq!(code, DONE, "{said}{complaints}");
@@ -248,12 +249,12 @@ async fn the_exit_code_of_a_refresh_says_how_it_went() {
     assert_eq!(code, FAILED);
     assert!(said.contains("ambiguous"), "{said}");
 
-    let slow = Fault::HangFor(Duration::from_secs(2));
-    world.provider.plant(Some("brand-04"), Surface::Token, slow, Lasting::Times(1));
+    world.provider.plant(Some("brand-04"), Surface::Token, Fault::HoldAnswer, Lasting::Times(1));
     let (first, second) = tokio::join!(run(&world, &["refresh", "tiktok/brand-04"]), async {
-        until_or("one is under way", async || world.rotations("brand-04") == 1, || world.tell())
-            .await;
-        run(&world, &["refresh", "tiktok/brand-04", "-o", "json"]).await
+        world.until_held_back().await;
+        let second = run(&world, &["refresh", "tiktok/brand-04", "-o", "json"]).await;
+        world.provider.release();
+        second
     });
     assert_eq!(first.0, DONE, "{}", first.2);
     assert_eq!(second.0, FAILED);

@@ -5,7 +5,8 @@ use oauth_keepalive::{
     server::{
         self, Limits,
         answer::text,
-        socket::{CertificateFiles, Listen, Place, Socket, Tls},
+        socket::{Listen, Place, Socket},
+        tls::{CertificateFiles, Tls},
     },
 };
 use rustls::{
@@ -39,7 +40,7 @@ async fn serve(
     let place = socket.place();
     let (stop, stopped) = watch::channel(false);
     let handler = |_| async { text(hyper::StatusCode::OK, "served") };
-    let limits = Limits { header_deadline: Duration::from_secs(2), ..Limits::with_connections(2) };
+    let limits = Limits { header_deadline: Duration::from_secs(5), ..Limits::with_connections(2) };
     tokio::spawn(server::run(socket, limits, handler, stopped));
     (place, stop)
 }
@@ -96,15 +97,15 @@ fn what_is_no_certificate_with_its_key_is_refused_with_its_file() {
     install_crypto();
     let folder = tempfile::tempdir().unwrap();
     let files = certificates(folder.path());
-    assert!(Tls::load(files.clone()).is_ok());
+    assert!(Tls::load(files.clone().into()).is_ok());
     let other = folder.path().join("ca.key");
     let wrong_key = CertificateFiles { key: other.clone(), ..files.clone() };
-    let error = Tls::load(wrong_key).err().unwrap();
+    let error = Tls::load(wrong_key.into()).err().unwrap();
     assert!(error.contains("ca.key: is not the key"), "{error}");
     let no_certificate = CertificateFiles { certificate: other, ..files.clone() };
-    assert!(Tls::load(no_certificate).err().unwrap().contains("no PEM certificate"));
+    assert!(Tls::load(no_certificate.into()).err().unwrap().contains("no PEM certificate"));
     let missing = CertificateFiles { key: folder.path().join("missing"), ..files };
-    assert!(Tls::load(missing).err().unwrap().contains("no PEM private key"));
+    assert!(Tls::load(missing.into()).err().unwrap().contains("no PEM private key"));
 }
 
 #[tokio::test]

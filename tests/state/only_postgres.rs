@@ -316,7 +316,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_fir
     drop(open(&world).await);
     world.execute(kinds::OLDER_OUTBOX).await;
     world
-        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent, observed, consent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent, observed, consent, canary; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
         .await;
     let (one, two) = tokio::join!(open(&world), open(&world));
     for state in [one, two] {

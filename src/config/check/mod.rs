@@ -16,9 +16,10 @@ mod redis_store;
 mod service;
 mod state;
 mod store;
+mod web;
 
 use super::{
-    Loaded, Problem, Problems, Settings, Warning, explain, file,
+    Loaded, Overrides, Problem, Problems, Settings, Warning, explain, file,
     problem::{Excerpt, KeyPath, Place, Step},
     yaml::{self, Aim, Document, Fault},
 };
@@ -30,13 +31,20 @@ use crate::{
 use reqwest::Url;
 use std::{
     fmt::Display,
+    fs::File,
+    io::{self, Read as _},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 /// Reads `text`, which stands in `path`, as settings.
-pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loaded, Problems> {
-    let mut check = Check::new(path, text);
+pub(super) fn check(
+    path: &Path,
+    text: &str,
+    catalogue: &[&str],
+    overrides: &Overrides,
+) -> Result<Loaded, Problems> {
+    let mut check = Check::new(path, text, overrides);
     let mut document = Document::parse(text).map_err(|faults| check.refuse(faults))?;
     let file: file::File = match document.read() {
         Ok(file) => file,
@@ -86,6 +94,8 @@ pub(super) fn check(path: &Path, text: &str, catalogue: &[&str]) -> Result<Loade
 /// The file being checked, and what was found so far.
 struct Check<'a> {
     path: &'a Path,
+    /// What the command line says instead.
+    overrides: &'a Overrides,
     lines: Vec<&'a str>,
     document: Option<Document>,
     problems: Vec<Problem>,
@@ -93,9 +103,9 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(path: &'a Path, text: &'a str) -> Self {
+    fn new(path: &'a Path, text: &'a str, overrides: &'a Overrides) -> Self {
         let lines = text.lines().collect();
-        Self { path, lines, document: None, problems: Vec::new(), warnings: Vec::new() }
+        Self { path, overrides, lines, document: None, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// The value at `key` is wrong.
@@ -140,6 +150,21 @@ impl<'a> Check<'a> {
         let mut problems: Vec<_> = faults.into_iter().map(problem).collect();
         problems.sort_by_key(|problem| problem.place.line);
         Problems(problems)
+    }
+
+    /// The same for a file that this one names; `manual` says what may stand in it.
+    fn refused(&self, faults: Vec<Fault>, manual: &str) -> Vec<Problem> {
+        let mut problems = self.refuse(faults).0;
+        for problem in &mut problems {
+            if problem.remedy.contains(EXAMPLE_OF_ALL) {
+                problem.remedy = manual.to_owned();
+            }
+            // It may have been named by mistake, and hold a secret.
+            if problem.place.key.0.is_empty() {
+                problem.place = self.place(KeyPath::default(), Aim::Key);
+            }
+        }
+        problems
     }
 
     fn place(&self, key: KeyPath, aim: Aim) -> Place {
@@ -296,10 +321,10 @@ impl<'a> Check<'a> {
     /// A file that must be there when the program starts.
     fn readable(&mut self, key: &str, path: &Path, remedy: &str) -> PathBuf {
         let resolved = self.resolved(path);
-        let reason = match std::fs::File::open(&resolved).and_then(|file| file.metadata()) {
+        let reason = match File::open(&resolved).and_then(|file| file.metadata()) {
             Ok(about) if about.is_file() => return resolved,
             Ok(_) => "not a regular file".to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "no such file".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "no such file".to_owned(),
             Err(error) => error.kind().to_string(),
         };
         self.problem(key, format!("cannot read \"{}\": {reason}", path.display()), remedy);
@@ -335,6 +360,36 @@ impl<'a> Check<'a> {
     }
 }
 
+/// A file that the configuration names and that is part of it; `Err` is what is wrong and what to do.
+fn read_beside(
+    path: &Path,
+    bytes_max: usize,
+    name_one: &'static str,
+) -> Result<String, (String, &'static str)> {
+    let unreadable = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            ("no such file".to_owned(), "correct the path; it is meant from this file's directory")
+        }
+        kind => (kind.to_string(), "name a file that this process may read"),
+    };
+    // A pipe would be waited for without end.
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(("this is no file".to_owned(), name_one));
+        }
+        Ok(_) => {}
+        Err(error) => return Err(unreadable(&error)),
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(&error))?;
+    if bytes.len() > bytes_max {
+        return Err((format!("longer than {bytes_max} bytes"), name_one));
+    }
+    String::from_utf8(bytes).map_err(|_| ("not UTF-8 text".to_owned(), "save the file as UTF-8"))
+}
+
 /// Whether `host` is this machine, so that what is sent there cannot be read on the way.
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -357,6 +412,9 @@ fn add(key: &KeyPath) -> String {
         _ => "add it".to_owned(),
     }
 }
+
+/// What remedies for the configuration itself point at.
+const EXAMPLE_OF_ALL: &str = "config.example.yaml";
 
 /// Longest name, id or host, in characters.
 const TEXT_MAX: usize = 256;

@@ -1,11 +1,11 @@
 //! `providers`: files that describe providers which are not in the catalogue, each as strictly read as ours.
 
-use super::Check;
+use super::{Check, read_beside};
 use crate::{
     config::{
         explain,
         problem::{KeyPath, Problem, Step},
-        yaml::{Aim, Document, Fault},
+        yaml::Document,
     },
     providers::{
         Described, Environment, FILE_BYTES_MAX, SchemaError,
@@ -13,11 +13,7 @@ use crate::{
     },
 };
 use serde::Deserialize;
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// What the files describe.
 #[derive(Default)]
@@ -36,14 +32,16 @@ pub(super) fn check(check: &mut Check<'_>, files: &[PathBuf], catalogue: &[&str]
     let mut providers = Providers::default();
     for (nth, file) in files.iter().enumerate() {
         let path = check.resolved(file);
-        match read(&path) {
-            Ok(text) => match check_one(&path, &text, catalogue, &providers.names(catalogue)) {
-                Ok(provider) => providers.described.push(provider),
-                Err(Refused { problems, name }) => {
-                    check.problems.extend(problems);
-                    providers.refused.extend(name);
+        match read_beside(&path, FILE_BYTES_MAX, NAME_ONE) {
+            Ok(text) => {
+                match check_one(check, &path, &text, catalogue, &providers.names(catalogue)) {
+                    Ok(provider) => providers.described.push(provider),
+                    Err(Refused { problems, name }) => {
+                        check.problems.extend(problems);
+                        providers.refused.extend(name);
+                    }
                 }
-            },
+            }
             Err((what, remedy)) => {
                 let what = format!("cannot read \"{}\": {what}", path.display());
                 check.problem(KeyPath::from("providers").index(nth), what, remedy);
@@ -74,48 +72,23 @@ struct Named {
     name: String,
 }
 
-fn read(path: &Path) -> Result<String, (String, &'static str)> {
-    let unreadable = |error: &io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            ("no such file".to_owned(), "correct the path; it is meant from this file's directory")
-        }
-        kind => (kind.to_string(), "name a file that this process may read"),
-    };
-    // A pipe would be waited for without end.
-    match path.metadata() {
-        Ok(metadata) if !metadata.is_file() => {
-            return Err(("this is no file".to_owned(), "name a file that describes one provider"));
-        }
-        Ok(_) => {}
-        Err(error) => return Err(unreadable(&error)),
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(&error))?;
-    if bytes.len() > FILE_BYTES_MAX {
-        let what = format!("longer than {FILE_BYTES_MAX} bytes");
-        return Err((what, "name a file that describes one provider"));
-    }
-    String::from_utf8(bytes).map_err(|_| ("not UTF-8 text".to_owned(), "save the file as UTF-8"))
-}
-
 fn check_one(
+    outer: &Check<'_>,
     path: &Path,
     text: &str,
     catalogue: &[&str],
     taken: &[&str],
 ) -> Result<Described, Refused> {
-    let mut check = Check::new(path, text);
+    let mut check = Check::new(path, text, outer.overrides);
     let mut document = Document::parse(text)
-        .map_err(|faults| Refused { problems: check.refused(faults), name: None })?;
+        .map_err(|faults| Refused { problems: check.refused(faults, IN_THE_MANUAL), name: None })?;
     let file: ProviderFile = match document.read() {
         Ok(file) => file,
         Err(faults) => {
             let name =
                 document.read().ok().map(|Named { name }| name).filter(|name| is_plain(name));
             check.document = Some(document);
-            return Err(Refused { problems: check.refused(faults), name });
+            return Err(Refused { problems: check.refused(faults, IN_THE_MANUAL), name });
         }
     };
     check.document = Some(document);
@@ -146,22 +119,6 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-impl Check<'_> {
-    fn refused(&self, faults: Vec<Fault>) -> Vec<Problem> {
-        let mut problems = self.refuse(faults).0;
-        for problem in &mut problems {
-            if problem.remedy.contains(EXAMPLE_OF_ALL) {
-                problem.remedy = IN_THE_MANUAL.to_owned();
-            }
-            // It may have been named by mistake, and hold a secret.
-            if problem.place.key.0.is_empty() {
-                problem.place = self.place(KeyPath::default(), Aim::Key);
-            }
-        }
-        problems
-    }
-}
-
 /// `errors[3].match.re`. The names of headers and parameters are the user's, so anything may stand in them.
 fn key_of(at: &str) -> KeyPath {
     if at == WHOLE_FILE {
@@ -181,8 +138,7 @@ fn key_of(at: &str) -> KeyPath {
 
 const IN_THE_MANUAL: &str = "docs/providers.md says what may stand in such a file";
 
-/// What remedies for the configuration itself point at.
-const EXAMPLE_OF_ALL: &str = "config.example.yaml";
+const NAME_ONE: &str = "name a file that describes one provider";
 
 /// Longest name of a refused file that is listed, in bytes.
 const NAME_SHOWN_MAX: usize = 32;

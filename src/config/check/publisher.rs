@@ -11,7 +11,8 @@ use crate::{
     providers::schema::OneOrMany,
     server::{
         publisher::{Client, Right, Settings, WhenUnknown},
-        socket::{CertificateFiles, Listen, Tls},
+        socket::Listen,
+        tls::{CertificateFiles, Tls},
     },
 };
 use std::{net::SocketAddr, path::PathBuf};
@@ -142,7 +143,7 @@ fn certificate(
     check.warn_if_open(at.key("key_file"), &files.key);
     if files.certificate.is_file() && files.key.is_file() {
         http_client::install_crypto();
-        if let Err(error) = Tls::load(files.clone()) {
+        if let Err(error) = Tls::load(files.clone().into()) {
             check.problem(at.key("cert_file"), error, remedy);
         }
     }

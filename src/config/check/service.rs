@@ -1,6 +1,6 @@
 //! `refresh`, `http`, `server`, `webhooks` and `connect`.
 
-use super::{Check, is_loopback, publisher};
+use super::{Check, is_loopback, publisher, web};
 use crate::{
     config::{
         Refresh, explain,
@@ -8,7 +8,7 @@ use crate::{
         problem::KeyPath,
     },
     http_client,
-    server::{self, socket::Listen},
+    server::{self, socket::Listen, web_config},
 };
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
@@ -92,12 +92,27 @@ pub(super) fn http(check: &mut Check<'_>, http: &file::Http) -> http_client::Set
 pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settings {
     let server = &file.server;
     check.within("server.connections_max", server.connections_max, 1..=65_535);
-    let listen = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
-    if server.enable_reload && !listen.ip().is_loopback() {
+    let configured = listen(check, "server.listen", &server.listen, "127.0.0.1:8640");
+    let mut instead = check.overrides.listen.iter().copied();
+    let listen = instead.next().unwrap_or(configured);
+    let listen_also: Vec<SocketAddr> = instead.collect();
+    let web = web::check(check, server);
+    let enable_reload = server.enable_reload || check.overrides.enable_reload;
+    let is_open = |web: &web_config::Settings| web.users.is_empty() && !web.asks_for_certificates();
+    let mut all = [listen].into_iter().chain(listen_also.iter().copied());
+    let is_seen = all.any(|one| !one.ip().is_loopback());
+    if enable_reload && is_seen && web.as_ref().is_none_or(is_open) {
         check.warn(
             "server.enable_reload",
             "everybody who reaches this address can make the program reload its file",
-            "listen on a loopback address, or reload with SIGHUP",
+            "listen on a loopback address, name users in a web_config_file, or reload with SIGHUP",
+        );
+    }
+    if is_seen && web.as_ref().is_some_and(|web| web.tls.is_none() && !web.users.is_empty()) {
+        check.warn(
+            "server.web_config_file",
+            "passwords cross the network without encryption",
+            "add tls_server_config to it, or listen on a loopback address",
         );
     }
     let publisher = publisher::publisher(check, &file.publisher, &file.gate, listen);
@@ -110,7 +125,9 @@ pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settin
     ];
     server::Settings {
         listen,
-        enable_reload: server.enable_reload,
+        listen_also,
+        web,
+        enable_reload,
         connections_max: server.connections_max as usize,
         connect: connect(check, &file.connect, &taken),
         webhooks,
