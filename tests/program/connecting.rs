@@ -61,7 +61,8 @@ impl Browser {
 
     fn at(program: &Program) -> Self {
         let log = program.log();
-        let (_, rest) = log.split_once("links for owners at http://").expect("it says where");
+        let (_, rest) =
+            log.split_once("links for owners are answered\" url=http://").expect("it says where");
         let at = rest.split('/').next().unwrap().parse().unwrap();
         Self { at, cookie: None }
     }

@@ -241,7 +241,7 @@ class Sidecar:
         def listens():
             if self.process.poll() is not None:
                 raise Broken(f"the program ended at once:\n{log.read_text()}")
-            words = ("metrics at http://", "publisher's API at http://", "links for owners at http://")
+            words = ("metrics=http://", 'API is served" url=http://', 'owners are answered" url=http://')
             found = [re.search(words + r"([0-9.:]+)[^0-9.:].*\n", log.read_text()) for words in words]
             if all(found):
                 self.telemetry, self.api, _ = (f"http://{one.group(1)}" for one in found)
