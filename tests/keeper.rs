@@ -10,7 +10,7 @@ use oauth_keepalive::{
     clerk::{Clerk, Round},
     clock::Clock,
     core::{
-        AccountId, Busy, Secret, Shares, Snapshot, Timestamp, decide,
+        AccountId, Busy, Order, Secret, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input},
         schedule::Policy,
     },
@@ -289,6 +289,10 @@ impl Bench {
         panic!("never: {what}; {:?}", self.snapshot.load());
     }
 
+    async fn tell(&self, input: Input) {
+        self.inputs.send(input).await.unwrap();
+    }
+
     fn sql(&self, statement: &str) {
         let database = self.folder.path().join("state/state.db");
         let connection = rusqlite::Connection::open(database).unwrap();
@@ -464,6 +468,36 @@ async fn a_pass_that_breaks_off_counts_for_what_it_saw_and_takes_nobody_for_gone
         assert_eq!((seen.loaded, seen.accounts.len()), (false, 2));
         bench.in_time("it is whole", |bench| bench.snapshot.load().loaded).await;
         assert_eq!(bench.snapshot.load().accounts.len(), 2);
+        bench.ends().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_mark_that_the_store_did_not_take_whoever_starts_after_a_kill_knows() {
+    by_hand(async {
+        let bench = Bench::new(&[("a", Duration::ZERO)], Writer::Clerk, 64).await;
+        bench.in_time("it is read", |bench| bench.snapshot.load().accounts.len() == 1).await;
+        for (position, order, column) in
+            [(1, Order::Hold, "needs_reconnect"), (2, Order::Resume, "connected")]
+        {
+            let before = bench.refresher.store.mark_of(&id("a"));
+            bench.refresher.store.play(Call::Mark, [Trick::Fails]);
+            bench.tell(Input::Told { id: id("a"), order, position }).await;
+            bench.pass(Duration::from_secs(1)).await;
+            let door = bench.refresher.state.door(&id("a")).await.unwrap().unwrap();
+            assert_eq!(door.followed, position, "the order is remembered at once");
+            let says = |marked| if marked { "needs_reconnect" } else { "connected" };
+            assert_eq!(
+                says(door.marked),
+                before.unwrap_or("connected"),
+                "what stands is remembered"
+            );
+            let is_written =
+                |bench: &Bench| bench.refresher.store.mark_of(&id("a")) == Some(column);
+            assert!(!is_written(&bench));
+            bench.in_time("it is tried again", is_written).await;
+        }
         bench.ends().await;
     })
     .await;

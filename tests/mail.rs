@@ -225,6 +225,10 @@ struct Inside {
     in_doubt: Vec<i64>,
     /// The disk is full for whoever wants to note a sent mail.
     refuses_sent: bool,
+    /// What is wanted of it is done, and whoever wanted it hears that it was not.
+    is_unheard: bool,
+    /// Attempts that began and of which nothing was noted.
+    begun: Vec<i64>,
 }
 
 impl Memory {
@@ -253,6 +257,11 @@ impl Memory {
     fn inside<R>(&self, look: impl FnOnce(&mut Inside) -> R) -> R {
         look(&mut self.0.lock().unwrap())
     }
+}
+
+fn unheard() -> state::Error {
+    let (place, reason) = ("memory".to_owned(), "as told".to_owned());
+    state::Error::Unavailable { place, reason }
 }
 
 impl Outbox for Memory {
@@ -291,14 +300,17 @@ impl Outbox for Memory {
     }
 
     async fn begin(&self, row: i64, _: &str) -> Result<bool, state::Error> {
-        Ok(self.inside(|inside| inside.owed.iter().any(|(_, owed)| owed.row == row)))
+        self.inside(|inside| {
+            inside.begun.push(row);
+            let is_there = inside.owed.iter().any(|(_, owed)| owed.row == row);
+            if inside.is_unheard { Err(unheard()) } else { Ok(is_there) }
+        })
     }
 
     async fn sent(&self, row: i64, _: Timestamp) -> Result<(), state::Error> {
         self.inside(|inside| {
             if inside.refuses_sent {
-                let (place, reason) = ("memory".to_owned(), "disk full".to_owned());
-                return Err(state::Error::Unavailable { place, reason });
+                return Err(unheard());
             }
             inside.owed.retain(|(_, owed)| owed.row != row);
             inside.sent.push(row);
@@ -314,6 +326,10 @@ impl Outbox for Memory {
         _: &str,
     ) -> Result<(), state::Error> {
         self.inside(|inside| {
+            if inside.is_unheard {
+                return Err(unheard());
+            }
+            inside.begun.retain(|begun| *begun != row);
             inside.postponed += 1;
             if in_doubt {
                 inside.in_doubt.push(row);
@@ -323,8 +339,8 @@ impl Outbox for Memory {
                 owed.attempts += 1;
                 owed.doubts += u32::from(in_doubt);
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     async fn give_up(&self, row: i64, _: Timestamp, _: &str) -> Result<(), state::Error> {
@@ -705,6 +721,24 @@ async fn old_news_and_withdrawn_news_are_dropped() {
     desk.round(3 * 24 * 3600).await;
     assert_eq!(outbox.inside(|inside| inside.given_up.clone()), [1, 2]);
     assert_eq!(server.commands("RCPT"), 1, "the old one was tried, the withdrawn one was not");
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_noted_and_never_made_leaves_no_doubt() {
+    let server = Server::start(&Wanted::default());
+    let outbox = Memory::owing(&[notice("a")]);
+    let mut desk = Desk::new(&outbox, Some(server.smtp()));
+    outbox.inside(|inside| inside.is_unheard = true);
+    desk.round(0).await;
+    desk.round(3600).await;
+    assert_eq!(outbox.inside(|inside| inside.begun.clone()), [1], "it insists on noting the first");
+    outbox.inside(|inside| inside.is_unheard = false);
+    desk.round(2 * 3600).await;
+    assert_eq!(outbox.inside(|inside| inside.in_doubt.len()), 0);
+    assert_eq!(outbox.inside(|inside| inside.postponed), 1);
+    desk.round(3 * 3600).await;
+    assert_eq!(outbox.inside(|inside| inside.sent.clone()), [1]);
+    assert_eq!(server.messages().len(), 1);
 }
 
 #[tokio::test]

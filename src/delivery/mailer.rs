@@ -162,9 +162,16 @@ pub struct Mailer<O> {
     /// Until when nothing is tried at all. Many owed mails and one wrong password must not become many
     /// logins: servers lock accounts for that.
     quiet_until: Option<Timestamp>,
-    /// A mail that the server took and the outbox could not note. Until it is noted nothing else is sent:
-    /// otherwise a full disk would make us send the same mail for ever.
-    unrecorded: Option<(i64, Timestamp)>,
+    /// What came of a mail and the outbox could not note. Until it is noted nothing else is sent: otherwise a full
+    /// disk would make us send the same mail for ever, or count an attempt as doubtful of which all is known.
+    unrecorded: Option<Unrecorded>,
+}
+
+/// A mail by its row, and what came of the last attempt.
+enum Unrecorded {
+    Sent(i64, Timestamp),
+    Again { row: i64, until: Timestamp, in_doubt: bool, failure: String },
+    GivenUp { row: i64, at: Timestamp, failure: String },
 }
 
 impl<O: Outbox> Mailer<O> {
@@ -318,15 +325,25 @@ impl<O: Outbox> Mailer<O> {
         if owed.doubts >= DOUBTS_MAX {
             let reason = format!("nobody knows whether it arrived, {DOUBTS_MAX} times");
             self.tell(self.failed(true, reason.clone()));
-            return self.outbox.give_up(owed.row, now, &reason).await;
+            return self
+                .record_that(Unrecorded::GivenUp { row: owed.row, at: now, failure: reason })
+                .await;
         }
         let letter = self.letter(settings, &owed, now);
         let outcome = match self.prepare(settings, &letter) {
             Ok(prepared) => {
-                if !self.outbox.begin(owed.row, &letter.subject()).await? {
-                    return Ok(());
+                match self.outbox.begin(owed.row, &letter.subject()).await {
+                    Ok(true) => prepared.send(&letter).await,
+                    Ok(false) => return Ok(()),
+                    Err(error) => {
+                        // It may have been written all the same, and nothing left us.
+                        let failure = "our state did not answer before it was sent".to_owned();
+                        let (row, in_doubt) = (owed.row, false);
+                        self.unrecorded =
+                            Some(Unrecorded::Again { row, until: now, in_doubt, failure });
+                        return Err(error);
+                    }
                 }
-                prepared.send(&letter).await
             }
             Err(message::Unsendable::Withdrawn) => {
                 return self.outbox.give_up(owed.row, now, "withdrawn").await;
@@ -336,9 +353,8 @@ impl<O: Outbox> Mailer<O> {
         let failure = match outcome {
             Ok(()) => {
                 self.troubles = 0;
-                self.unrecorded = Some((owed.row, now));
                 self.tell(sent(&owed, self.way));
-                return self.record().await;
+                return self.record_that(Unrecorded::Sent(owed.row, now)).await;
             }
             Err(failure) => failure,
         };
@@ -349,11 +365,15 @@ impl<O: Outbox> Mailer<O> {
         }
         let reason = failure.to_string();
         self.tell(self.failed(permanent, reason.clone()));
-        if permanent {
-            return self.outbox.give_up(owed.row, now, &reason).await;
-        }
-        let until = now.plus(delay(owed.attempts, &owed.message_key));
-        self.outbox.postpone(owed.row, until, failure.may_have_arrived(), &reason).await
+        let row = owed.row;
+        let outcome = if permanent {
+            Unrecorded::GivenUp { row, at: now, failure: reason }
+        } else {
+            let until = now.plus(delay(owed.attempts, &owed.message_key));
+            let in_doubt = failure.may_have_arrived();
+            Unrecorded::Again { row, until, in_doubt, failure: reason }
+        };
+        self.record_that(outcome).await
     }
 
     /// What was known when the trouble began is old by now.
@@ -427,12 +447,24 @@ impl<O: Outbox> Mailer<O> {
         }
     }
 
-    /// Notes the mail that the server took.
+    async fn record_that(&mut self, outcome: Unrecorded) -> Result<(), state::Error> {
+        self.unrecorded = Some(outcome);
+        self.record().await
+    }
+
+    /// Notes what came of the last attempt.
     async fn record(&mut self) -> Result<(), state::Error> {
-        if let Some((row, at)) = self.unrecorded {
-            self.outbox.sent(row, at).await?;
-            self.unrecorded = None;
+        match &self.unrecorded {
+            None => return Ok(()),
+            Some(Unrecorded::Sent(row, at)) => self.outbox.sent(*row, *at).await?,
+            Some(Unrecorded::Again { row, until, in_doubt, failure }) => {
+                self.outbox.postpone(*row, *until, *in_doubt, failure).await?;
+            }
+            Some(Unrecorded::GivenUp { row, at, failure }) => {
+                self.outbox.give_up(*row, *at, failure).await?;
+            }
         }
+        self.unrecorded = None;
         Ok(())
     }
 

@@ -389,7 +389,7 @@ pub(super) fn settle(desk: &Desk, letter: i64, attempt: &Attempt) -> Result<(), 
         Attempt::Again { until, in_doubt, failure } => {
             connection.execute(
                 "UPDATE letter SET attempts = attempts + 1, due_at = ?2, doubts = doubts + ?3,
-                     begun = 0, failure = ?5,
+                     begun = iif(claimed_by = ?4, 0, begun), failure = ?5,
                      claimed_by = iif(claimed_by = ?4, NULL, claimed_by)
                  WHERE letter = ?1",
                 params![letter, until.as_unix(), in_doubt, &desk.holder[..], failure],

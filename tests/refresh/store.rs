@@ -15,6 +15,7 @@ pub(crate) enum Call {
     Get,
     Load,
     Save,
+    Mark,
     Probe,
 }
 
@@ -36,12 +37,20 @@ pub(crate) struct PlayedStore {
     tricks: Mutex<BTreeMap<Call, VecDeque<Trick>>>,
     /// Calls that never come back.
     hanging: Mutex<Vec<Call>>,
+    /// What each status column says; nothing before it was first written.
+    marks: Mutex<BTreeMap<AccountId, &'static str>>,
     maker: Fingerprinter,
 }
 
 impl PlayedStore {
     pub(crate) fn new(maker: Fingerprinter) -> Self {
-        Self { rows: Mutex::default(), tricks: Mutex::default(), hanging: Mutex::default(), maker }
+        Self {
+            rows: Mutex::default(),
+            tricks: Mutex::default(),
+            hanging: Mutex::default(),
+            marks: Mutex::default(),
+            maker,
+        }
     }
 
     pub(crate) fn put(&self, id: &AccountId, token: Option<Token>) {
@@ -59,6 +68,10 @@ impl PlayedStore {
 
     pub(crate) fn token(&self, id: &AccountId) -> Option<Token> {
         self.rows.lock().unwrap().get(id)?.token.clone()
+    }
+
+    pub(crate) fn mark_of(&self, id: &AccountId) -> Option<&'static str> {
+        self.marks.lock().unwrap().get(id).copied()
     }
 
     pub(crate) fn has(&self, id: &AccountId) -> bool {
@@ -143,8 +156,10 @@ impl TokenStore for PlayedStore {
         if is_heard { Ok(saved) } else { Err(broken()) }
     }
 
-    async fn mark(&self, _: &AccountId, _: Status) -> Result<(), Error> {
-        Ok(())
+    async fn mark(&self, id: &AccountId, status: Status) -> Result<(), Error> {
+        let is_heard = self.begin(Call::Mark).await?;
+        self.marks.lock().unwrap().insert(id.clone(), status.as_text());
+        if is_heard { Ok(()) } else { Err(broken()) }
     }
 
     async fn add(&self, _: &StoredAccount) -> Result<Saved, Error> {

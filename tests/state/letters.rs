@@ -235,8 +235,13 @@ pub(crate) async fn a_refused_attempt_leaves_no_doubt_and_an_overtaken_one_chang
     assert_eq!((taken.row, taken.doubts), (mail.row, 1));
     assert!(!one.begin(mail.row, "line").await.unwrap(), "it is not the first one's any more");
     assert!(two.begin(mail.row, "line").await.unwrap());
-    two.sent(taken.row, at(231)).await.unwrap();
-    one.postpone(mail.row, at(232), true, "late").await.unwrap();
+    // What the first one knows of its own attempt says nothing of the other's.
+    one.postpone(mail.row, at(230), false, "late").await.unwrap();
+    world.pass(200).await;
+    let [taken]: [Owed; 1] = owed(&two, 430).await.try_into().unwrap();
+    assert_eq!(taken.doubts, 2, "the second one's attempt may have been heard too");
+    two.sent(taken.row, at(431)).await.unwrap();
+    one.postpone(mail.row, at(432), true, "later still").await.unwrap();
     assert_eq!(one.outbox(Way::Mail).await.unwrap(), (0, 0));
 }
 

@@ -365,8 +365,8 @@ DELETE FROM outbox WHERE letter = $1 AND stage = 'withdrawn'
   AND EXISTS (SELECT FROM letter l WHERE l.letter = $1 AND l.stage = 'owed')";
 
 const AGAIN: &str = "
-UPDATE letter SET attempts = attempts + 1, due_at = $2, doubts = doubts + $3, begun = false,
-    failure = $5,
+UPDATE letter SET attempts = attempts + 1, due_at = $2, doubts = doubts + $3, failure = $5,
+    begun = CASE WHEN claimed_by = $4 THEN false ELSE begun END,
     claimed_until = CASE WHEN claimed_by = $4 THEN NULL ELSE claimed_until END,
     claimed_by = CASE WHEN claimed_by = $4 THEN NULL ELSE claimed_by END
 WHERE letter = $1 AND stage = 'owed'";

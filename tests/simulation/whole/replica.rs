@@ -358,14 +358,17 @@ impl Process {
         }
     }
 
-    /// Sends what the outbox owes, as the mailer does: what was sent is noted before anything else is.
+    /// Sends what the outbox owes, as the mailer does: what came of an attempt is noted before anything else is.
     async fn post(self: Arc<Self>, state: State, clock: Clock) {
         let mut unrecorded = None;
         loop {
             self.world.sleep(MAIL_EVERY).await;
-            if let Some((row, at)) = unrecorded
-                && state.sent(row, at).await.is_err()
-            {
+            let noted = match unrecorded {
+                None => Ok(()),
+                Some((row, Some(at))) => state.sent(row, at).await,
+                Some((row, None)) => state.postpone(row, clock.now(), false, "").await,
+            };
+            if noted.is_err() {
                 continue;
             }
             unrecorded = None;
@@ -376,9 +379,17 @@ impl Process {
             let Ok(owed) = state.owed(Way::Mail, now, 32).await else { continue };
             for mail in owed {
                 let Some((_, notice)) = mail.notices.first() else { continue };
-                if mail.doubts >= DOUBTS_MAX || !state.begin(mail.row, "").await.unwrap_or(false) {
+                if mail.doubts >= DOUBTS_MAX {
                     let _ = state.give_up(mail.row, clock.now(), "").await;
                     continue;
+                }
+                match state.begin(mail.row, "").await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(_) => {
+                        unrecorded = Some((mail.row, None));
+                        break;
+                    }
                 }
                 self.pass().await;
                 if notice.change != Change::Reminder {
@@ -389,7 +400,7 @@ impl Process {
                     let (name, subject) = (self.name(), notice.subject.to_string());
                     let what = || format!("{name} cannot note the mail about {subject}");
                     self.world.truth().note(None, what);
-                    unrecorded = Some((mail.row, at));
+                    unrecorded = Some((mail.row, Some(at)));
                     break;
                 }
             }
