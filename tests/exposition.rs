@@ -96,6 +96,7 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         at: at(-2),
+        began_at: at(-86_400),
         loaded: true,
         holding: Shares::ALL,
         holding_until: None,

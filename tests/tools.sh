@@ -14,6 +14,7 @@ main() {
     python_venv
     oauth_servers
     observability
+    axe
     case "${1:-}" in
         '') ;;
         cargo-deny) cargo_deny ;;
@@ -39,6 +40,7 @@ python3 python3
 cc build-essential
 strace strace
 mariadb-install-db mariadb-server
+chromium chromium
 PACKAGES
     # Debian keeps the server's programs out of the path.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
@@ -99,6 +101,12 @@ observability() {
     tools=$(tests/servers/prometheus.sh) || fail "Prometheus 3 could not be unpacked"
     tests/servers/grafana/install.sh >/dev/null || fail "Grafana's schema could not be installed"
     echo "$("$tools/prometheus" --version 2>&1 | head -n 1 | cut -d ' ' -f 1-3), Alertmanager, Grafana's schema: there"
+}
+
+# What tests/pages asks about every page.
+axe() {
+    tests/servers/axe/install.sh >/dev/null || fail "axe-core could not be installed"
+    echo "axe-core: there"
 }
 
 cargo_deny() {

@@ -214,7 +214,10 @@ pub(super) fn judged(named: &Named, connected: Connected) -> Result<Arrived, (Tu
             return arrived(Arrival::Saved, is_proven, are_scopes_known);
         }
         Connected::Later => return arrived(Arrival::Later, true, true),
-        Connected::FewerScopes(missing) => return Err((Turn::FewerScopes, missing)),
+        Connected::FewerScopes(missing) => {
+            told(&named.id, Turn::FewerScopes);
+            return Err((Turn::FewerScopes, missing));
+        }
         Connected::Theirs => Turn::Overtaken,
         Connected::OtherAccount => Turn::OtherAccount,
         Connected::Refused(evidence) => turn_of(&evidence, false),

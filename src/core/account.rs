@@ -1,7 +1,7 @@
 //! What may be known about an account. Nothing in this file can hold a token.
 
 use super::{
-    Cause, Door, History, Timestamp,
+    Cause, Door, History, Recent, Timestamp,
     second_clock::{Differs, End, Watched},
     timeline::SLEW_SECONDS_MAX,
 };
@@ -286,6 +286,8 @@ pub struct Account {
     pub last_failure: Option<Arc<Evidence>>,
     /// What happened to it, for whoever asks later; `None` where nothing ever did.
     pub history: Option<Arc<History>>,
+    /// What happened to it since this process looks after it, for its page.
+    pub recent: Option<Arc<Recent>>,
     /// When the store was first seen to hold it, in this run or an earlier one.
     pub first_seen_at: Option<Timestamp>,
     /// When a refresh last put a new token into the store.
@@ -352,6 +354,7 @@ impl Account {
             door: Door::default(),
             last_failure: None,
             history: None,
+            recent: None,
             first_seen_at: None,
             last_refresh_at: None,
             not_before: None,

@@ -180,7 +180,7 @@ impl Turn {
             Self::OtherBrowser => "This was begun in another browser",
             Self::UnknownAccount => "This account is not here any more",
             Self::NoConsentPage => "This account is not connected by a link",
-            Self::WrongState => "This page was not expected",
+            Self::WrongState => "This answer was not expected",
             Self::Replayed => "You have been here before",
             Self::Denied => "You did not agree",
             Self::OtherAccount => "That was another account",
@@ -210,16 +210,16 @@ impl Turn {
                 "For your protection the browser that begins must be the one that comes back."
             }
             Self::UnknownAccount => {
-                "It was removed, switched off or disconnected in the publisher since the link was sent."
+                "It was removed, switched off or disconnected in your publishing tool since the link was sent."
             }
             Self::NoConsentPage => {
                 "Its provider has no page for this, or the app does not name it."
             }
             Self::WrongState => {
-                "We did not send anybody away who could come back like this. If you had several of these pages open, the newest one counts."
+                "It belongs to nothing that was begun here. If you had several of these pages open, only the newest one counts."
             }
             Self::Replayed => {
-                "What you brought back was taken the first time; a second time changes nothing."
+                "This page does its work once, and it has done it. To load it again changes nothing."
             }
             Self::Denied => "Without your consent nothing can be published to this account.",
             Self::OtherAccount => {
@@ -256,11 +256,16 @@ impl Turn {
             }
             Self::OtherBrowser => "Go on in the browser in which you began, or ask for a new link.",
             Self::UnknownAccount => {
-                "Look in the publisher whether the account is still there, and connect it there."
+                "Look in your publishing tool whether the account is still there, and connect it there."
             }
-            Self::NoConsentPage => "Connect it in the publisher, or ask whoever runs this program.",
-            Self::WrongState | Self::Replayed => {
+            Self::NoConsentPage => {
+                "Connect it in your publishing tool, or ask whoever looks after that."
+            }
+            Self::WrongState => {
                 "If the account still needs it, open the link from the mail once more."
+            }
+            Self::Replayed => {
+                "If you were told that you are done, you are. If not, open the link from the mail once more."
             }
             Self::Denied => "If you did not mean that, begin again and agree.",
             Self::OtherAccount => {
@@ -271,7 +276,7 @@ impl Turn {
                 "Begin again; if that does not help, wait a few minutes."
             }
             Self::AppRefused | Self::RedirectUriMismatch => {
-                "Please tell whoever runs this program; they have been told in its log as well."
+                "Please tell whoever looks after your publishing tool; it stands in our log as well."
             }
             Self::Overtaken => "If the account still needs it, begin again.",
             Self::Busy => "Wait a minute and begin again.",

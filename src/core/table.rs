@@ -161,6 +161,8 @@ impl Table {
 pub struct Snapshot {
     /// When it was taken, on the program's clock.
     pub at: Timestamp,
+    /// When the fleet was first told anything: what [`super::Recent`] holds is not older.
+    pub began_at: Timestamp,
     /// False until the store has been read for the first time.
     pub loaded: bool,
     /// The shares whose accounts are ours to look after.
@@ -238,6 +240,7 @@ impl Snapshot {
     pub fn empty(at: Timestamp) -> Self {
         Self {
             at,
+            began_at: at,
             loaded: false,
             holding: Shares::NONE,
             holding_until: None,

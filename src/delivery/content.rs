@@ -385,15 +385,19 @@ pub(super) fn capitalised(text: &str) -> String {
 fn wrapped(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.trim_end().lines() {
-        let indent = if line.starts_with("- ") { "  " } else { "" };
-        let mut current = String::new();
-        for word in line.split(' ') {
+        if line.is_empty() && lines.last().is_some_and(String::is_empty) {
+            continue;
+        }
+        let is_deeper = line.starts_with("  ");
+        let indent = if is_deeper || line.starts_with("- ") { "  " } else { "" };
+        let mut current = if is_deeper { indent.to_owned() } else { String::new() };
+        for word in line.trim_start().split(' ') {
             let width = current.chars().count() + 1 + word.chars().count();
             if width > TEXT_COLUMNS && !current.trim().is_empty() {
                 lines.push(std::mem::replace(&mut current, indent.to_owned()));
                 current.push_str(word);
             } else {
-                if !current.is_empty() {
+                if !current.trim().is_empty() {
                     current.push(' ');
                 }
                 current.push_str(word);

@@ -12,8 +12,8 @@ use std::time::Duration;
 pub(super) enum Posts {
     /// The present token works until it ends.
     GoOutUntil(Timestamp),
-    /// The present token may have died with the connection; at the latest it ends then.
-    MayGoOutUntil(Timestamp),
+    /// The gate is held at once, and a publisher that does not ask meets a dead token now, or then at the latest.
+    WaitOrFail(Timestamp),
     /// Those that need the missing permission fail.
     LackPermission,
     /// None goes out.
@@ -35,10 +35,13 @@ impl Posts {
             (Cause::AccessTokenExpired | Cause::ConsentRevoked | Cause::WrongEnvironment, _) => {
                 Self::Stopped
             }
-            (Cause::RefreshTokenRejected | Cause::RotationLost | Cause::UnsavedToken, end) => {
-                end.map_or(Self::Stopped, Self::MayGoOutUntil)
-            }
-            (Cause::RefreshTokenExpired, None) => Self::Stopped,
+            (
+                Cause::RefreshTokenExpired
+                | Cause::RefreshTokenRejected
+                | Cause::RotationLost
+                | Cause::UnsavedToken,
+                end,
+            ) => end.map_or(Self::Stopped, Self::WaitOrFail),
             (_, Some(end)) => Self::GoOutUntil(end),
             (_, None) => Self::GoOutForNow,
         }
@@ -52,8 +55,8 @@ impl Posts {
                 readable(end, zone),
                 roughly(end.since(now))
             ),
-            Self::MayGoOutUntil(end) => format!(
-                "Posts may already fail, and none go out after {} ({} from now).",
+            Self::WaitOrFail(end) => format!(
+                "Posts wait or fail until this is mended; what is left of the connection ends on {} ({} from now).",
                 readable(end, zone),
                 roughly(end.since(now))
             ),
@@ -154,10 +157,10 @@ mod tests {
         let cases = [
             (Cause::AppCredentialsRejected, Some(later), Posts::GoOutUntil(later)),
             (Cause::NotRenewable, Some(later), Posts::GoOutUntil(later)),
-            (Cause::RefreshTokenExpired, Some(later), Posts::GoOutUntil(later)),
+            (Cause::RefreshTokenExpired, Some(later), Posts::WaitOrFail(later)),
             (Cause::RefreshTokenExpired, None, Posts::Stopped),
-            (Cause::RefreshTokenRejected, Some(later), Posts::MayGoOutUntil(later)),
-            (Cause::RotationLost, Some(later), Posts::MayGoOutUntil(later)),
+            (Cause::RefreshTokenRejected, Some(later), Posts::WaitOrFail(later)),
+            (Cause::RotationLost, Some(later), Posts::WaitOrFail(later)),
             (Cause::ConsentRevoked, Some(later), Posts::Stopped),
             (Cause::ScopeMissing, Some(later), Posts::LackPermission),
             (Cause::ScopeMissing, Some(now), Posts::Stopped),

@@ -32,9 +32,15 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 /// a browser that may tell nobody says of a form that it comes from nowhere.
 #[must_use]
 pub fn page(status: StatusCode, html: String) -> Answer {
+    styled_page(status, html, HeaderValue::from_static(POLICY))
+}
+
+/// The same under a policy of its own.
+#[must_use]
+pub fn styled_page(status: StatusCode, html: String, policy: HeaderValue) -> Answer {
     let mut answer = whole(status, "text/html; charset=utf-8", html);
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     answer

@@ -187,7 +187,7 @@ struct View<'a> {
     account: Option<&'a str>,
     provider: &'a str,
     app: &'a str,
-    scopes_heading: &'static str,
+    scopes_heading: String,
     scopes: &'a [String],
     action: Option<String>,
     button: String,
@@ -216,19 +216,21 @@ impl<'a> View<'a> {
     fn asking(asked: &'a Asked, link: &str) -> Self {
         let Named { id, title, .. } = &asked.named;
         let scopes_heading = match asked.scopes[..] {
-            [] => "",
-            _ => "It will ask for these permissions; please leave all of them switched on:",
+            [] => String::new(),
+            _ => {
+                format!("{title} asks for these permissions; please leave all of them switched on:")
+            }
         };
         Self {
             id: "asking",
             heading: format!("Connect {} again", id.account),
             paragraphs: vec![format!(
-                "So that posts to this account go out again, {title} must hear from you that it may take them. The button leads to {title}; sign in there to this very account, and agree."
+                "So that posts to this account can go out, {title} needs your consent again. The button takes you there: sign in as this account, and agree."
             )],
             scopes_heading,
             scopes: &asked.scopes,
             action: Some(format!("{LINK_PATH}{link}")),
-            button: format!("Go on to {title}"),
+            button: format!("Continue to {title}"),
             small: format!(
                 "Nothing has changed yet, and nothing changes until you agree there. This link works until {}.",
                 date(asked.ends_at)
@@ -274,12 +276,12 @@ impl<'a> View<'a> {
         let view = wrong.named.as_ref().map(Self::of).unwrap_or_default();
         Self {
             id: turn.as_label(),
-            tone: "bad",
+            tone: tone_of(turn),
             heading: turn.heading().to_owned(),
             paragraphs: vec![turn.sentence().to_owned(), next.to_owned()],
             scopes_heading: match wrong.missing[..] {
-                [] => "",
-                _ => "Not granted:",
+                [] => String::new(),
+                _ => "Not granted:".to_owned(),
             },
             scopes: &wrong.missing,
             action: wrong.again.as_ref().map(|link| format!("{LINK_PATH}{link}")),
@@ -287,6 +289,14 @@ impl<'a> View<'a> {
             small: "Nothing was changed: the account is as it was.".to_owned(),
             ..view
         }
+    }
+}
+
+/// Nobody need be frightened who opens a link twice or comes a moment too early.
+const fn tone_of(turn: Turn) -> &'static str {
+    match turn {
+        Turn::LinkUsed | Turn::Replayed | Turn::Overtaken | Turn::Busy => "calm",
+        _ => "bad",
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Context,
     actions::Actions,
     answer::{Answer, for_method, not_found, text, whole, wrong_method},
-    status_page,
+    status_page::{self, Route},
 };
 use crate::metrics::{Encoding, Format, Scrape, exposition::ScrapeBody};
 use http_body_util::BodyExt as _;
@@ -37,12 +37,18 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
     let answer = match request.uri().path() {
         "/-/reload" if matches!(method, Method::POST | Method::PUT) => reload(&context).await,
         "/-/reload" => wrong_method("POST, PUT"),
-        "/" | "/metrics" | "/-/healthy" | "/-/ready" if !reads => wrong_method("GET, HEAD"),
-        "/" => status_page::answer(context, request.uri().query().unwrap_or_default()).await,
+        "/metrics" | "/-/healthy" | "/-/ready" if !reads => wrong_method("GET, HEAD"),
         "/metrics" => metrics(&context, request.headers()),
         "/-/healthy" => text(StatusCode::OK, "oauth-keepalive is healthy."),
         "/-/ready" => ready(&context),
-        _ => not_found(),
+        path => match Route::of(path) {
+            Some(_) if !reads => wrong_method("GET, HEAD"),
+            Some(route) => {
+                let query = request.uri().query().unwrap_or_default();
+                status_page::answer(context, route, query, request.headers()).await
+            }
+            None => not_found(),
+        },
     };
     for_method(&method, answer)
 }

@@ -95,6 +95,8 @@ pub struct Fleet {
     wall_clock: Standing,
     /// When something was last handled.
     handled_at: Option<Timestamp>,
+    /// When something was first handled.
+    began_at: Option<Timestamp>,
     /// Seconds by which each provider's clock is ahead of ours.
     clock_offsets: BTreeMap<Arc<str>, i64>,
     /// Accounts whose newest token the store has not taken.
@@ -135,6 +137,7 @@ impl Fleet {
             state: Standing::default(),
             wall_clock: Standing::default(),
             handled_at: None,
+            began_at: None,
             clock_offsets: BTreeMap::new(),
             unsaved: 0,
             shared: Shared::default(),
@@ -147,6 +150,7 @@ impl Fleet {
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.note_time(now);
         self.heed_setback(now);
+        self.began_at.get_or_insert(now);
         match input {
             Input::Woke => {}
             Input::Configured { policy, apps } => self.configure(now, policy, apps),
@@ -242,6 +246,7 @@ impl Fleet {
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         Snapshot {
             at: now,
+            began_at: self.began_at.unwrap_or(now),
             loaded: self.store_read_at.is_some(),
             holding: self.holding.shares(),
             holding_until: self.holding.ends_at(),
@@ -547,6 +552,7 @@ impl Fleet {
     }
 
     fn report(&mut self, event: Event) {
+        self.note_recent(&event);
         self.effects.push_back(Effect::Report(event));
     }
 }

@@ -5,8 +5,9 @@
 
 use super::Fleet;
 use crate::core::{
-    Account, AccountId, Cause, Evidence, History, Timestamp, TokenFacts,
+    Account, AccountId, Cause, Event, Evidence, History, Recent, Timestamp, TokenFacts,
     history::{Check, Failure, Moved, Source, Writer, Writing},
+    recent::MARKS_KEPT_MAX,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -172,6 +173,18 @@ impl Fleet {
         self.note(id, |_, history| history.moved = Some(Moved { at: now, from }));
     }
 
+    /// Whatever is told of an account is kept for its page too, so that page and log cannot differ.
+    pub(super) fn note_recent(&mut self, event: &Event) {
+        let (Some(id), Some(now)) = (Recent::subject(event), self.handled_at) else { return };
+        let most = if self.table.len() > SMALL_FLEET_MAX { MARKS_OF_MANY } else { MARKS_KEPT_MAX };
+        self.table.change(id, |account| {
+            let ends = account.token.and_then(|token| token.expires_at);
+            let mut recent = account.recent.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+            recent.note(now, event, ends, most);
+            account.recent = Some(Arc::new(recent));
+        });
+    }
+
     pub(super) fn note(&mut self, id: &AccountId, change: impl FnOnce(&Account, &mut History)) {
         let noted = self.table.change(id, |account| {
             // Shared with the snapshot that others may be reading.
@@ -195,6 +208,12 @@ fn only_by_consent(now: Timestamp, account: &Account, theirs: &TokenFacts) -> bo
     is_finished || known.missing_scopes & !theirs.missing_scopes != 0
 }
 
+/// Accounts up to which as much is kept of each as its page can show.
+const SMALL_FLEET_MAX: usize = 100_000;
+
+/// Marks that are kept of each account of a greater fleet: a million of them must fit.
+const MARKS_OF_MANY: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -202,8 +221,9 @@ mod tests {
         *,
     };
     use crate::core::{
-        Cause, Fingerprint, Shares,
+        Cause, Fingerprint, Gate, Shares, Why,
         fleet::{Checked, Finished, Input},
+        recent::{HOURS, Happening, Origin},
     };
 
     fn history(bench: &Bench) -> History {
@@ -223,6 +243,30 @@ mod tests {
         assert_eq!(written(&mut bench), 0);
         assert_eq!(bench.account("a").history, None);
         assert!(bench.account("a").first_seen_at.is_some());
+    }
+
+    #[test]
+    fn what_is_told_of_an_account_is_on_its_page_in_order() {
+        let mut bench = Bench::new();
+        bench.load(&[("a", bench.token(1, 0.9))]);
+        let new = bench.token(2, 0.0);
+        bench.finish("a", Finished::Renewed(new));
+        bench.tell(Input::Responded { id: id("a"), status: 401, times: 3 });
+        bench.tell(Input::Responded { id: id("a"), status: 403, times: 9 });
+        bench.finish("a", Finished::Dead(bench.evidence(Cause::RefreshTokenRejected)));
+        let account = bench.account("a");
+        let recent = account.recent.as_deref().unwrap();
+        assert_eq!(recent.unauthorized(bench.now)[HOURS - 1], 3);
+        let told: Vec<_> = recent.marks().iter().map(|mark| mark.what).collect();
+        let dead = Cause::RefreshTokenRejected;
+        assert_eq!(
+            told,
+            [
+                Happening::NewToken { from: Origin::Refresh, ends: new.expires_at },
+                Happening::Became(Some(dead)),
+                Happening::Gate(Gate::Held, Some(Why::Cause(dead))),
+            ]
+        );
     }
 
     #[test]

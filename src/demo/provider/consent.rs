@@ -202,13 +202,17 @@ fn escaped(text: &str) -> String {
 
 fn html(status: u16, body: &str) -> Response<Reply> {
     let document = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Demo provider</title>{body}"
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>Demo provider</title><style>{STYLE}</style>{body}"
     );
     let mut answer = page_of(status, Reply::whole(document));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, html);
     answer
 }
+
+/// A page that is not ours should not look like one of ours.
+const STYLE: &str = "body{font:17px/1.6 Georgia,serif;max-width:32em;margin:2em auto;padding:0 1em}\
+    button,select{font:inherit;padding:.4em 1em}";
 
 const HEX_DIGITS: usize = 64;
 const CODE_LIFE_MILLIS: Millis = 5 * 60 * 1_000;
