@@ -30,6 +30,7 @@ pub use users::User;
 use super::{
     answer::{Answer, for_method, not_found, text, wrong_method},
     ordered::{self, NotWritten},
+    status_page::account_path,
     web_config::Web,
     webhooks::Delivery,
 };
@@ -124,7 +125,7 @@ impl Actions {
         let answer = match (what, &method) {
             (Some(What::LogIn), &Method::GET | &Method::HEAD) => {
                 let query = request.uri().query().unwrap_or_default();
-                pages::log_in(StatusCode::OK, &forms::next_of(query), None)
+                pages::log_in(StatusCode::OK, BESIDE, &forms::next_of(query), None)
             }
             (Some(what), &Method::POST) => self.post(what, request).await,
             (Some(What::LogIn), _) => wrong_method("GET, HEAD, POST"),
@@ -148,8 +149,10 @@ impl Actions {
             return self.log_in(&head.headers, &form);
         }
         let Some((ticket, session)) = self.session(&head.headers) else {
-            let next = form.account().map_or_else(|| "/".to_owned(), |id| pages::account_path(&id));
-            let answer = pages::log_in(StatusCode::UNAUTHORIZED, &next, Some(pages::SESSION_ENDED));
+            let next = form.account().map_or_else(|| "/".to_owned(), |id| account_path(&id));
+            let root = if what == What::LogOut { BESIDE } else { BELOW };
+            let answer =
+                pages::log_in(StatusCode::UNAUTHORIZED, root, &next, Some(pages::SESSION_ENDED));
             return self.counted(what, ActionResult::Refused, answer);
         };
         if !self.is_mark_of(&ticket, form.csrf()) {
@@ -179,7 +182,7 @@ impl Actions {
         };
         self.tell(what, result, id, session);
         self.sessions().say(ticket, id, said, Instant::now());
-        self.counted(what, result, see_other(&pages::account_path(id)))
+        self.counted(what, result, see_other(BELOW, &account_path(id)))
     }
 
     fn link(&self, id: &AccountId, session: &Session) -> Answer {
@@ -198,21 +201,21 @@ impl Actions {
         let bucket = users::bucket_of(&self.key, name);
         if let Err(wait) = self.lock_guesses().take(bucket, now) {
             let mut answer =
-                pages::log_in(StatusCode::TOO_MANY_REQUESTS, &next, Some(pages::TOO_MANY));
+                pages::log_in(StatusCode::TOO_MANY_REQUESTS, BESIDE, &next, Some(pages::TOO_MANY));
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
             return self.counted(What::LogIn, ActionResult::Refused, answer);
         }
         let Some(user) = self.users.find(name, form.secret()) else {
             // Not the name: who mistypes may have written the secret there.
             tracing::warn!("somebody was not let into the status page's actions");
-            let answer = pages::log_in(StatusCode::FORBIDDEN, &next, Some(pages::WRONG));
+            let answer = pages::log_in(StatusCode::FORBIDDEN, BESIDE, &next, Some(pages::WRONG));
             return self.counted(What::LogIn, ActionResult::Refused, answer);
         };
         self.lock_guesses().give_back(bucket);
         let is_secure = self.wires.web.scheme() == "https" || origin::is_https(headers);
         tracing::info!(user = %user.name, "somebody logged in to the status page's actions");
         let ticket = self.sessions().begin(user, is_secure, now);
-        let mut answer = see_other(&next);
+        let mut answer = see_other(BESIDE, &next);
         answer.headers_mut().insert(SET_COOKIE, ticket.cookie(is_secure));
         self.counted(What::LogIn, ActionResult::Done, answer)
     }
@@ -220,7 +223,7 @@ impl Actions {
     fn log_out(&self, ticket: &Ticket, session: &Session) -> Answer {
         self.sessions().end(ticket);
         tracing::info!(user = %session.user.name, "somebody logged out of the status page's actions");
-        let mut answer = see_other("/");
+        let mut answer = see_other(BESIDE, "/");
         answer.headers_mut().insert(SET_COOKIE, Ticket::no_cookie(session.is_secure));
         self.counted(What::LogOut, ActionResult::Done, answer)
     }
@@ -328,12 +331,18 @@ impl What {
     }
 }
 
-fn see_other(path: &str) -> Answer {
+/// Relative, so that it works below a path of a proxy too.
+fn see_other(root: &'static str, path: &str) -> Answer {
     let mut answer = text(StatusCode::SEE_OTHER, "Go on at the page.");
-    let to = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/"));
+    let to = HeaderValue::from_str(&format!("{root}{path}"));
+    let to = to.unwrap_or(HeaderValue::from_static(BESIDE));
     answer.headers_mut().insert(LOCATION, to);
     answer
 }
+
+/// The way to `/` from `/login` and `/logout`, and from what lies deeper.
+const BESIDE: &str = ".";
+const BELOW: &str = "..";
 
 const LOGIN: &str = "/login";
 const LOGOUT: &str = "/logout";

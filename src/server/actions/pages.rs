@@ -1,14 +1,17 @@
 //! What people see of actions: the buttons on an account's page, the page that asks who it is, and the one with a link.
 
-use super::{Here, LOGIN, Viewer};
+use super::{BELOW, Here, LOGIN, Viewer};
 use crate::{
     core::{Account, AccountId, Gate},
-    server::answer::{Answer, page, text},
+    server::{
+        answer::{Answer, page, text},
+        status_page::{account_path, percent_encoded},
+    },
 };
 use hyper::StatusCode;
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use serde::Serialize;
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 use tokio::time::Instant;
 
 /// The buttons for an account, or the way to them; nothing where actions are switched off.
@@ -54,29 +57,47 @@ impl Buttons {
             resume: account.door.gate != Gate::Open,
             refresh: can_renew,
             link: wires.mint.as_ref().is_some_and(|mint| mint(&account.id, now).is_some()),
-            log_in: format!("{LOGIN}?next={}", encoded(&path)),
+            log_in: format!("{LOGIN}?next={}", percent_encoded(&path)),
         }
     }
 }
 
 /// The page that asks who it is; `wrong` says why again.
-pub(super) fn log_in(status: StatusCode, next: &str, wrong: Option<&str>) -> Answer {
-    let view = View { heading: "Log in", next, wrong, ..View::default() };
+pub(super) fn log_in(
+    status: StatusCode,
+    root: &'static str,
+    next: &str,
+    wrong: Option<&str>,
+) -> Answer {
+    let view = View { heading: "Log in", root, next, wrong, ..View::default() };
     shown(status, &view)
 }
 
 /// The page with a new link, which is good for one use by whoever has it.
 pub(super) fn link(id: &AccountId, link: &str) -> Answer {
     let (name, back) = (id.to_string(), account_path(id));
-    let view =
-        View { heading: "Reconnect link", account: &name, back: &back, link, ..View::default() };
+    let view = View {
+        heading: "Reconnect link",
+        root: BELOW,
+        account: &name,
+        back: &back,
+        link,
+        ..View::default()
+    };
     shown(StatusCode::OK, &view)
 }
 
 pub(super) fn no_link(id: &AccountId) -> Answer {
     let (name, back) = (id.to_string(), account_path(id));
     let wrong = Some(NO_LINK);
-    let view = View { heading: "No link", account: &name, back: &back, wrong, ..View::default() };
+    let view = View {
+        heading: "No link",
+        root: BELOW,
+        account: &name,
+        back: &back,
+        wrong,
+        ..View::default()
+    };
     shown(StatusCode::CONFLICT, &view)
 }
 
@@ -92,6 +113,8 @@ pub(super) fn forged() -> Answer {
 #[derive(Default, Serialize)]
 struct View<'a> {
     heading: &'static str,
+    /// The way from this page to `/`, so that it works below a path of a proxy too.
+    root: &'static str,
     account: &'a str,
     back: &'a str,
     link: &'a str,
@@ -108,25 +131,6 @@ fn shown(status: StatusCode, view: &View<'_>) -> Answer {
             text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.")
         }
     }
-}
-
-/// Where the page of an account is.
-pub(super) fn account_path(id: &AccountId) -> String {
-    format!("/accounts/{}/{}", encoded(&id.provider), encoded(&id.account))
-}
-
-/// One segment of a path, or one value of a query.
-pub(super) fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => drop(write!(encoded, "%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 static PAGES: LazyLock<Environment<'static>> = LazyLock::new(|| {

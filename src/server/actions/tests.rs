@@ -130,7 +130,9 @@ impl Bench {
     ) -> Answer {
         let pairs: Vec<_> = fields
             .iter()
-            .map(|(name, value)| format!("{name}={}", super::pages::encoded(value)))
+            .map(|(name, value)| {
+                format!("{name}={}", crate::server::status_page::percent_encoded(value))
+            })
             .collect();
         let body = pairs.join("&");
         let head = format!(
@@ -261,7 +263,9 @@ const BRAND: (&str, &str) = ("account", "tiktok/brand 1");
 async fn whoever_logs_in_holds_resumes_refreshes_gets_a_link_and_logs_out() {
     let bench = Bench::start().await;
     assert!(
-        bench.buttons("").contains("href=\"&#x2f;login?next=%2Faccounts%2Ftiktok%2Fbrand%25201\""),
+        bench
+            .buttons("")
+            .contains("href=\"../..&#x2f;login?next=%2Faccounts%2Ftiktok%2Fbrand%25201\""),
         "{}",
         bench.buttons("")
     );
@@ -280,7 +284,7 @@ async fn whoever_logs_in_holds_resumes_refreshes_gets_a_link_and_logs_out() {
     let entered = bench.log_in("ops", SECRET).await;
     assert_eq!(
         (entered.status, entered.header("location")),
-        (303, Some("/accounts/tiktok/brand%201"))
+        (303, Some("./accounts/tiktok/brand%201"))
     );
     let cookie = entered.header("set-cookie").unwrap();
     assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"), "{cookie}");
@@ -298,7 +302,7 @@ async fn whoever_logs_in_holds_resumes_refreshes_gets_a_link_and_logs_out() {
         let done = bench.post(&format!("/actions/{action}"), &cookie, &fields).await;
         assert_eq!(
             (done.status, done.header("location")),
-            (303, Some("/accounts/tiktok/brand%201")),
+            (303, Some("../accounts/tiktok/brand%201")),
             "{action}"
         );
         assert!(bench.buttons(&cookie).contains(said), "{}", bench.buttons(&cookie));
@@ -310,13 +314,14 @@ async fn whoever_logs_in_holds_resumes_refreshes_gets_a_link_and_logs_out() {
     assert_eq!(link.header("cache-control"), Some("no-store"));
     assert!(link.body.contains("value=\"https:&#x2f;&#x2f;connect.example&#x2f;connect&#x2f;account&#x2f;invented\" readonly autofocus"), "{}", link.body);
     let out = bench.post("/logout", &cookie, &[("csrf", &mark)]).await;
-    assert_eq!((out.status, out.header("location")), (303, Some("/")));
+    assert_eq!((out.status, out.header("location")), (303, Some("./")));
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
     assert!(!bench.buttons(&cookie).contains("<form"));
     let late = bench.post("/actions/hold", &cookie, &fields).await;
     assert_eq!(late.status, 401);
     assert!(
-        late.body.contains("your session has ended") && late.body.contains("action=\"/login\"")
+        late.body.contains("your session has ended")
+            && late.body.contains("action=\"..&#x2f;login\"")
     );
     assert_eq!((bench.orders().len(), bench.counted("logout", "done")), (3, 1));
 }
