@@ -35,6 +35,7 @@ use crate::{
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
+        actions::{self, Actions},
         listener::Limits,
         publisher::{Client, Right},
         socket::{Place, Socket},
@@ -455,6 +456,21 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         per_account,
         reload: settings.server.enable_reload.then(|| reload.clone()),
         config: config_state,
+        actions: settings.server.actions.clone().map(|actions| {
+            let mint = minter.clone().map(|minter| {
+                let mint: Arc<actions::Mint> = Arc::new(move |id, now| minter.mint(id, now));
+                mint
+            });
+            let wires = actions::Wires {
+                snapshot: Arc::clone(&snapshot),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                deliveries: deliveries.clone(),
+                web: Arc::clone(&web),
+                mint,
+            };
+            Arc::new(Actions::new(actions, wires))
+        }),
     };
     let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
@@ -833,7 +849,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         let server = &settings.server;
         let others = (server.publisher.clone(), server.webhooks.clone(), server.connect.clone());
         let telemetry = (server.listen, server.listen_also.clone(), server.enable_reload);
-        (telemetry, server.connections_max, others)
+        (telemetry, server.actions.clone(), server.connections_max, others)
     };
     let sections = [
         ("`store`", old.store == new.store),

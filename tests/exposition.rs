@@ -161,6 +161,7 @@ fn metrics() -> Metrics {
     metrics.expect_webhooks("tiktok");
     metrics.webhook("tiktok", MessageResult::Taken);
     metrics.expect_reconnects();
+    metrics.expect_actions();
     metrics.reconnect("connected");
     metrics.expect_log("publisher.log");
     metrics.lines_observed("publisher.log", &[40, 2, 0, 1, 0, 0, 0, 0]);

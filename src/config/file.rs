@@ -326,8 +326,26 @@ pub(super) enum SmtpTls {
 pub(super) struct Server {
     pub(super) listen: String,
     pub(super) web_config_file: Option<PathBuf>,
+    pub(super) actions: Actions,
     pub(super) enable_reload: bool,
     pub(super) connections_max: u32,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Actions {
+    pub(super) enabled: bool,
+    pub(super) users: Vec<User>,
+    pub(super) session_idle: Span,
+    pub(super) session_life: Span,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct User {
+    pub(super) name: Option<String>,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -693,8 +711,20 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8640".to_owned(),
             web_config_file: None,
+            actions: Actions::default(),
             enable_reload: false,
             connections_max: 512,
+        }
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            users: Vec::new(),
+            session_idle: Span::seconds(30 * 60),
+            session_life: Span::seconds(12 * 60 * 60),
         }
     }
 }

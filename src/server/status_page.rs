@@ -14,7 +14,7 @@
 //! token.
 
 use super::{
-    Context,
+    Context, actions,
     answer::{Answer, json, styled_page, text},
 };
 use crate::core::{Account, AccountId};
@@ -40,6 +40,7 @@ mod timeline;
 mod words;
 
 pub use words::account_path;
+pub(super) use words::percent_encoded;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +101,9 @@ impl Route {
 }
 
 /// The page, or its JSON, for this query string.
-pub async fn answer(context: Context, route: Route, query: &str, _headers: &HeaderMap) -> Answer {
+pub async fn answer(context: Context, route: Route, query: &str, headers: &HeaderMap) -> Answer {
     let query = Query::read(query);
+    let viewer = context.viewer(headers);
     // A pass over a million accounts takes tens of milliseconds; the threads that answer others must not
     // wait for it.
     let made = tokio::task::spawn_blocking(move || {
@@ -109,7 +111,7 @@ pub async fn answer(context: Context, route: Route, query: &str, _headers: &Head
         let config = context.config.load();
         let now = context.clock.now();
         let scene = Scene { snapshot: &snapshot, readings: &readings, config: &config, now };
-        respond(&scene, &route, &query, |_| String::new())
+        respond(&scene, &route, &query, |account| actions::form(account, &viewer))
     });
     match made.await {
         Ok(Ok(answer)) => answer,

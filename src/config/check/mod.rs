@@ -4,6 +4,7 @@
 //! A section with a problem still yields a value, so that the next one is looked at too; nobody ever sees
 //! that value, because a file with a problem yields no settings.
 
+mod actions;
 mod apps;
 mod consent;
 mod dangers;
