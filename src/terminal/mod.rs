@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn colour_is_for_terminals_unless_somebody_says_otherwise() {
         use When::{Always, Auto, Never};
-        let rows: &[(&str, When, bool, &[(&str, &str)], bool)] = &[
+        type Variables = [(&'static str, &'static str)];
+        let rows: &[(&str, When, bool, &Variables, bool)] = &[
             ("a terminal", Auto, true, &[("TERM", "xterm")], true),
             ("a terminal that does not say what it is", Auto, true, &[], true),
             ("a pipe", Auto, false, &[("TERM", "xterm")], false),
