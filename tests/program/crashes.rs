@@ -209,7 +209,11 @@ async fn after_sigterm_no_refresh_is_begun() {
     world.until_held_back().await;
     world.program().signal("-TERM");
     until_stopping(&world).await;
-    let begun = world.running().log().matches(" why=").count();
+    let log = world.running().log();
+    let begun = log.matches(" why=").count();
+    // A call that was under way may not have come to its request yet; that of `brand-01` has.
+    let (_, in_flight) = log.split_once("stopping:").unwrap().1.split_once("in_flight=").unwrap();
+    let in_flight: usize = in_flight.split_whitespace().next().unwrap().parse().unwrap();
     // All of them are due by then.
     until_or(
         "every token has ended",
@@ -219,7 +223,8 @@ async fn after_sigterm_no_refresh_is_begun() {
     .await;
     world.provider.release();
     assert_eq!(world.program().ended().await.code(), Some(0));
-    assert_eq!(world.running().log().matches(" why=").count(), begun);
+    let in_all = world.running().log().matches(" why=").count();
+    assert!(in_all < begun + in_flight, "{in_all}, {begun} of them before: {}", world.tell());
     for number in 1..=6 {
         assert!(world.kept(&format!("brand-{number:02}")), "{}", world.tell());
     }
