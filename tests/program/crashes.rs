@@ -76,8 +76,9 @@ async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
     let plan = World::new().accounts(accounts.len()).renewed_early().grace(600);
     let plan = plan.section("http", "{total_deadline: 3s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
-    // The provider has spent the old token and its answer is on the way for a while: the moment that hurts.
-    let slow = Fault::HangFor(Duration::from_millis(100));
+    // The provider has spent the old token and its answer is on the way for a while: the moment that hurts. Two of three
+    // kills meet one.
+    let slow = Fault::HangFor(Duration::from_millis(300));
     world.provider.plant(None, Surface::Token, slow, ALWAYS);
     kill_again_and_again(&mut world, 10, seed(), Between::Settled).await;
     world.provider.behave();
