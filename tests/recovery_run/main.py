@@ -196,13 +196,15 @@ class Story:
         return found
 
     def kill_and_start(self):
+        everybody = (AT_A_DESK, ON_A_PHONE, ASTRAY, ABSENT)
+        held = [self.sidecar.gate(account) for account in everybody]
         self.sidecar.kill_9()
         # A day goes by for the one who does nothing, and will be reminded.
         self.sidecar.a_day_passes_for(ABSENT)
         self.sidecar.start()
-        for account in (AT_A_DESK, ON_A_PHONE, ASTRAY, ABSENT):
-            gate = lambda account=account: self.sidecar.gate(account)
-            until(f"{account} is still held", lambda gate=gate: gate()["gate"] == "held" and gate()["known"])
+        for account, before in zip(everybody, held):
+            until(f"{account} is looked after again", lambda account=account: self.sidecar.gate(account)["known"])
+            expect(self.sidecar.gate(account), before, f"the gate of {account}, with the instant since when, after a kill")
 
         self.reminded(ABSENT)
 
