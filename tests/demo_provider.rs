@@ -195,6 +195,33 @@ async fn faults_that_commit_spend_the_refresh_token_and_the_others_do_not() {
 }
 
 #[tokio::test]
+async fn what_is_held_back_comes_when_it_is_let_go_and_is_forgotten_with_its_client() {
+    for (fault, spends) in [(Fault::HoldRequest, false), (Fault::HoldAnswer, true)] {
+        let stage = Stage::start(settings()).await;
+        let token = stage.connect("a");
+        let spent =
+            || stage.provider.current("a").unwrap().refresh != Some(Secret::new(token.clone()));
+        stage.provider.plant(Some("a"), Surface::Token, fault.clone(), Lasting::Times(2));
+        tokio::select! {
+            _ = stage.refresh(&token) => panic!("{fault:?}: it is answered"),
+            () = stage.until_held(1) => assert_eq!(spent(), spends, "{fault:?}"),
+        }
+        // Its client has gone.
+        stage.until_held(0).await;
+        assert_eq!(stage.provider.under_way(), 0, "{fault:?}");
+        let again = stage.provider.current("a").unwrap().refresh.unwrap().expose().to_owned();
+        let (answer, ()) = tokio::join!(stage.refresh(&again), async {
+            stage.until_held(1).await;
+            assert_eq!(stage.provider.under_way(), 1, "{fault:?}");
+            stage.provider.release();
+        });
+        let body = answer.json();
+        let current = stage.provider.current("a").unwrap().access;
+        assert_eq!(body["access_token"], current.expose(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_had_again_within_the_grace() {
     let grace = Duration::from_secs(30);
     let stage = Stage::start(ProviderSettings { grace, ..settings() }).await;
@@ -213,9 +240,11 @@ async fn a_lost_answer_is_had_again_within_the_grace() {
 async fn two_requests_for_one_account_at_a_time_are_noticed() {
     let stage = Arc::new(Stage::start(settings()).await);
     let token = stage.connect("a");
-    let slow = Fault::Latency(Duration::from_millis(300));
-    stage.provider.plant(Some("a"), Surface::Token, slow, Lasting::Times(2));
-    tokio::join!(stage.try_refresh(&token), stage.try_refresh(&token));
+    stage.provider.plant(Some("a"), Surface::Token, Fault::HoldRequest, Lasting::Times(2));
+    tokio::join!(stage.try_refresh(&token), stage.try_refresh(&token), async {
+        stage.until_held(2).await;
+        stage.provider.release();
+    });
     assert_eq!(stage.provider.count(|entry| entry.overlapped), 1);
     stage.try_refresh(&token).await;
     assert_eq!(stage.provider.count(|entry| entry.overlapped), 1, "the first two have ended");
@@ -372,6 +401,15 @@ impl Stage {
             .collect()
     }
 
+    async fn until_held(&self, expected: usize) {
+        let is_so = async {
+            while self.provider.held() != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), is_so).await.expect("it is held back");
+    }
+
     async fn refresh(&self, token: &str) -> Answer {
         self.try_refresh(token).await.expect("an answer")
     }
@@ -412,7 +450,7 @@ async fn send(request: reqwest::RequestBuilder) -> Option<Answer> {
     assert!(header("date").is_some(), "a provider tells the time");
     let retry_after = header("retry-after");
     let body = answer.bytes().await.ok()?.to_vec();
-    assert!(started.elapsed() < Duration::from_secs(20), "the stage is quick");
+    assert!(started.elapsed() < Duration::from_secs(60), "the stage is quick");
     Some(Answer { status, retry_after, body })
 }
 
@@ -428,7 +466,7 @@ fn client() -> reqwest::Client {
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
         .build()
         .unwrap()
 }

@@ -143,8 +143,8 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<String> {
 /// Deadlines that a busy machine keeps easily.
 fn settings() -> Settings {
     Settings {
-        total_deadline: Duration::from_secs(15),
-        connect_deadline: Duration::from_secs(5),
+        total_deadline: Duration::from_secs(60),
+        connect_deadline: Duration::from_secs(20),
         in_flight_per_app_max: 4,
         ca_file: None,
         proxy: None,
@@ -154,8 +154,8 @@ fn settings() -> Settings {
 /// Deadlines for tests that wait for them to pass.
 fn impatient() -> Settings {
     Settings {
-        total_deadline: Duration::from_millis(1_500),
-        connect_deadline: Duration::from_millis(1_000),
+        total_deadline: Duration::from_secs(3),
+        connect_deadline: Duration::from_secs(2),
         ..settings()
     }
 }
@@ -165,7 +165,7 @@ fn client() -> HttpClient {
 }
 
 /// Long enough that a test which needs it has failed, for anything that must end by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())

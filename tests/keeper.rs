@@ -562,7 +562,7 @@ async fn a_state_that_takes_no_memories_stops_neither_landing_nor_ending() {
 }
 
 /// In real time, which our state's thread works in, before something counts as never happening.
-const REST_WITHIN: Duration = Duration::from_secs(20);
+const REST_WITHIN: Duration = Duration::from_secs(60);
 
 /// In moved time, before something counts as never happening.
 const SECONDS_MAX: u32 = 120;

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Long enough for an answer on loopback to have arrived, where none must.
 const A_MOMENT: Duration = Duration::from_millis(300);
@@ -290,8 +290,8 @@ async fn one_connection_too_many_waits_until_another_ends() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_loses_its_place_and_delays_no_stop() {
     let limits = Limits {
-        connection_life_max: Duration::from_millis(200),
-        last_answer_deadline: Duration::from_millis(200),
+        connection_life_max: Duration::from_secs(1),
+        last_answer_deadline: Duration::from_secs(1),
         ..Limits::with_connections(1)
     };
     let mut large = Table::default();

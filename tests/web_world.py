@@ -69,8 +69,8 @@ class World:
             process.wait()
 
     def addresses(self):
-        found = re.findall(r"metrics at (https?://[^/ ]+)/metrics", self.log.read_text())
-        return found if "status page" in self.log.read_text() else []
+        found = re.findall(r"metrics=(https?://[^/ ]+)/metrics", self.log.read_text())
+        return found if "status_page=" in self.log.read_text() else []
 
     def wait(self, what, condition):
         deadline = time.monotonic() + PATIENCE_SECONDS

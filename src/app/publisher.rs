@@ -2,7 +2,10 @@
 
 use crate::{
     clock::Clock,
-    core::{Event, Secret, Snapshot, fleet::Input, moves::Move},
+    core::{
+        AccountId, Event, Gate, Secret, Snapshot, Timestamp, fleet::Input, moves::Move,
+        permits::Canary,
+    },
     hooks::{self, Hook},
     http_client::HttpClient,
     metrics::{Metrics, fleet::Gauges},
@@ -10,8 +13,8 @@ use crate::{
     providers::{Known, Where},
     refresh::{Refresher, Transport},
     server::publisher::{
-        AccessToken, BODY_DEADLINE, Clients, Context, Newest, News, Permits, Place, Remembered,
-        Response, Settings, Understand, WAITERS_MAX, events,
+        AccessToken, BODY_DEADLINE, Canaries, Clients, Context, Newest, News, Permits, Place,
+        Promise, Remembered, Response, Settings, Understand, WAITERS_MAX, events,
     },
     server::webhooks::Delivery,
     state::State,
@@ -57,8 +60,10 @@ pub(super) fn start<S: TokenStore, T: Transport>(
             tokio::spawn(hook.run(events.subscribe(), wires.stop.clone()))
         })
         .collect();
+    let (over, is_over) = mpsc::channel(CANARIES_ENDING_MAX);
+    tokio::spawn(end_canaries(is_over, refresher.state.clone()));
     tasks.push(tokio::spawn(keep(
-        Arc::clone(&permits),
+        (Arc::clone(&permits), over),
         Arc::clone(&news),
         Arc::clone(&wires.snapshot),
         wires.gauges,
@@ -77,6 +82,7 @@ pub(super) fn start<S: TokenStore, T: Transport>(
         remembered: remembering(&refresher.state),
         newest: settings.serve_tokens.then(|| reading(refresher)),
         permits,
+        canaries: Arc::new(refresher.state.clone()),
         news,
         waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         stop: wires.stop,
@@ -123,7 +129,7 @@ fn hook_of<S, T>(settings: &hooks::Settings, refresher: &Refresher<S, T>, wires:
 
 /// Tells the lines and those who listen of each move of a gate, and makes them forget who asks no more.
 async fn keep(
-    permits: Arc<Permits>,
+    (permits, over): (Arc<Permits>, mpsc::Sender<(AccountId, Timestamp)>),
     news: Arc<News>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     gauges: Arc<Gauges>,
@@ -144,7 +150,10 @@ async fn keep(
             }
             event = events.recv() => match event {
                 Ok(Event::GateMoved { id, from, to, why, at }) => {
-                    permits.see(at, &id, to);
+                    if permits.see(at, &id, to) && from == Gate::Canary {
+                        // One that finds no room ends with its time.
+                        let _ = over.try_send((id.clone(), at));
+                    }
                     news.push(Move { id, from: Some(from), to, why, at });
                 }
                 Ok(_) => {}
@@ -152,6 +161,37 @@ async fn keep(
                 Err(RecvError::Lagged(_)) => news.lose(),
                 Err(RecvError::Closed) => return,
             },
+        }
+    }
+}
+
+impl Canaries for State {
+    fn claim(
+        &self,
+        id: &AccountId,
+        post: &Arc<str>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Promise<Result<Canary, ()>> {
+        let (state, id, post) = (self.clone(), id.clone(), Arc::clone(post));
+        Box::pin(async move { state.claim_canary(&id, &post, now, until).await.map_err(drop) })
+    }
+
+    fn report(&self, id: &AccountId, until: Timestamp) -> Promise<()> {
+        let (state, id) = (self.clone(), id.clone());
+        Box::pin(async move {
+            if let Err(error) = state.report_canary(&id, until).await {
+                tracing::debug!(account = %id, %error, "its canary ends with its time");
+            }
+        })
+    }
+}
+
+/// What was written down of posts that were to prove accounts goes when their gates have moved.
+async fn end_canaries(mut over: mpsc::Receiver<(AccountId, Timestamp)>, state: State) {
+    while let Some((id, moved_at)) = over.recv().await {
+        if let Err(error) = state.end_canary(&id, moved_at).await {
+            tracing::debug!(account = %id, %error, "its canary ends with its time");
         }
     }
 }
@@ -201,6 +241,9 @@ pub(super) fn understanding<S: TokenStore, T: Transport>(
         app.provider.refusal(place, &answer, &known, clock.now())
     })
 }
+
+/// Accounts whose gates have moved and whose canaries are yet to be forgotten.
+const CANARIES_ENDING_MAX: usize = 1_024;
 
 /// How often it is looked how many posts wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 use super::explain::OWN_MESSAGE;
 use crate::{
     core::Secret,
+    logs,
     observe::{Start, Wrapped},
     providers::{Environment, Kind, schema::OneOrMany},
     server::publisher::Place,
@@ -34,6 +35,7 @@ pub(super) struct File {
     pub(super) connect: Connect,
     pub(super) observe: Observe,
     pub(super) metrics: Metrics,
+    pub(super) log: Log,
     pub(super) state: State,
 }
 
@@ -524,6 +526,13 @@ pub(super) struct Metrics {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: logs::Level,
+    pub(super) format: logs::Format,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct State {
     pub(super) kind: StateKind,
     pub(super) directory: PathBuf,
@@ -801,6 +810,12 @@ impl Default for ObservedProbe {
 impl Default for Metrics {
     fn default() -> Self {
         Self { per_account: true }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: logs::Level::Info, format: logs::Format::Auto }
     }
 }
 

@@ -140,7 +140,7 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         let connected = self.refresher.connect(&consent).await;
         let arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
-        tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "Its owner connected it again.");
+        tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "its owner connected it again");
         self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)
     }
@@ -149,7 +149,7 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
     async fn finish(&self, link: &str, id: &AccountId, arrival: Arrival) {
         if let Err(error) = self.refresher.state.end_consent(link).await {
             // It may be begun with again, by the same browser and for the same account alone.
-            tracing::warn!(account = %id, "a used link is not written down as used: {error}");
+            tracing::warn!(account = %id, %error, "a used link is not written down as used");
         }
         announce(&self.refresher, id, link).await;
         self.load_again.notify_one();
@@ -182,7 +182,7 @@ pub(super) async fn announce<S: TokenStore, T: Transport>(
     };
     if let Err(error) = refresher.state.take_in(&announcement).await {
         // The store tells as well, a little later.
-        tracing::warn!(account = %id, "a new connection is not announced: {error}");
+        tracing::warn!(account = %id, %error, "a new connection is not announced");
     }
 }
 
@@ -233,10 +233,10 @@ pub(super) fn judged(named: &Named, connected: Connected) -> Result<Arrived, (Tu
 fn told(id: &AccountId, turn: Turn) {
     match turn {
         Turn::AppRefused | Turn::RedirectUriMismatch => {
-            tracing::error!(account = %id, why = turn.as_label(), "Its owner could not connect it, because the provider refuses the app as it is registered; `oauth-keepalive check` says what must be registered.");
+            tracing::error!(account = %id, why = turn.as_label(), "its owner could not connect it, because the provider refuses the app as it is registered; `oauth-keepalive check` says what must be registered");
         }
         turn => {
-            tracing::info!(account = %id, why = turn.as_label(), "Its owner was on the way to connect it, and did not arrive.");
+            tracing::info!(account = %id, why = turn.as_label(), "its owner was on the way to connect it, and did not arrive");
         }
     }
 }

@@ -207,7 +207,7 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
             Ok(Some(stored)) if stored.enabled && stored.token.is_some() => stored,
             Ok(_) => return Err(Wrong::turn(Turn::UnknownAccount)),
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is sent to a consent page: {error}");
+                tracing::warn!(account = %id, %error, "nobody is sent to a consent page");
                 return Err(Wrong::turn(Turn::Unavailable));
             }
         };
@@ -233,7 +233,7 @@ fn named(id: &AccountId, app: &App) -> Named {
 }
 
 fn unavailable(error: &crate::state::Error) -> Turn {
-    tracing::warn!("nobody is sent to a consent page: {error}");
+    tracing::warn!(%error, "nobody is sent to a consent page");
     Turn::Unavailable
 }
 
@@ -241,7 +241,7 @@ fn unavailable(error: &crate::state::Error) -> Turn {
 fn random(bytes: usize) -> Result<String, Turn> {
     let mut drawn = vec![0; bytes];
     getrandom::fill(&mut drawn).map_err(|error| {
-        tracing::error!("the system gives no randomness: {error}");
+        tracing::error!(%error, "the system gives no randomness");
         Turn::Unavailable
     })?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(drawn))

@@ -7,7 +7,8 @@
 //!
 //! A post whose turn has come and that does not ask any more holds nobody up: it was published by hand, or deleted.
 //! Absent on purpose: the posts themselves, and any promise about those that nobody asks for. What is in here is
-//! gone after a restart, and fills again as posts ask again.
+//! gone after a restart, and fills again as posts ask again. Which post is to prove an account must not be forgotten:
+//! whoever hands out permits writes that down, and says what is written by [`Permits::claimed`].
 
 use super::{AccountId, Timestamp, gate::Gate};
 use std::{
@@ -100,7 +101,7 @@ struct Line {
     /// The same by their names.
     turns: BTreeMap<Arc<str>, Turn>,
     /// The post that proves the account.
-    canary: Option<Claim>,
+    canary: Option<Canary>,
     /// The one that was let through last, which may ask again because it missed the answer.
     last: Option<Claim>,
     last_at: Option<Timestamp>,
@@ -127,6 +128,15 @@ struct Waiting {
 struct Claim {
     post: Arc<str>,
     until: Timestamp,
+}
+
+/// Until when no other post may prove an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// Which one may; `None` when it was reported, and what follows from that is yet to come.
+    pub post: Option<Arc<str>>,
+    /// Its time is over then.
+    pub until: Timestamp,
 }
 
 impl Permits {
@@ -178,17 +188,20 @@ impl Permits {
         self.sweep_line(now, id);
     }
 
-    /// The post that was to prove `id` was reported, whatever became of it.
-    pub fn reported(&mut self, id: &AccountId) {
-        if let Some(line) = self.lines.get_mut(id) {
-            line.canary = None;
+    /// The post that was to prove `id` was reported, whatever became of it. The next one waits until the gate had time
+    /// to move: of an account that has just failed nobody else publishes.
+    pub fn reported(&mut self, now: Timestamp, id: &AccountId) {
+        if let Some(canary) = self.lines.get_mut(id).and_then(|line| line.canary.as_mut()) {
+            canary.post = None;
+            canary.until = canary.until.min(now.plus(REPORT_FOLLOWED_WITHIN));
         }
     }
 
-    /// Another process, or this one before it was started again, let a post prove `id`.
-    pub fn claimed(&mut self, id: &AccountId, post: Arc<str>, until: Timestamp) {
+    /// What is written down of the post that is to prove `id`: by us, by another process, or by this one before it was
+    /// started again.
+    pub fn claimed(&mut self, id: &AccountId, canary: Canary) {
         let line = self.lines.entry(id.clone()).or_default();
-        line.canary = Some(Claim { post, until });
+        line.canary = Some(canary);
         line.moves = true;
     }
 
@@ -230,9 +243,9 @@ impl Permits {
     }
 
     fn ask_for_canary(&mut self, now: Timestamp, id: &AccountId, ask: &Ask) -> Permit {
-        let claim = self.lines.get(id).and_then(|line| line.canary.clone());
-        if let Some(Claim { post, until }) = claim.filter(|claim| !claim.until.has_come(now)) {
-            if post == ask.post {
+        let canary = self.lines.get(id).and_then(|line| line.canary.clone());
+        if let Some(Canary { post, until }) = canary.filter(|canary| !canary.until.has_come(now)) {
+            if post.as_ref() == Some(&ask.post) {
                 return Permit::Granted { kind: Kind::Canary, deadline: until };
             }
             let retry_after = until.since(now).clamp(RETRY_LEAST, RETRY_WHILE_CANARY);
@@ -244,10 +257,9 @@ impl Permits {
             return self.told(now, id, &ask.post, RETRY_WHILE_CANARY);
         }
         let until = now.plus(self.pace.canary_deadline);
-        let claim = Claim { post: Arc::clone(&ask.post), until };
-        self.let_through(now, id, &claim.post);
+        self.let_through(now, id, &ask.post);
         if let Some(line) = self.lines.get_mut(id) {
-            line.canary = Some(claim);
+            line.canary = Some(Canary { post: Some(Arc::clone(&ask.post)), until });
         }
         Permit::Granted { kind: Kind::Canary, deadline: until }
     }
@@ -376,7 +388,7 @@ impl Permits {
         self.forgotten.absent += absent.len() as u64;
         absent.iter().for_each(|arrival| self.forget(id, *arrival));
         let Some(line) = self.lines.get(id) else { return };
-        let claimed = line.canary.as_ref().is_some_and(|claim| !claim.until.has_come(now));
+        let claimed = line.canary.as_ref().is_some_and(|canary| !canary.until.has_come(now));
         let paced = line.last_at.is_some_and(|at| !at.plus(self.pace.resume_every).has_come(now));
         if line.waiting.is_empty() && !claimed && !paced {
             self.lines.remove(id);
@@ -393,6 +405,9 @@ pub const POSTS_MAX: usize = 50_000;
 /// How long an ordinary permit is good for: long enough for one publish call, too short for the account to change
 /// unnoticed meanwhile.
 pub const PERMIT_LIFE: Duration = Duration::from_secs(60);
+
+/// How long the gate may take to move when a canary was reported: it is written down first, and then heard of.
+pub const REPORT_FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A held account takes a person, so nothing is gained by asking more often.
 const RETRY_WHILE_HELD: Duration = Duration::from_secs(60);

@@ -335,7 +335,10 @@ fn facts(letter: &Letter<'_>, notice: &Notice, about: &About) -> Vec<Fact> {
     }
     if notice.audience == Audience::Operator {
         add("Cause", notice.cause.as_label().to_owned());
-        add("Accounts affected", notice.accounts.to_string());
+        // Of what is over none is left.
+        if notice.change.is_trouble() {
+            add("Accounts affected", notice.accounts.to_string());
+        }
     }
     facts
 }

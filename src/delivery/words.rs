@@ -64,9 +64,7 @@ impl Posts {
                 "Posts that need this permission are not going out now.".to_owned()
             }
             Self::Stopped => "Posts are not going out now.".to_owned(),
-            Self::GoOutForNow => {
-                "Posts still go out; the provider did not say for how long.".to_owned()
-            }
+            Self::GoOutForNow => "Posts still go out; how long they will is not known.".to_owned(),
         }
     }
 }

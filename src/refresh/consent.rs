@@ -99,7 +99,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// ours nothing if it came after.
     async fn settle_before(&self, id: &AccountId) -> Result<(), Connected> {
         let unavailable = |error: state::Error| {
-            tracing::warn!(account = %id, "nobody is connected: {error}");
+            tracing::warn!(account = %id, %error, "nobody is connected");
             Connected::Unavailable
         };
         for _ in 0..SETTLED_AT_MOST {
@@ -128,7 +128,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 }
                 Ok(None) => return None,
                 Err(error) => {
-                    tracing::warn!(account = %id, "nobody is connected: {error}");
+                    tracing::warn!(account = %id, %error, "nobody is connected");
                     return None;
                 }
             }
@@ -147,11 +147,11 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(None) => return Connected::NotThere,
             // The code lives for seconds at some providers, and the journal needs no store.
             Err(error) if consent.replaces.is_some() => {
-                tracing::warn!(account = %id, "a consent is taken in all the same: {error}");
+                tracing::warn!(account = %id, %error, "a consent is taken in all the same");
                 None
             }
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is connected: {error}");
+                tracing::warn!(account = %id, %error, "nobody is connected");
                 return Connected::Unavailable;
             }
         };
@@ -168,7 +168,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is connected: {error}");
+                tracing::warn!(account = %id, %error, "nobody is connected");
                 return Connected::Unavailable;
             }
         };
@@ -325,7 +325,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Ok(true) => saved,
                 Ok(false) => Connected::Theirs,
                 Err(error) => {
-                    tracing::error!(account = %id, "the store did not take a new account: {error}");
+                    tracing::error!(account = %id, %error, "the store did not take a new account");
                     Connected::Later
                 }
             },

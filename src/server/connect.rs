@@ -319,7 +319,7 @@ fn shown(status: StatusCode, view: &View<'_>) -> Answer {
             answer
         }
         Err(error) => {
-            tracing::error!(%error, "A page for an owner could not be written.");
+            tracing::error!(%error, "a page for an owner could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.")
         }
     }

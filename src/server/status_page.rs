@@ -116,7 +116,7 @@ pub async fn answer(context: Context, route: Route, query: &str, headers: &Heade
     match made.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            tracing::error!(%error, "The status page could not be written.");
+            tracing::error!(%error, "the status page could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The status page could not be written.")
         }
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "The sidecar is stopping."),

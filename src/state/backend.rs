@@ -1,7 +1,8 @@
 //! Which database carries a call. Both know sealed records only.
 
 use super::{
-    Closing, EntryId, Error, Intent, Lease, apps, consents, history, inbox, journal, leases,
+    Closing, EntryId, Error, Intent, Lease, apps, canaries, consents, history, inbox, journal,
+    leases,
     letters::{self, Attempt},
     memory, newest, observed, outbox, postgres, room,
     shares::{Beat, Held},
@@ -11,6 +12,7 @@ use crate::{
     core::{
         AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp,
         notices::{Notice, Way},
+        permits::Canary,
     },
     postgres_save::{Looks, Save},
 };
@@ -343,6 +345,41 @@ impl Backend {
         match self {
             Sqlite(writer) => writer.run(Kind::Write, move |desk| consents::end(desk, &link)).await,
             Postgres(writer) => writer.run(postgres::end(link)).await,
+        }
+    }
+
+    pub(super) async fn claim_canary(
+        &self,
+        id: AccountId,
+        post: String,
+        times: (Timestamp, Timestamp),
+    ) -> Result<Canary, Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| canaries::claim(desk, &id, &post, times);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::claim_canary(&id, post, times)).await,
+        }
+    }
+
+    pub(super) async fn report_canary(&self, id: AccountId, until: Timestamp) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| canaries::report(desk, &id, until);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::report_canary(&id, until)).await,
+        }
+    }
+
+    pub(super) async fn end_canary(&self, id: AccountId, moved_at: Timestamp) -> Result<(), Error> {
+        match self {
+            Sqlite(writer) => {
+                let work = move |desk: &mut _| canaries::end(desk, &id, moved_at);
+                writer.run(Kind::Write, work).await
+            }
+            Postgres(writer) => writer.run(postgres::end_canary(&id, moved_at)).await,
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod apps;
 mod backend;
+mod canaries;
 mod consents;
 mod directory;
 mod door;
@@ -57,6 +58,7 @@ use crate::{
         Secret, Shares, Timestamp,
         digest::{self, Cap, Rules, Summary},
         notices::{Change, Notice, Way, reminders_by},
+        permits::Canary,
     },
     oauth::{Fingerprinter, Token},
     postgres_save::{Looks, Save},
@@ -695,6 +697,32 @@ impl State {
 /// Drawn at random by us and long: its hash is nobody's to guess.
 fn hash(text: &str) -> Vec<u8> {
     ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+/// Which post may prove which account.
+#[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
+impl State {
+    /// Lets `post` prove `id` from `now` until `until`, unless another one may. Answers with the one that may, whoever
+    /// let it go.
+    pub async fn claim_canary(
+        &self,
+        id: &AccountId,
+        post: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Canary, Error> {
+        self.0.backend.claim_canary(id.clone(), post.to_owned(), (now, until)).await
+    }
+
+    /// The post was reported: it goes no more, and no other before `until`, or before its time is over.
+    pub async fn report_canary(&self, id: &AccountId, until: Timestamp) -> Result<(), Error> {
+        self.0.backend.report_canary(id.clone(), until).await
+    }
+
+    /// The gate moved at `moved_at`: what was let go before does not count any more.
+    pub async fn end_canary(&self, id: &AccountId, moved_at: Timestamp) -> Result<(), Error> {
+        self.0.backend.end_canary(id.clone(), moved_at).await
+    }
 }
 
 /// How far logs and tables of the publisher were read.

@@ -101,10 +101,10 @@ fn key_id_number(key_id: KeyId) -> i64 {
 }
 
 /// Rises with every change of [`TABLES`].
-const SCHEMA_VERSION: i64 = 11;
+const SCHEMA_VERSION: i64 = 12;
 
 /// From each version to the next, beginning with 1.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     "
 ALTER TABLE journal ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN claimed_by BLOB;
@@ -251,6 +251,16 @@ SELECT o.mail, o.incident, o.subject, json_extract(o.notice, '$.cause'),
 FROM old_outbox o JOIN letter l ON l.letter = o.mail;
 DROP TABLE old_outbox;
 ",
+    "
+CREATE TABLE canary (
+    provider   TEXT NOT NULL,
+    account    TEXT NOT NULL,
+    post       TEXT,
+    claimed_at INTEGER NOT NULL,
+    until      INTEGER NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Statements that a database in memory keeps prepared: all there are.
@@ -377,6 +387,16 @@ CREATE TABLE consent (
     ends_at INTEGER NOT NULL
 ) STRICT;
 
+-- Which post may prove which account. post: NULL when it was reported.
+CREATE TABLE canary (
+    provider   TEXT NOT NULL,
+    account    TEXT NOT NULL,
+    post       TEXT,
+    claimed_at INTEGER NOT NULL,
+    until      INTEGER NOT NULL,
+    PRIMARY KEY (provider, account)
+) STRICT, WITHOUT ROWID;
+
 -- Open incidents only. fired_at: from when on it is called to mind, if it is.
 CREATE TABLE incident (
     incident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -480,7 +500,7 @@ mod tests {
         let new = columns(&connection);
         connection
             .execute_batch(
-                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP INDEX journal_spending;
+                "DROP TABLE app; DROP TABLE newest; DROP TABLE history; DROP TABLE inbox; DROP TABLE spent; DROP TABLE observed; DROP TABLE consent; DROP TABLE canary; DROP INDEX journal_spending;
                  ALTER TABLE memory DROP COLUMN first_seen_at; ALTER TABLE memory DROP COLUMN door;
                  ALTER TABLE journal DROP COLUMN epoch;
                  DROP INDEX incident_reminded; ALTER TABLE incident DROP COLUMN fired_at;

@@ -29,12 +29,15 @@ mod scene;
 #[allow(dead_code, reason = "shared with the whole-program tests")]
 mod scrape;
 mod strace;
+#[path = "../program/told.rs"]
+#[allow(dead_code, reason = "shared with the whole-program tests")]
+mod told;
 mod trace;
 #[path = "../program/world.rs"]
 #[allow(dead_code, reason = "shared with the whole-program tests")]
 mod world;
 
-pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};
+pub(crate) use patience::{LOOK_EVERY, PATIENCE, until_or};
 
 use options::{Course, Harm, Options, Round, Store};
 use ordeal::Ending;

@@ -6,6 +6,7 @@ use crate::{
     scene::{Scene, Verdict},
     strace::Strace,
     trace::{Call, Target},
+    until_or,
 };
 use std::{
     path::PathBuf,
@@ -122,7 +123,7 @@ pub(crate) async fn until_killed(scene: &mut Scene, strace: &mut Strace) {
     }
     // What it wrote is complete when it has ended itself.
     if scene.world.program().has_ended() {
-        crate::until("strace has ended", async || strace.has_ended()).await;
+        until_or("strace has ended", async || strace.has_ended(), || strace.text()).await;
     }
 }
 

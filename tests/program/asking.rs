@@ -2,6 +2,7 @@
 
 use crate::{
     http::{self, Answer},
+    postgres::Schema,
     process::Program,
     until_or,
     world::{REPORTS_SECRET, World},
@@ -9,6 +10,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     sync::{Arc, Mutex},
 };
 use tokio::{
@@ -135,6 +137,83 @@ async fn a_hold_is_told_to_whoever_asks_and_to_whoever_listens_also_after_a_kill
     world.assert_well_behaved();
 }
 
+/// A world in which the publisher's own publish proves an account, which is now `canary`.
+async fn proving(state: Option<&str>) -> World {
+    let mut plan = World::new().life(86_400).section("gate", "{proof: publish}");
+    if let Some(state) = state {
+        plan = plan.section("state", state);
+    }
+    let mut world = plan.prepare().await;
+    let key = world.path("state-key");
+    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.start().await;
+    world.until_ready().await;
+    told(world.running(), "POST", &format!("{ACCOUNT}/hold"), "").await;
+    until_gate(&world, "held").await;
+    told(world.running(), "POST", &format!("{ACCOUNT}/resume"), "").await;
+    until_gate(&world, "canary").await;
+    world
+}
+
+async fn permit(program: &Program, post: &str) -> Value {
+    let wish = json!({ "post": post }).to_string();
+    told(program, "POST", &format!("{ACCOUNT}/permits"), &wish).await
+}
+
+#[tokio::test]
+async fn the_post_that_proves_an_account_is_the_only_one_also_after_a_kill() {
+    let mut world = proving(None).await;
+    let first = permit(world.running(), "one").await;
+    assert_eq!((&first["granted"], &first["kind"]), (&json!(true), &json!("canary")));
+    assert_eq!(permit(world.running(), "two").await["granted"], false);
+
+    world.program().kill_9();
+    world.start().await;
+    until_gate(&world, "canary").await;
+    assert_eq!(permit(world.running(), "two").await["granted"], false, "{}", world.tell());
+    let again = permit(world.running(), "one").await;
+    assert_eq!(
+        (&again["kind"], &again["deadline"]),
+        (&first["kind"], &first["deadline"]),
+        "it is the same permit"
+    );
+
+    // It failed, and so the next one waits for its turn: nobody publishes beside it.
+    let failed = json!({ "worked": false }).to_string();
+    told(world.running(), "POST", &format!("{ACCOUNT}/canary"), &failed).await;
+    assert_eq!(permit(world.running(), "two").await["granted"], false, "{}", world.tell());
+    until_gate(&world, "held").await;
+    until_gate(&world, "canary").await;
+    assert_eq!(permit(world.running(), "two").await["kind"], "canary");
+    assert_eq!(permit(world.running(), "one").await["granted"], false);
+    let worked = json!({ "worked": true }).to_string();
+    told(world.running(), "POST", &format!("{ACCOUNT}/canary"), &worked).await;
+    until_gate(&world, "open").await;
+    world.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn the_post_that_proves_an_account_is_the_only_one_also_at_the_replica_that_takes_it_over() {
+    let schema = Schema::new();
+    let mut world = proving(Some(&schema.on_socket("state", "5s"))).await;
+    let beside =
+        world.configure_beside("config-2.yaml", "state", &schema.on_socket("state-2", "5s"));
+    let first = permit(world.running(), "one").await;
+    assert_eq!(first["kind"], "canary", "{}", world.tell());
+    world.program().kill_9();
+    let other = Program::start(&beside, world.path("two.log")).await;
+    let answered = async || {
+        let wish = json!({ "post": "two" }).to_string();
+        let answer = ask(&other, "POST", &format!("{ACCOUNT}/permits"), &wish).await;
+        let told: Value = serde_json::from_str(&answer.text()).unwrap();
+        assert_ne!(told["granted"], true, "a second canary: {told}\n{}", other.log());
+        answer.status == 200 && told["gate"] == "canary"
+    };
+    until_or("the other replica has the account", answered, || other.log()).await;
+    assert_eq!(permit(&other, "one").await["deadline"], first["deadline"]);
+}
+
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_again_and_again_costs_one() {
     let world = World::new().life(3_600).age(1_500).start().await;
@@ -142,10 +221,10 @@ async fn a_refresh_that_is_asked_for_again_and_again_costs_one() {
     for _ in 0..5 {
         told(world.running(), "POST", &format!("{ACCOUNT}/refresh"), "").await;
     }
-    world.until_rotated("brand-01", 1).await;
+    world.until_rotations("brand-01", 1).await;
     // What would have followed comes before what follows from this.
     told(world.running(), "POST", "/v1/accounts/tiktok/brand-02/refresh", "").await;
-    world.until_rotated("brand-02", 1).await;
+    world.until_rotations("brand-02", 1).await;
     // A minute may have begun between two of them.
     assert!(world.rotations("brand-01") <= 2, "{}", world.tell());
     world.assert_well_behaved();
@@ -180,7 +259,6 @@ async fn on_a_socket_the_publisher_is_served_as_anywhere_else() {
         fs::read_to_string(world.path("program.log")).unwrap_or_default()
     })
     .await;
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(program.terminate().await.success());
     assert!(!path.exists(), "it is taken away at the end");

@@ -2,7 +2,7 @@
 
 use crate::{
     http,
-    world::{World, replace},
+    world::{World, brands, replace},
 };
 
 const FLAT: &str = "{backoff_first: 1s, backoff_max: 4s, spread: 0.0, due_after: ";
@@ -121,8 +121,8 @@ async fn a_reload_in_the_middle_of_a_fleet_at_work_loses_nothing() {
     .await;
     world.until_counts_agree().await;
     world.assert_well_behaved();
-    for number in 1..=6 {
-        assert!(world.live(&format!("brand-{number:02}")));
+    for account in brands(6) {
+        world.until_kept_and_live(&account).await;
     }
     assert_eq!(world.mailbox.mails(), []);
 }

@@ -5,6 +5,7 @@ use crate::{
     http::{self, Answer},
     postgres::Schema,
     process::{Program, command, stderr, stdout},
+    told::last_lines,
     world::{Plan, SCOPES, World},
 };
 use oauth_keepalive::{
@@ -60,7 +61,8 @@ impl Browser {
 
     fn at(program: &Program) -> Self {
         let log = program.log();
-        let (_, rest) = log.split_once("links for owners at http://").expect("it says where");
+        let (_, rest) =
+            log.split_once("links for owners are answered\" url=http://").expect("it says where");
         let at = rest.split('/').next().unwrap().parse().unwrap();
         Self { at, cookie: None }
     }
@@ -383,7 +385,8 @@ async fn a_crash_while_the_code_is_on_its_way_leaves_the_link_good() {
         )
         .await;
     });
-    crate::until("the code has arrived", async || codes(&world) == [true]).await;
+    let has_arrived = async || codes(&world) == [true];
+    crate::until_or("the code has arrived", has_arrived, || world.tell()).await;
     world.program().kill_9();
     waiting.abort();
     world.start().await;
@@ -550,10 +553,15 @@ async fn of_two_replicas_one_sends_away_and_the_other_takes_in() {
     let other = world.configure_beside("config-2.yaml", "state", &section("state-2"));
     let one = Program::start(&world.config(), world.path("one.log")).await;
     let two = Program::start(&other, world.path("two.log")).await;
-    crate::until("each looks after some", async || {
-        let (one, two) = (one.scrape().await.accounts().len(), two.scrape().await.accounts().len());
-        one > 0 && two > 0 && one + two == 8
-    })
+    crate::until_or(
+        "each looks after some",
+        async || {
+            let (one, two) =
+                (one.scrape().await.accounts().len(), two.scrape().await.accounts().len());
+            one > 0 && two > 0 && one + two == 8
+        },
+        || format!("--- one\n{}--- two\n{}", last_lines(&one.log()), last_lines(&two.log())),
+    )
     .await;
     for account in ["brand-01", "brand-02", "brand-03", "brand-04"] {
         let link = link(&world, account).await;

@@ -4,7 +4,7 @@ use crate::{
     http,
     process::{command, stderr, stdout},
     until_or,
-    world::{REPORTS_SECRET, SCOPES, World, owner},
+    world::{REPORTS_SECRET, SCOPES, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use serde_json::{Value, json};
@@ -56,13 +56,11 @@ type Expected = (&'static str, &'static str, &'static str, &'static str, &'stati
 
 #[tokio::test]
 async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_token_is_told() {
-    let plan = World::new().accounts(9).life(8).without_wal();
-    let plan = plan.section("http", "{total_deadline: 1s, connect_deadline: 300ms}");
+    let plan = World::new().accounts(9).renewed_early().without_wal();
+    let plan = plan.section("http", "{total_deadline: 4s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
     world.start().await;
-    for number in 1..=9 {
-        world.until_rotated(&format!("brand-{number:02}"), 1).await;
-    }
+    world.until_each_rotated(&brands(9), 1).await;
     world.provider.revoke_consent("brand-02");
     world.provider.drop_scope("brand-03", "video.publish");
     world.provider.plant(Some("brand-04"), Surface::Token, Fault::LoseAnswer, Lasting::Times(2));
@@ -104,8 +102,7 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
     };
     until_or("every cause is written down", written, || world.tell()).await;
     // A healthy account has been renewed since each failure: that rules the app out.
-    world.until_rotated("brand-01", 1).await;
-    world.until_rotated("brand-09", 1).await;
+    world.until_each_rotated(&["brand-01", "brand-09"].map(str::to_owned), 1).await;
 
     let report = as_json(&world, &["--all"]).await;
     for (account, cause, confidence, step, actor) in expected {
@@ -172,8 +169,8 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
     assert!(complaints.contains("tiktok/nobody is not in the store"), "{complaints}");
 
     // The page says the same.
-    let page = world.running().get("/?q=brand-02").await.text();
-    assert!(page.contains("Why: certain"), "{page}");
+    let page = world.running().get("/accounts/tiktok/brand-02").await.text();
+    assert!(page.contains("This is <strong>certain</strong>"), "{page}");
     assert!(page.contains("Reconnect the account in your publishing tool."), "{page}");
 
     // The program went on as if nobody had looked.
@@ -186,7 +183,7 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
     assert_eq!(kept, &rejected["history"]["failures"]);
     world.start().await;
     world.until_cause("brand-02", "refresh_token_rejected").await;
-    let page = world.running().get("/?q=brand-02").await.text();
+    let page = world.running().get("/accounts/tiktok/brand-02").await.text();
     assert!(page.contains("invalid_grant"), "{page}");
 }
 
@@ -195,9 +192,7 @@ async fn a_refused_app_is_diagnosed_as_a_whole_and_a_secret_file_that_is_gone_is
     let plan = World::new().accounts(4).life(8);
     let plan = plan.section("refresh", "{backoff_first: 1s, backoff_max: 60s}");
     let world = plan.start().await;
-    for number in 1..=4 {
-        world.until_rotated(&format!("brand-{number:02}"), 1).await;
-    }
+    world.until_each_rotated(&brands(4), 1).await;
     world.provider.set_secret("invented-client-secret-of-tomorrow");
     world.until_metric("app_frozen", &[("app", "main")], 1.0).await;
     let refused = async || {

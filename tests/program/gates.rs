@@ -63,7 +63,7 @@ async fn a_revoked_account_is_held_over_a_kill_and_opens_after_the_providers_che
     assert_eq!(gate_of(&world, "brand-02").await.as_deref(), Some("open"));
     world.until_mails(&owner("brand-01"), 1).await;
 
-    world.program().kill_9();
+    world.kill_at_rest().await;
     world.start().await;
     until_gate(&world, "brand-01", "held").await;
     assert_eq!(publish_checks(&world, "passed").await, 0.0);
@@ -103,7 +103,7 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
     until_status(&world, "brand-01", "needs_reconnect").await;
     world.until_rotated("brand-01", 1).await;
     assert_eq!(gate_of(&world, "brand-01").await.as_deref(), Some("held"), "and it is kept alive");
-    world.program().kill_9();
+    world.kill_at_rest().await;
     world.start().await;
     until_gate(&world, "brand-01", "held").await;
 

@@ -1,6 +1,10 @@
 //! As much of HTTP as asking takes; nothing of the program's own client is used.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -23,6 +27,16 @@ impl Answer {
 
 pub(crate) async fn get(at: SocketAddr, path: &str) -> io::Result<Answer> {
     send(at, "GET", path, &[], "").await
+}
+
+/// The same for whoever cannot wait, and wants to know no more than what there is.
+pub(crate) fn get_at_once(at: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = std::net::TcpStream::connect_timeout(&at, AT_ONCE)?;
+    stream.set_read_timeout(Some(AT_ONCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// HTTP/1.0, so that the end of the connection is the end of the answer.
@@ -56,4 +70,6 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status, head, body: bytes[end + 4..].to_vec() })
 }
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const AT_ONCE: Duration = Duration::from_secs(5);

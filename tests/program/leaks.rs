@@ -150,7 +150,7 @@ fn state(world: &World) -> Vec<Haystack> {
 #[tokio::test]
 async fn a_run_with_every_kind_of_trouble_shows_no_token_no_secret_and_no_address() {
     let plan = World::new().accounts(12).life(8).grace(30).without_wal();
-    let plan = plan.section("http", "{total_deadline: 1s, connect_deadline: 300ms}");
+    let plan = plan.section("http", "{total_deadline: 4s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
     let refuse = Fault::Refuse { error: "server_error", description: ECHO };
     let unheard_of = Fault::Refuse { error: ECHO, description: ECHO };
@@ -212,12 +212,12 @@ async fn a_run_with_every_kind_of_trouble_shows_no_token_no_secret_and_no_addres
     world.until_cause("brand-01", "none").await;
 
     // A token that is in the journal and nowhere else, found there after a crash.
-    let slow = Fault::HangFor(Duration::from_millis(700));
-    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
-    world.until_rotated("brand-01", 1).await;
+    world.provider.plant(Some("brand-01"), Surface::Token, Fault::HoldAnswer, Lasting::Times(1));
+    world.until_held_back().await;
     let database = world.database();
     database.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    world.until_metric("unsaved_tokens", &[], 1.0).await;
+    world.provider.release();
+    world.until_cause("brand-01", "unsaved_token").await;
     haystacks.extend(shown(&world).await);
     world.program().kill_9();
     haystacks.extend(state(&world));

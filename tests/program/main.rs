@@ -32,7 +32,8 @@ mod replicas;
 mod scrape;
 mod shared;
 mod storage;
+mod told;
 mod webhooks;
 mod world;
 
-pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};
+pub(crate) use patience::{LOOK_EVERY, PATIENCE, until_or};

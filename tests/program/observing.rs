@@ -1,7 +1,7 @@
 //! The publisher changes nothing: its 401s are read from its log and from its own tables.
 
 use crate::{
-    PATIENCE, until, until_or,
+    PATIENCE, until_or,
     world::{SCOPES, World},
 };
 use std::{
@@ -72,7 +72,7 @@ async fn a_token_that_is_dead_by_the_log_is_renewed() {
     world.start().await;
     world.until_ready().await;
     append(&world.path("publisher.log"), &line("brand-01", 401));
-    world.until_rotated("brand-01", 1).await;
+    world.until_rotations("brand-01", 1).await;
     world.until_kept_and_live("brand-01").await;
     world.assert_well_behaved();
 }
@@ -297,7 +297,8 @@ async fn the_publishers_table_of_errors_is_read_row_by_row_and_goes_on_after_a_r
     for (result, rows) in [("counted", 2.0), ("unknown_account", 1.0), ("malformed", 1.0)] {
         world.until_metric("observed_rows_total", &[("result", result)], rows).await;
     }
-    until("the 401 is asked about", async || world.api_calls("brand-01") > 0).await;
+    let is_asked = async || world.api_calls("brand-01") > 0;
+    until_or("the 401 is asked about", is_asked, || world.tell()).await;
     // More than are read at a time.
     world.execute(
         "WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 2500)

@@ -6,12 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// For everything that should happen: far beyond what it takes, so that a busy machine does not fail.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks again and again until `condition` holds.
-pub(crate) async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
-    until_or(what, condition, String::new).await;
-}
-
-/// The same, with something to say when it never does.
+/// Asks again and again until `condition` holds, with something to say when it never does: who reads that has nothing
+/// else.
 pub(crate) async fn until_or(
     what: &str,
     mut condition: impl AsyncFnMut() -> bool,
@@ -19,7 +15,11 @@ pub(crate) async fn until_or(
 ) {
     let began = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < PATIENCE, "never came true: {what}\n{}", explain());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "never came true: {what}\n{}--- that was all",
+            explain()
+        );
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     mail_server::MailServer,
     until_or,
-    world::{OPERATOR, SCOPES, World, owner},
+    world::{OPERATOR, SCOPES, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::Refreshed;
 use std::{
@@ -57,13 +57,9 @@ async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_o
     )
     .await;
     world.until_rotated("brand-01", 1).await;
-    // Not in the one-write window, in which a token may be lost and that would be told.
-    let saved = async || world.kept("brand-01") && world.kept("brand-02");
-    until_or("both tokens are saved", saved, || world.tell()).await;
-    world.program().kill_9();
+    world.kill_at_rest().await;
     world.start().await;
-    world.until_rotated("brand-01", 1).await;
-    world.until_rotated("brand-02", 1).await;
+    world.until_each_rotated(&brands(2), 1).await;
     let messages = server.messages();
     assert_eq!(messages.len(), 2, "one that it began, one that it is over: {messages:?}");
     let (firing, resolved) = (&messages[0], &messages[1]);
@@ -72,7 +68,7 @@ async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_o
     assert_eq!(resolved.header("References"), Some(first));
     assert_eq!(resolved.header("In-Reply-To"), Some(first));
     assert_ne!(resolved.header("Message-ID"), Some(first));
-    assert!(world.kept("brand-01"));
+    world.until_kept_and_live("brand-01").await;
 }
 
 #[tokio::test]
@@ -118,9 +114,7 @@ async fn a_wrong_app_secret_costs_few_requests_and_one_operator_mail_and_heals_w
         world.until_cause(&format!("brand-{number:02}"), "none").await;
     }
     world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
-    for number in 1..=8 {
-        world.until_rotated(&format!("brand-{number:02}"), 1).await;
-    }
+    world.until_each_rotated(&brands(8), 1).await;
     assert!(refused() <= 5, "{} refused requests", refused());
     world.until_mails(OPERATOR, 2).await;
     assert_eq!(world.mailbox.mails().len(), 2, "no owner can do anything about it");
@@ -168,7 +162,7 @@ async fn a_mended_secret_is_tried_long_before_the_next_try_would_be_due() {
     let mended = Instant::now();
     world.write_secret(world.provider.client_secret().unwrap().expose());
     world.until_metric("app_frozen", &[("app", "main")], 0.0).await;
-    assert!(mended.elapsed() < Duration::from_secs(20), "{:?}", mended.elapsed());
+    assert!(mended.elapsed() < Duration::from_secs(35), "{:?}", mended.elapsed());
     world.until_mails(OPERATOR, 2).await;
 }
 

@@ -72,7 +72,7 @@ impl Schema {
         format!(
             "{{kind: postgres, directory: {state}, key_file: state-key, {way}, \
              database: keepalive, user: keepalive, password_file: \"{directory}/password\", \
-             schema: {name}, lease: {lease}, statement_timeout: 2s, connect_timeout: 2s}}"
+             schema: {name}, lease: {lease}, statement_timeout: 20s, connect_timeout: 20s}}"
         )
     }
 }

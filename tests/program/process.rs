@@ -3,6 +3,7 @@
 use crate::{
     http::{self, Answer},
     scrape::Scrape,
+    told::last_lines,
     until_or,
 };
 use std::{
@@ -46,7 +47,7 @@ impl Program {
                 assert!(ended.is_none(), "it ended at once:\n{}", program.log());
                 program.listens()
             },
-            || fs::read_to_string(log).unwrap_or_default(),
+            || last_lines(&fs::read_to_string(log).unwrap_or_default()),
         )
         .await;
         program
@@ -64,8 +65,8 @@ impl Program {
     /// True once it has said where it listens.
     pub(crate) fn listens(&mut self) -> bool {
         let text = self.log();
-        let metrics = address_after(&text, "metrics at http://");
-        let reports = address_after(&text, "publisher's API at http://");
+        let metrics = address_after(&text, "metrics=http://");
+        let reports = address_after(&text, "the publisher's API is served\" url=http://");
         let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
         (self.telemetry, self.reports) = (metrics, reports);
         true
@@ -121,7 +122,7 @@ impl Program {
                 status = self.child.try_wait().unwrap();
                 status.is_some()
             },
-            || fs::read_to_string(log).unwrap_or_default(),
+            || last_lines(&fs::read_to_string(log).unwrap_or_default()),
         )
         .await;
         status.unwrap()

@@ -2,7 +2,7 @@
 
 use crate::{
     http, until_or,
-    world::{SCOPES, World, owner},
+    world::{HELD_BACK, SCOPES, World, brands, owner},
 };
 use oauth_keepalive::{
     core::{Secret, Timestamp},
@@ -151,20 +151,14 @@ async fn renew_as_publisher(world: &World, account: &str) -> Token {
     }
 }
 
-async fn until_under_way(world: &World, account: &str) {
-    let begun = format!("account=tiktok/{account} why=");
-    let what = format!("a refresh of {account} is under way");
-    until_or(&what, async || world.running().log().contains(&begun), || world.tell()).await;
-}
-
 #[tokio::test]
 async fn a_publisher_that_was_a_moment_earlier_keeps_its_token_and_the_account_stays_healthy() {
-    let world = World::new().life(8).start().await;
-    let slow = Fault::Latency(Duration::from_secs(1));
-    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
-    until_under_way(&world, "brand-01").await;
+    let world = World::new().life(8).section("http", HELD_BACK).start().await;
+    world.provider.plant(Some("brand-01"), Surface::Token, Fault::HoldRequest, Lasting::Times(1));
+    world.until_held_back().await;
     let theirs = renew_as_publisher(&world, "brand-01").await;
     world.write("brand-01", &theirs);
+    world.provider.release();
     until_or(
         "our request, which came too late, was refused",
         async || world.refreshed("brand-01").contains(&Refreshed::Retired),
@@ -173,7 +167,7 @@ async fn a_publisher_that_was_a_moment_earlier_keeps_its_token_and_the_account_s
     .await;
     world.until_metric("accounts_adopted_total", &[], 1.0).await;
     assert_eq!(world.stored("brand-01").0, theirs.access.expose(), "theirs was not overwritten");
-    assert_eq!(world.cause("brand-01").await.as_deref(), Some("none"));
+    world.until_cause("brand-01", "none").await;
     world.until_rotated("brand-01", 2).await;
     world.until_kept_and_live("brand-01").await;
     assert_eq!(world.mailbox.mails(), []);
@@ -203,7 +197,9 @@ async fn a_publisher_that_renews_before_we_do_is_left_to_it_and_one_that_does_so
 
 #[tokio::test]
 async fn an_account_that_was_declared_dead_for_a_race_is_healed_by_the_winners_token() {
-    let world = World::new().life(12).start().await;
+    // Due after ten seconds: the publisher comes before.
+    let refresh = "{backoff_first: 1s, backoff_max: 4s, due_after: 0.5, spread: 0.0}";
+    let world = World::new().life(20).section("refresh", refresh).start().await;
     world.until_ready().await;
     let status = |account: &str| -> Option<String> {
         let sql = "SELECT status FROM accounts WHERE account = ?1";
@@ -234,12 +230,12 @@ async fn an_account_that_was_declared_dead_for_a_race_is_healed_by_the_winners_t
 
 #[tokio::test]
 async fn an_owner_who_reconnects_during_our_request_is_not_overwritten_by_its_answer() {
-    let world = World::new().life(8).start().await;
-    let slow = Fault::HangFor(Duration::from_millis(1_500));
-    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
-    world.until_rotated("brand-01", 1).await;
+    let world = World::new().life(8).section("http", HELD_BACK).start().await;
+    world.provider.plant(Some("brand-01"), Surface::Token, Fault::HoldAnswer, Lasting::Times(1));
+    world.until_held_back().await;
     let theirs = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
     world.write("brand-01", &theirs);
+    world.provider.release();
     world.until_metric("accounts_adopted_total", &[], 1.0).await;
     assert_eq!(world.stored("brand-01").0, theirs.access.expose(), "theirs was not overwritten");
     world.until_rotated("brand-01", 2).await;
@@ -264,7 +260,7 @@ async fn a_spent_token_that_the_publisher_writes_back_is_never_presented_and_our
     world.until_rotated("brand-01", 1).await;
     world.until_kept_and_live("brand-01").await;
     // After a restart the fleet takes it for somebody's news; the refresh that follows finds it out.
-    world.program().kill_9();
+    world.kill_at_rest().await;
     world.write("brand-01", &cached);
     world.start().await;
     world.until_rotated("brand-01", 1).await;
@@ -290,8 +286,8 @@ async fn writes_to_other_columns_and_rows_disturb_nothing() {
     world.assert_well_behaved();
     let adopted = world.running().scrape().await.value("accounts_adopted_total", &[]);
     assert_eq!(adopted, Some(0.0), "no token of somebody else's");
-    for number in 1..=3 {
-        assert!(world.kept(&format!("brand-{number:02}")));
+    for account in brands(3) {
+        world.until_kept_and_live(&account).await;
     }
 }
 

@@ -1,11 +1,12 @@
 //! Two processes on one PostgreSQL state: who looks after what, while one of them dies, sleeps, or is cut off.
 
 use crate::{
-    PATIENCE,
     postgres::{Cable, Schema},
     process::Program,
     scrape::Scrape,
-    shared, until_or, webhooks,
+    shared,
+    told::last_lines,
+    until_or, webhooks,
     world::{OPERATOR, Plan, World, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
@@ -22,7 +23,10 @@ const ACCOUNTS: usize = 60;
 const LEASE: Duration = Duration::from_secs(5);
 
 /// What a busy machine may take on top of a pause; with a lease it is still far below what an account's own lease takes.
-const A_MOMENT: Duration = Duration::from_secs(10);
+const A_MOMENT: Duration = Duration::from_secs(25);
+
+/// Due after twelve to twenty of sixty seconds, so that none lapses because the machine is busy.
+const EARLY: &str = "{backoff_first: 1s, backoff_max: 4s, due_after: 0.35, spread: 0.15}";
 
 /// A world with two replicas.
 struct Pair {
@@ -57,7 +61,7 @@ impl Pair {
     }
 
     fn tell(&self) -> String {
-        let (one, two) = (self.one.log(), self.two.log());
+        let (one, two) = (last_lines(&self.one.log()), last_lines(&self.two.log()));
         format!("{}\n--- one\n{one}\n--- two\n{two}", self.world.tell())
     }
 
@@ -177,16 +181,16 @@ async fn each_account_is_looked_after_and_shown_by_exactly_one_of_two_replicas()
         )
         .await;
         let page = program.get("/").await.text();
-        assert!(page.contains("128 of 256") && page.contains("2 replicas"), "{page}");
+        assert!(page.contains("128 of 256 shares") && page.contains("2 alive"), "{page}");
         assert_eq!(program.get("/-/ready").await.status, 200);
     }
 }
 
 #[tokio::test]
 async fn accounts_of_a_killed_replica_are_taken_over_within_a_lease_and_none_lapses() {
-    let mut pair = Pair::start(plan().life(30)).await;
+    let mut pair = Pair::start(plan().life(60).section("refresh", EARLY)).await;
     pair.until_shared().await;
-    // Nothing is due before more than half of the life is over.
+    // Nothing is due yet.
     pair.one.kill_9();
     let took = pair.until_all_at(&pair.two).await;
     assert!(took < LEASE + A_MOMENT, "{took:?}\n{}", pair.tell());
@@ -197,19 +201,16 @@ async fn accounts_of_a_killed_replica_are_taken_over_within_a_lease_and_none_lap
 
 #[tokio::test]
 async fn a_replica_that_was_stopped_for_two_leases_does_no_harm_when_it_goes_on() {
-    let pair = Pair::start(plan().life(24).age(4)).await;
+    let pair = Pair::start(plan().life(60).age(8).section("refresh", EARLY)).await;
     pair.until_shared().await;
     let ours = pair.one.scrape().await.accounts().into_iter().next().unwrap();
     // Its answer is on the way when the process is stopped.
-    let slow = Fault::HangFor(Duration::from_millis(1_500));
-    pair.world.provider.plant(Some(&ours), Surface::Token, slow, Lasting::Times(1));
-    until_or(
-        "the provider has committed",
-        async || pair.world.rotations(&ours) > 0,
-        || pair.tell(),
-    )
-    .await;
+    let held = Fault::HoldAnswer;
+    pair.world.provider.plant(Some(&ours), Surface::Token, held, Lasting::Times(1));
+    let is_held = async || pair.world.provider.held() > 0;
+    until_or("the provider has committed", is_held, || pair.tell()).await;
     pair.one.signal("-STOP");
+    pair.world.provider.release();
     let stopped = Instant::now();
     let took = pair.until_all_at(&pair.two).await;
     assert!(took < LEASE + A_MOMENT, "{took:?}\n{}", pair.tell());
@@ -239,7 +240,8 @@ async fn a_replica_that_is_cut_off_from_the_state_stops_before_another_goes_on()
     let cable = Cable::to(schema.port).await;
     let (near, far) =
         (schema.on_socket("state", "5s"), schema.through(cable.port, "state-2", "5s"));
-    let pair = Pair::start_with(plan().life(20), &near, &far).await;
+    let plan = plan().life(60).section("refresh", EARLY);
+    let pair = Pair::start_with(plan, &near, &far).await;
     pair.until_shared().await;
     cable.cut();
     let began = Instant::now();
@@ -354,15 +356,14 @@ async fn rows_with_one_refresh_token_are_one_credential_whoever_has_them() {
 #[tokio::test]
 async fn a_replica_that_is_ended_hands_over_without_waiting_for_its_lease() {
     let schema = Schema::new();
-    let section = |state: &str| schema.on_socket(state, "24s");
+    let section = |state: &str| schema.on_socket(state, "45s");
     let mut pair = Pair::start_with(plan().life(120), &section("state"), &section("state-2")).await;
     pair.until_shared().await;
     let status = pair.one.terminate().await;
     assert_eq!(status.code(), Some(0), "{}", pair.tell());
     let took = pair.until_all_at(&pair.two).await;
     // It is heard of every third of a lease, and that is when it takes what is free.
-    assert!(took < Duration::from_secs(8) + A_MOMENT, "{took:?}\n{}", pair.tell());
-    assert!(took < PATIENCE);
+    assert!(took < Duration::from_secs(15) + A_MOMENT, "{took:?}\n{}", pair.tell());
 }
 
 /// For longer runs set REPLICAS_ACCOUNTS and REPLICAS_ROUNDS.

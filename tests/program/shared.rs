@@ -41,7 +41,7 @@ async fn rows_with_one_refresh_token_are_one_credential_over_rotations_kills_and
     world.until_metric("accounts_sharing_credential", &[], 3.0).await;
     until_renewed_together(&world, &pages, 3).await;
     for _ in 0..2 {
-        world.program().kill_9();
+        world.kill_at_rest().await;
         world.start().await;
         until_renewed_together(&world, &pages, 2).await;
     }

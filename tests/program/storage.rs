@@ -2,7 +2,7 @@
 
 use crate::{
     until_or,
-    world::{OPERATOR, Plan, World, owner},
+    world::{HELD_BACK, OPERATOR, Plan, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use rusqlite::Connection;
@@ -59,23 +59,28 @@ async fn nothing_is_spent_in_vain(plan: Plan) {
     assert_eq!(ready.status, 200, "somebody else's lock is no reason to restart us");
     drop(lock);
     world.until_metric("store_up", &[], 1.0).await;
-    for number in 1..=4 {
-        let account = format!("brand-{number:02}");
-        world.until_rotated(&account, 1).await;
-        world.until_cause(&account, "none").await;
-        world.until_kept_and_live(&account).await;
+    let accounts = brands(4);
+    world.until_each_rotated(&accounts, 1).await;
+    for account in &accounts {
+        world.until_cause(account, "none").await;
+        world.until_kept_and_live(account).await;
     }
     world.assert_well_behaved();
     world.until_counts_agree().await;
     assert_eq!(world.mailbox.mails(), [], "a minute of it would be worth a mail");
 }
 
+/// One account: the answer to another one could come while the store is locked, too.
+fn alone() -> Plan {
+    World::new().accounts(1).life(8).without_wal().section("http", HELD_BACK)
+}
+
 /// Locks the store while the answer with a new token is on its way.
 async fn receive_while_locked(world: &World) -> Lock {
-    let slow = Fault::HangFor(Duration::from_secs(1));
-    world.provider.plant(Some("brand-01"), Surface::Token, slow, Lasting::Times(1));
-    world.until_rotated("brand-01", 1).await;
+    world.provider.plant(Some("brand-01"), Surface::Token, Fault::HoldAnswer, Lasting::Times(1));
+    world.until_held_back().await;
     let lock = Lock::take(world);
+    world.provider.release();
     world.until_metric("unsaved_tokens", &[], 1.0).await;
     world.until_cause("brand-01", "unsaved_token").await;
     lock
@@ -83,9 +88,11 @@ async fn receive_while_locked(world: &World) -> Lock {
 
 #[tokio::test]
 async fn a_token_that_comes_while_the_store_is_locked_is_kept_and_saved_afterwards() {
-    let world = World::new().life(8).without_wal().start().await;
+    let world = alone().start().await;
     let lock = receive_while_locked(&world).await;
     world.until_metric("store_up", &[], 0.0).await;
+    // What is over before its mail has left is told to nobody.
+    world.until_mails(OPERATOR, 1).await;
     drop(lock);
     world.until_metric("unsaved_tokens", &[], 0.0).await;
     world.until_metric("store_up", &[], 1.0).await;
@@ -100,7 +107,7 @@ async fn a_token_that_comes_while_the_store_is_locked_is_kept_and_saved_afterwar
 
 #[tokio::test]
 async fn a_token_that_could_not_be_saved_survives_kill_9() {
-    let mut world = World::new().life(8).without_wal().start().await;
+    let mut world = alone().start().await;
     let lock = receive_while_locked(&world).await;
     world.program().kill_9();
     drop(lock);
@@ -125,8 +132,8 @@ async fn a_spilled_token_survives_kill_9_and_goes_into_the_store_past_a_journal_
 }
 
 async fn spill_and_survive_kill_9(journal_works_again: bool) {
-    // One account: another one that is due in the same second would be spilled as well.
-    let plan = World::new().accounts(1).life(8).without_wal();
+    // What only the spill holds is saved when its request is over.
+    let plan = alone().section("http", "{total_deadline: 6s, connect_deadline: 1s}");
     let mut world = plan.section("state", "{directory: state, spill: elsewhere}").prepare().await;
     let elsewhere = world.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();

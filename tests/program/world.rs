@@ -1,11 +1,13 @@
 //! A provider, a mailbox, a publisher's store, a configuration, and the program in the middle.
 
-use crate::{PATIENCE, http, process::Program, until, until_or};
+use crate::{PATIENCE, http, process::Program, until_or};
 use oauth_keepalive::{
     core::Secret,
     demo::{
         mailbox::{Mail, Mailbox},
-        provider::{LogEntry, Provider, ProviderSettings, Refreshed, What},
+        provider::{
+            Fault, Lasting, LogEntry, Provider, ProviderSettings, Refreshed, Surface, What,
+        },
     },
     oauth::Token,
 };
@@ -14,15 +16,24 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
 
 pub(crate) const SCOPES: [&str; 2] = ["user.info.basic", "video.publish"];
 pub(crate) const OPERATOR: &str = "operator@invented.example";
 pub(crate) const REPORTS_SECRET: &str = "invented-reports-secret-5c1d";
+/// While the provider holds something back, the program's own deadline must not come first, however busy the machine is.
+pub(crate) const HELD_BACK: &str = "{total_deadline: 60s, connect_deadline: 5s}";
 pub(crate) const PUBLISHER: &str = "{enabled: true, listen: \"127.0.0.1:0\", clients: [{name: publisher, \
     secret_file: reports-secret, rights: [read, report, publish, hold, refresh]}]}";
+
+/// `brand-01` and so on.
+pub(crate) fn brands(how_many: usize) -> Vec<String> {
+    (1..=how_many).map(|number| format!("brand-{number:02}")).collect()
+}
 
 /// How a world is made.
 pub(crate) struct Plan {
@@ -75,7 +86,7 @@ impl World {
 impl Plan {
     /// `brand-01` and so on.
     pub(crate) fn accounts(mut self, how_many: usize) -> Self {
-        self.accounts = (1..=how_many).map(|number| format!("brand-{number:02}")).collect();
+        self.accounts = brands(how_many);
         self
     }
 
@@ -87,6 +98,15 @@ impl Plan {
     /// Life of the tokens in seconds.
     pub(crate) fn life(self, seconds: u64) -> Self {
         self.provider(|provider| provider.life = Duration::from_secs(seconds))
+    }
+
+    /// Tokens that live long and are renewed soon: none lapses although everything takes its time.
+    pub(crate) fn renewed_early(self) -> Self {
+        let plan = self.life(40);
+        plan.section(
+            "refresh",
+            "{backoff_first: 1s, backoff_max: 4s, due_after: 0.12, spread: 0.06}",
+        )
     }
 
     /// Age of the tokens in seconds, when the program starts.
@@ -121,8 +141,8 @@ impl Plan {
 
     /// Everything but the program.
     pub(crate) async fn prepare(self) -> World {
-        let provider = Provider::start(self.provider.clone()).await.unwrap();
-        let mailbox = Mailbox::start().await.unwrap();
+        let provider = backstage(Provider::start(self.provider.clone())).await;
+        let mailbox = backstage(Mailbox::start()).await;
         let folder = tempfile::tempdir().unwrap();
         let mut sections = self.sections;
         let mail = format!(
@@ -220,6 +240,26 @@ impl World {
 
     pub(crate) fn running(&self) -> &Program {
         self.program.as_ref().unwrap()
+    }
+
+    /// Kills it while no token is on its way: one that is may be lost, and that would be told.
+    pub(crate) async fn kill_at_rest(&mut self) {
+        let forever = Lasting::For(Duration::from_secs(600));
+        self.provider.plant(None, Surface::Token, Fault::HoldRequest, forever);
+        let accounts = {
+            let database = self.database();
+            let mut rows = database.prepare("SELECT account FROM accounts").unwrap();
+            let names = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            names.map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let is_kept =
+            |account: &String| self.provider.current(account).is_none() || self.kept(account);
+        let is_at_rest = async || {
+            self.provider.under_way() == self.provider.held() && accounts.iter().all(is_kept)
+        };
+        until_or("no token is on its way", is_at_rest, || self.tell()).await;
+        self.program().kill_9();
+        self.provider.behave();
     }
 
     pub(crate) async fn cause(&self, account: &str) -> Option<String> {
@@ -345,12 +385,41 @@ impl World {
         self.refreshed(account).iter().filter(|how| **how == Refreshed::Rotated).count()
     }
 
-    /// Waits until the account was rotated so many times more: what should not happen has had its time.
-    pub(crate) async fn until_rotated(&self, account: &str, more: usize) {
-        let wanted = self.rotations(account) + more;
+    /// Waits until each of them was rotated so many times more.
+    pub(crate) async fn until_each_rotated(&self, accounts: &[String], more: usize) {
+        let rotations = || accounts.iter().map(|account| self.rotations(account));
+        let before: Vec<usize> = rotations().collect();
         until_or(
-            &format!("{account} is renewed {more} times more"),
+            &format!("each of {accounts:?} is renewed {more} times more than {before:?} times"),
+            async || before.iter().zip(rotations()).all(|(before, now)| now >= before + more),
+            || self.tell(),
+        )
+        .await;
+    }
+
+    /// Waits until the account was rotated so many times in all, before or from now on.
+    pub(crate) async fn until_rotations(&self, account: &str, wanted: usize) {
+        until_or(
+            &format!("{account} is renewed {wanted} times in all"),
             async || self.rotations(account) >= wanted,
+            || self.tell(),
+        )
+        .await;
+    }
+
+    /// Waits until the provider holds a request or an answer back.
+    pub(crate) async fn until_held_back(&self) {
+        let is_held = async || self.provider.held() > 0;
+        until_or("something is held back at the provider", is_held, || self.tell()).await;
+    }
+
+    /// Waits until the account was rotated so many times more: what should not happen has had its time. Whatever
+    /// makes it rotate must come again and again, or it may have come already; see [`World::until_rotations`].
+    pub(crate) async fn until_rotated(&self, account: &str, more: usize) {
+        let so_far = self.rotations(account);
+        until_or(
+            &format!("{account} is renewed {more} times more than {so_far} times"),
+            async || self.rotations(account) >= so_far + more,
             || self.tell(),
         )
         .await;
@@ -390,7 +459,11 @@ impl World {
             difference.1 = theirs.to_vec();
             let (ours, theirs) = &difference;
             let what = "counted by the program and by the provider";
-            assert!(began.elapsed() < PATIENCE, "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{OUTCOMES:?} {what}: {ours:?} and {theirs:?}\n{}",
+                self.tell()
+            );
             tokio::time::sleep(crate::LOOK_EVERY).await;
         }
     }
@@ -412,7 +485,7 @@ impl World {
                 *told.borrow_mut() = format!("{ours:?} and {theirs:?}");
                 ours == theirs
             },
-            || told.borrow().clone(),
+            || format!("{}\n{}", told.borrow(), self.tell()),
         )
         .await;
     }
@@ -454,21 +527,22 @@ impl World {
         mails
     }
 
-    /// Everything that helps to understand why something did not happen.
-    pub(crate) fn tell(&self) -> String {
-        let log: Vec<_> = self.provider.log();
-        let provider: String = log.iter().map(|entry| format!("{entry:?}\n")).collect();
-        let program = self.program.as_ref().map(Program::log).unwrap_or_default();
-        let mails = self.mailbox.mails();
-        let mails = subjects(&mails);
-        format!("--- provider\n{provider}--- mails\n{mails:?}\n--- program\n{program}")
-    }
-
     /// Waits until the first pass over the store is done.
     pub(crate) async fn until_ready(&self) {
-        until("the store was read", async || self.running().get("/-/ready").await.status == 200)
-            .await;
+        let is_ready = async || self.running().get("/-/ready").await.status == 200;
+        until_or("the store was read", is_ready, || self.tell()).await;
     }
+}
+
+/// Starts something that goes on by itself: a test that looks into a database, or starts a process, must not keep the
+/// provider from answering.
+async fn backstage<T: Send + 'static>(
+    start: impl Future<Output = std::io::Result<T>> + Send + 'static,
+) -> T {
+    static BACKSTAGE: LazyLock<Runtime> = LazyLock::new(|| {
+        runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    });
+    BACKSTAGE.spawn(start).await.unwrap().unwrap()
 }
 
 fn subjects(mails: &[Mail]) -> Vec<(&[String], &str)> {

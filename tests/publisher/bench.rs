@@ -5,15 +5,16 @@ use oauth_keepalive::{
     clock::Clock,
     core::{
         Account, AccountId, Announcement, Cause, Door, Evidence, Gate, Secret, Shares, Snapshot,
-        Table, Timestamp, Why, permits::Pace,
+        Table, Timestamp, Why,
+        permits::{Canary, Pace},
     },
     metrics::Metrics,
     secrets::SecretRef,
     server::{
         self, Limits,
         publisher::{
-            AccessToken, Client, Clients, Context, News, Permits, Response, Right, WhenUnknown,
-            handle,
+            AccessToken, Canaries, Client, Clients, Context, News, Permits, Promise, Response,
+            Right, WhenUnknown, handle,
         },
         webhooks::Delivery,
     },
@@ -34,7 +35,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes; a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a body may take here.
 const BODY_DEADLINE: Duration = Duration::from_secs(3);
@@ -56,6 +57,38 @@ pub(crate) struct Bench {
     pub(crate) news: Arc<News>,
     responses: Mutex<mpsc::Receiver<Vec<Response>>>,
     pub(crate) stop: watch::Sender<bool>,
+    /// Which post may prove the account; an error when that cannot be written down.
+    pub(crate) written: Arc<Mutex<Result<Option<Canary>, ()>>>,
+}
+
+struct Written(Arc<Mutex<Result<Option<Canary>, ()>>>);
+
+impl Canaries for Written {
+    fn claim(
+        &self,
+        _: &AccountId,
+        post: &Arc<str>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Promise<Result<Canary, ()>> {
+        let mut written = self.0.lock().unwrap();
+        let claim = Canary { post: Some(Arc::clone(post)), until };
+        let answer = match &mut *written {
+            Ok(known) => {
+                let in_force = known.take().filter(|known| !known.until.has_come(now));
+                Ok(known.insert(in_force.unwrap_or(claim)).clone())
+            }
+            Err(()) => Err(()),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn report(&self, _: &AccountId, until: Timestamp) -> Promise<()> {
+        if let Ok(Some(known)) = &mut *self.0.lock().unwrap() {
+            (known.post, known.until) = (None, known.until.min(until));
+        }
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Bench {
@@ -79,6 +112,7 @@ impl Bench {
         tokio::spawn(write_down(delivered, Arc::clone(&orders)));
         let (stop, stopped) = watch::channel(false);
         let news = Arc::new(News::new());
+        let written = Arc::new(Mutex::new(Ok(None)));
         let mut context = Context {
             snapshot: Arc::clone(&snapshot),
             clock: Clock::start(),
@@ -95,6 +129,7 @@ impl Bench {
                 Box::pin(std::future::ready(Ok(token)))
             })),
             permits: Arc::new(Permits::new(PACE, metrics.clone())),
+            canaries: Arc::new(Written(Arc::clone(&written))),
             news: Arc::clone(&news),
             waiters: Arc::new(Semaphore::new(2)),
             stop: stopped.clone(),
@@ -125,6 +160,7 @@ impl Bench {
             news,
             responses,
             stop,
+            written,
         }
     }
 

@@ -2,12 +2,12 @@
 
 use crate::bench::{Bench, as_client};
 use oauth_keepalive::{
-    core::{Gate, Shares, Snapshot},
+    core::{Gate, Shares, Snapshot, permits::Canary},
     metrics::Format,
     server::publisher::{POST_CHARS_MAX, STALE_AFTER, WhenUnknown},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 const PATH: &str = "/v1/accounts/tiktok/a/permits";
 
@@ -59,6 +59,42 @@ async fn a_held_post_waits_one_proves_the_account_and_the_others_follow_in_order
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+}
+
+#[tokio::test]
+async fn which_post_may_prove_an_account_is_what_is_written_down_whoever_wrote_it() {
+    let bench = Bench::start().await;
+    bench.set("a", Gate::Canary);
+    let until = bench.snapshot.load().at.plus(Duration::from_secs(300));
+    let elsewhere = Canary { post: Some("elsewhere".into()), until };
+    *bench.written.lock().unwrap() = Ok(Some(elsewhere));
+    assert_eq!(ask(&bench, "1").await["granted"], false, "another one may, before the restart");
+    assert_eq!(ask(&bench, "1").await["granted"], false);
+    let granted = ask(&bench, "elsewhere").await;
+    assert_eq!(
+        (&granted["kind"], &granted["deadline"]),
+        (&json!("canary"), &json!(until.as_unix()))
+    );
+    let reported = bench.post("/v1/accounts/tiktok/a/canary", r#"{"worked":true}"#).await;
+    assert_eq!(reported.status, 202);
+    for post in ["1", "elsewhere"] {
+        assert_eq!(ask(&bench, post).await["granted"], false, "the gate moves first");
+    }
+    let written = bench.written.lock().unwrap().clone().unwrap().unwrap();
+    assert!(written.post.is_none() && written.until < until, "{written:?}");
+}
+
+#[tokio::test]
+async fn a_canary_that_cannot_be_written_down_does_not_go() {
+    let bench = Bench::start().await;
+    bench.set("a", Gate::Canary);
+    *bench.written.lock().unwrap() = Err(());
+    let refused = bench.post(PATH, r#"{"post":"1"}"#).await;
+    assert_eq!((refused.status, refused.code()), (503, "unavailable".to_owned()));
+    let again = bench.post(PATH, r#"{"post":"1"}"#).await;
+    assert_eq!(again.status, 503, "what is only remembered is not enough");
+    *bench.written.lock().unwrap() = Ok(None);
+    assert_eq!(ask(&bench, "1").await["kind"], "canary");
 }
 
 #[tokio::test]

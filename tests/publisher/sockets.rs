@@ -40,7 +40,7 @@ async fn serve(
     let place = socket.place();
     let (stop, stopped) = watch::channel(false);
     let handler = |_| async { text(hyper::StatusCode::OK, "served") };
-    let limits = Limits { header_deadline: Duration::from_secs(2), ..Limits::with_connections(2) };
+    let limits = Limits { header_deadline: Duration::from_secs(5), ..Limits::with_connections(2) };
     tokio::spawn(server::run(socket, limits, handler, stopped));
     (place, stop)
 }

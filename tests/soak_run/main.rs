@@ -24,11 +24,14 @@ mod report;
 #[allow(dead_code, reason = "shared with the whole-program tests")]
 mod scrape;
 mod sidecar;
+#[path = "../program/told.rs"]
+#[allow(dead_code, reason = "shared with the whole-program tests")]
+mod told;
 #[path = "../program/world.rs"]
 #[allow(dead_code, reason = "shared with the whole-program tests")]
 mod world;
 
-pub(crate) use patience::{LOOK_EVERY, PATIENCE, until, until_or};
+pub(crate) use patience::{LOOK_EVERY, PATIENCE, until_or};
 
 use audit::Audit;
 use harness::Report;

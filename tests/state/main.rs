@@ -2,6 +2,7 @@
 //! then what only one kind can do wrong.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod canaries;
 mod consents;
 mod crash;
 mod history;
@@ -119,6 +120,10 @@ macro_rules! contract {
     ($module:ident, $kind:ty) => {
         mod $module {
             contract!(@cases $kind:
+                canaries::one_post_may_prove_an_account_until_its_time_is_over,
+                canaries::a_post_that_was_reported_goes_no_more_and_the_next_one_soon,
+                canaries::a_gate_that_moved_ends_what_was_let_go_before_and_nothing_newer,
+                canaries::of_posts_that_ask_at_once_one_may_go,
                 consents::who_began_comes_back_once_in_any_process,
                 consents::the_same_browser_may_begin_again_until_it_is_done,
                 consents::of_two_that_begin_at_once_one_does,

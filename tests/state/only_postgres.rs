@@ -235,6 +235,24 @@ async fn a_row_that_somebody_keeps_locked_costs_one_time_limit_and_is_told() {
     state.record_result(entry, &ann(), &token("one")).await.unwrap();
 }
 
+/// Whoever is told to end while the server says nothing would otherwise wait for the time limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_that_nobody_waits_for_any_more_ends_before_its_time_limit() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = Postgres::make().await;
+    let mut settings = world.settings();
+    let limit = Duration::from_secs(120);
+    let server = settings.postgres.as_mut().unwrap();
+    server.host = "127.0.0.1".to_owned();
+    server.port = silent.local_addr().unwrap().port();
+    server.connect_timeout = limit;
+    let opening = tokio::spawn(async move { State::open(&settings).await.map(drop) });
+    let _connection = silent.accept().await.unwrap();
+    opening.abort();
+    let ended = tokio::time::timeout(limit / 2, opening).await;
+    assert!(ended.expect("it does not wait").is_err_and(|error| error.is_cancelled()));
+}
+
 #[tokio::test]
 async fn a_server_that_became_read_only_is_told_and_works_when_it_is_back() {
     let world = Postgres::make().await;
@@ -316,7 +334,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date_by_whoever_comes_fir
     drop(open(&world).await);
     world.execute(kinds::OLDER_OUTBOX).await;
     world
-        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent, observed, consent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
+        .execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE newest; DROP TABLE history, inbox, spent, observed, consent, canary; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door; UPDATE meta SET value = 1 WHERE name = 'schema_version'")
         .await;
     let (one, two) = tokio::join!(open(&world), open(&world));
     for state in [one, two] {

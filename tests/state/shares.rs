@@ -290,7 +290,7 @@ async fn tables_of_an_older_program_are_brought_up_to_date_and_keep_what_they_ho
     before.remember(vec![memory(&ann(), 5)]).await.unwrap();
     before.shut().await;
     world.execute(kinds::OLDER_OUTBOX).await;
-    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent, observed, consent; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door").await;
+    world.execute("DROP TABLE app; DROP TABLE share; DROP TABLE member; DROP TABLE history, inbox, spent, observed, consent, canary; DROP INDEX journal_spending; ALTER TABLE memory DROP COLUMN first_seen_at, DROP COLUMN door").await;
     world.age_to_version(2).await;
     let (one, two) = (replica(&world).await, replica(&world).await);
     assert_eq!(hold(&one).await.shares.len(), 256);

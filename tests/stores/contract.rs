@@ -388,4 +388,4 @@ pub(crate) fn shows_no_value(error: &Error) {
     }
 }
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

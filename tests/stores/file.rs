@@ -291,4 +291,4 @@ async fn save_with(store: &AnyStore, account: &str, access: &str) -> Saved {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! PostgreSQL: three tables as publishers have them, and what only this server can do wrong.
 
 use crate::{
-    contract::shows_no_value,
+    contract::{PATIENCE, shows_no_value},
     kinds::{
         Holds, Kind, camel_columns, fingerprinter, id, load, millis_columns, take_away, token,
     },
@@ -161,7 +161,7 @@ async fn a_notification_is_noticed_within_a_second() {
     for round in 0..5 {
         let started = Instant::now();
         kind.write_token("brand-a", &format!("act.invented-theirs{round}"), "rft.invented-theirs");
-        tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("it was told");
+        tokio::time::timeout(PATIENCE, store.changed()).await.expect("it was told");
         fastest = fastest.min(started.elapsed());
     }
     assert!(fastest < Duration::from_secs(1), "{fastest:?}");
@@ -189,13 +189,13 @@ async fn after_a_time_without_a_listener_the_table_is_looked_at() {
     let early = tokio::time::timeout(Duration::from_millis(300), store.changed()).await;
     assert!(early.is_err(), "the server cannot be reached");
     brings_back();
-    tokio::time::timeout(Duration::from_secs(20), store.changed()).await.expect("it listens again");
+    tokio::time::timeout(PATIENCE, store.changed()).await.expect("it listens again");
     let found = store.get(&id("brand-a")).await.unwrap().unwrap().token.unwrap();
     assert_eq!(found.access.expose(), "act.invented-theirs");
     // And it does: the next change is told again.
     publisher
         .run(&format!("UPDATE {}.\"Integration\" SET token = 'act.invented-later'", table.schema));
-    tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("it was told");
+    tokio::time::timeout(PATIENCE, store.changed()).await.expect("it was told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -108,7 +108,7 @@ async fn a_server_with_a_certificate_of_its_own_authority_is_verified() {
     );
     let with = |host: &str, tls: Option<Tls>| Redis {
         address: Address::Tcp { host: host.to_owned(), port, tls },
-        connect_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(20),
         ..settings(Default::default())
     };
     let ca = |name: &str| Some(Tls { ca_file: Some(at(name)) });
@@ -153,7 +153,7 @@ async fn a_server_that_is_not_there_is_unavailable_in_time() {
     };
     let began = Instant::now();
     assert!(matches!(refused(&silent).await, Error::Unavailable { .. }));
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let (_directory, server) = server(&["--databases", "1"]);
     let error = refused(&Redis { database: 7, ..settings(server.socket()) }).await;
     assert!(error.to_string().contains("database 7"), "{error}");

@@ -125,8 +125,8 @@ pub(crate) fn settings(socket: PathBuf) -> Redis {
         database: 0,
         username: None,
         password: None,
-        connect_timeout: Duration::from_secs(5),
-        command_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(20),
+        command_timeout: Duration::from_secs(20),
         poll_every: POLL_NEVER,
         notifications: true,
         key: KeyPattern::new(KeyPattern::SIMPLE, None).unwrap(),
@@ -386,4 +386,4 @@ fn mapped() -> Publisher {
     publisher
 }
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

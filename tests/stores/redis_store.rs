@@ -66,13 +66,13 @@ async fn a_server_that_was_restarted_is_unavailable_meanwhile_and_then_used_agai
 async fn a_server_that_hangs_is_given_up_in_time_and_a_late_save_is_found_by_the_next() {
     let (_directory, server) = server(&[]);
     let hasty = Redis {
-        command_timeout: Duration::from_millis(300),
-        connect_timeout: Duration::from_millis(300),
+        command_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(2),
         ..settings(server.socket())
     };
     let store = open(&hasty).await;
     store.add(&account("brand", "1")).await.unwrap();
-    server.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    server.run(&["CLIENT", "PAUSE", "600000", "WRITE"]);
     let began = Instant::now();
     let expected = fingerprinter().of_token(&new("1"));
     let error = store.save(&id("brand"), &new("2"), expected).await.unwrap_err();
@@ -213,10 +213,10 @@ async fn a_notification_ends_the_waiting_at_once_and_only_for_what_concerns_us()
         &["RENAME", "oauth:tiktok:brand-2", "oauth:tiktok:brand-3"],
         &["PEXPIRE", "oauth:tiktok:brand-3", "1"],
     ] {
-        let began = Instant::now();
         server.run(change);
-        tokio::time::timeout(PATIENCE, store.changed()).await.expect("it is noticed");
-        assert!(began.elapsed() < Duration::from_secs(10), "{change:?}: {:?}", began.elapsed());
+        // Polling would come tomorrow.
+        let noticed = tokio::time::timeout(PATIENCE, store.changed()).await;
+        assert!(noticed.is_ok(), "{change:?} is not noticed");
         // What one change may tell a second time is over before the next.
         while tokio::time::timeout(Duration::from_millis(700), store.changed()).await.is_ok() {}
     }

@@ -213,7 +213,7 @@ const TROUBLE: &[(&str, &str, &str)] = &[
     (
         "a trigger takes its time",
         "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+             $$ BEGIN PERFORM pg_sleep(600); RETURN NEW; END $$;
          CREATE TRIGGER sleep BEFORE UPDATE ON \"Integration\" FOR EACH ROW EXECUTE FUNCTION sleep()",
         "DROP TRIGGER sleep ON \"Integration\"",
     ),
@@ -428,7 +428,7 @@ async fn what_our_state_saves_is_no_news_and_what_others_write_is() {
         }
         table.set("off", "campaign", "theirs");
         table.set("off", &table.columns.access_token, "act.invented-theirs");
-        let changed = tokio::time::timeout(Duration::from_secs(10), beside.store.changed());
+        let changed = tokio::time::timeout(PATIENCE, beside.store.changed());
         changed.await.expect("it is theirs");
     }
 }

@@ -1,7 +1,7 @@
 //! What a network and a busy server do to a store, the same for every kind of server.
 
 use crate::{
-    contract::shows_no_value,
+    contract::{PATIENCE, shows_no_value},
     kinds::{fingerprinter, id, token},
     servers::{Cut, Server, Speaks, Table},
 };
@@ -89,7 +89,7 @@ pub(crate) async fn killed_and_started(
         server.kill();
         server.start_again();
     });
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + PATIENCE;
     while !(killing.is_finished() && saves > 5) {
         assert!(Instant::now() < until, "the server came back");
         let next =
@@ -117,7 +117,7 @@ pub(crate) async fn locked_row(table: &Table) {
     let started = Instant::now();
     let error = store.save(&id("brand-a"), &new(), expected).await.expect_err("it is locked");
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     shows_no_value(&error);
     // One locked row does not keep the others from being refreshed.
     store.probe().await.unwrap();
@@ -131,7 +131,7 @@ pub(crate) async fn locked_row(table: &Table) {
     let save = store.save(&brand, &token, expected);
     assert!(tokio::time::timeout(Duration::from_millis(100), save).await.is_err());
     drop(lock);
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     loop {
         let found = store.get(&brand).await.unwrap().unwrap().token.unwrap();
         if found.access == token.access {
@@ -189,8 +189,8 @@ pub(crate) async fn noticed_by_the_sum(table: &Table) {
     let second = Duration::from_secs(1);
     assert!(tokio::time::timeout(second, store.changed()).await.is_err(), "our own is no news");
     table.set("brand-a", &table.columns.access_token, "act.invented-theirs");
-    tokio::time::timeout(10 * second, store.changed()).await.expect("a token was written");
+    tokio::time::timeout(PATIENCE, store.changed()).await.expect("a token was written");
     table.remove("off");
-    tokio::time::timeout(10 * second, store.changed()).await.expect("a row was deleted");
+    tokio::time::timeout(PATIENCE, store.changed()).await.expect("a row was deleted");
     assert!(tokio::time::timeout(second, store.changed()).await.is_err(), "that was all");
 }

@@ -92,8 +92,12 @@ fn a_canary_ends_when_it_is_reported_when_its_time_is_over_or_when_the_gate_is_s
         permits
     };
     let mut permits = begun();
-    permits.reported(&id("a"));
-    assert_eq!(tell(&mut permits, 2, Gate::Canary, "2", 0), "canary");
+    permits.reported(at(2), &id("a"));
+    for post in ["1", "2"] {
+        let told = tell(&mut permits, 3, Gate::Canary, post, 0);
+        assert!(told.starts_with("9s"), "{told}: the gate moves first");
+    }
+    assert_eq!(tell(&mut permits, 12, Gate::Canary, "2", 0), "canary", "it did not");
 
     let mut permits = begun();
     permits.see(at(590), &id("a"), Gate::Canary);
@@ -109,9 +113,11 @@ fn a_canary_ends_when_it_is_reported_when_its_time_is_over_or_when_the_gate_is_s
     );
 
     let mut permits = Permits::new(PACE);
-    permits.claimed(&id("a"), "elsewhere".into(), at(100));
+    permits.claimed(&id("a"), Canary { post: Some("elsewhere".into()), until: at(100) });
     assert_eq!(tell(&mut permits, 0, Gate::Canary, "1", 0), "15s behind 0");
     assert_eq!(tell(&mut permits, 0, Gate::Canary, "elsewhere", 0), "canary");
+    permits.claimed(&id("a"), Canary { post: None, until: at(100) });
+    assert_eq!(tell(&mut permits, 1, Gate::Canary, "elsewhere", 0), "15s behind 1", "reported");
 }
 
 #[test]
@@ -198,7 +204,8 @@ fn never_two_canaries_and_never_two_of_a_line_within_the_pace() {
         let mut permits = Permits::new(PACE);
         let mut now = 0;
         let mut gate = Gate::Held;
-        let mut canary: Option<(String, Timestamp)> = None;
+        // `None` for one that was reported.
+        let mut canary: Option<(Option<String>, Timestamp)> = None;
         let mut last_open: Option<(String, i64)> = None;
         for _ in 0..400 {
             now += i64::try_from(draw(40)).unwrap();
@@ -208,8 +215,8 @@ fn never_two_canaries_and_never_two_of_a_line_within_the_pace() {
                 canary = canary.filter(|_| gate == Gate::Canary);
             }
             if draw(25) == 0 {
-                permits.reported(&id("a"));
-                canary = None;
+                permits.reported(at(now), &id("a"));
+                canary = canary.map(|(_, until)| (None, until.min(at(now + 10))));
             }
             let post = draw(12).to_string();
             let had_line = permits.lines.contains_key(&id("a"));
@@ -218,11 +225,11 @@ fn never_two_canaries_and_never_two_of_a_line_within_the_pace() {
                     assert_eq!(gate, Gate::Canary);
                     if let Some((other, until)) = &canary {
                         assert!(
-                            *other == post || until.has_come(at(now)),
+                            other.as_ref() == Some(&post) || until.has_come(at(now)),
                             "two at {now} of {seed}"
                         );
                     }
-                    canary = Some((post, deadline));
+                    canary = Some((Some(post), deadline));
                 }
                 Permit::Granted { kind: Kind::Open, .. } => {
                     assert_eq!(gate, Gate::Open);

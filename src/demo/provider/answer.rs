@@ -86,9 +86,7 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
         (account.clone(), fault, others.unwrap_or(0))
     };
     let _counted = UnderWay { provider: Arc::clone(provider), account: account.clone() };
-    if let Some(Fault::Latency(pause)) = fault {
-        sleep(pause).await;
-    }
+    delay(provider, fault.as_ref()).await;
 
     if form.field("grant_type") == Some("authorization_code") {
         return code(provider, &form, is_form, (at, account, fault)).await;
@@ -120,7 +118,7 @@ async fn token_endpoint(provider: &Arc<Shared>, request: Request<Incoming>) -> A
         (refreshed, status, body)
     };
     let issued = matches!(refreshed, Refreshed::Rotated | Refreshed::Kept | Refreshed::Repeated);
-    spoil(fault.filter(|_| issued), status, body).await
+    spoil(provider, fault.filter(|_| issued), status, body).await
 }
 
 /// Makes a token of a code, in the order in which the real one looks at things.
@@ -173,7 +171,7 @@ async fn code(
         }
         answered
     };
-    spoil(fault.filter(|_| issued), status, body).await
+    spoil(provider, fault.filter(|_| issued), status, body).await
 }
 
 fn knows_us(provider: &Shared, state: &super::State, form: &Form) -> bool {
@@ -273,8 +271,17 @@ fn instead(fault: &Fault) -> Option<Answered> {
     })
 }
 
+/// What comes before the request is looked at.
+async fn delay(provider: &Shared, fault: Option<&Fault>) {
+    match fault {
+        Some(Fault::Latency(pause)) => sleep(*pause).await,
+        Some(Fault::HoldRequest) => provider.hold().await,
+        _ => {}
+    }
+}
+
 /// What becomes of a good answer on its way out.
-async fn spoil(fault: Option<Fault>, status: u16, mut body: Value) -> Answered {
+async fn spoil(provider: &Shared, fault: Option<Fault>, status: u16, mut body: Value) -> Answered {
     match fault {
         Some(Fault::LoseAnswer) => Err(Closed),
         Some(Fault::Truncate) => Ok(page(status, Reply::cut(body.to_string().as_bytes()))),
@@ -283,6 +290,10 @@ async fn spoil(fault: Option<Fault>, status: u16, mut body: Value) -> Answered {
         }
         Some(Fault::HangFor(pause)) => {
             sleep(pause).await;
+            Ok(json_page(status, &body))
+        }
+        Some(Fault::HoldAnswer) => {
+            provider.hold().await;
             Ok(json_page(status, &body))
         }
         Some(Fault::StatusAfter(status)) => {
@@ -328,9 +339,7 @@ async fn api(provider: &Arc<Shared>, call: Call, request: Request<Incoming>) -> 
         let fault = state.planted.take(now, account.as_deref(), Surface::Api);
         (account, fault)
     };
-    if let Some(Fault::Latency(pause)) = fault {
-        sleep(pause).await;
-    }
+    delay(provider, fault.as_ref()).await;
     let spoiled = fault.as_ref().and_then(instead);
     let (status, code, data) = match &spoiled {
         Some(Ok(page)) => (page.status().as_u16(), "fault", Value::Null),
@@ -346,7 +355,7 @@ async fn api(provider: &Arc<Shared>, call: Call, request: Request<Incoming>) -> 
     }
     let message = if code == "ok" { "" } else { "The request was refused." };
     let error = json!({ "code": code, "message": message, "log_id": log_id() });
-    spoil(fault, status, json!({ "data": data, "error": error })).await
+    spoil(provider, fault, status, json!({ "data": data, "error": error })).await
 }
 
 /// Status, code and data of an API call.
@@ -469,7 +478,14 @@ mod tests {
     #[test]
     fn only_faults_that_commit_nothing_come_instead_of_handling() {
         let spare = Duration::ZERO;
-        for fault in [Fault::LoseAnswer, Fault::Truncate, Fault::HangFor(spare), Fault::NotUtf8] {
+        for fault in [
+            Fault::LoseAnswer,
+            Fault::Truncate,
+            Fault::HangFor(spare),
+            Fault::HoldRequest,
+            Fault::HoldAnswer,
+            Fault::NotUtf8,
+        ] {
             assert!(instead(&fault).is_none(), "{fault:?}");
         }
         for fault in [Fault::Drop, Fault::StatusBefore(500), Fault::Html200 { commits: false }] {

@@ -25,6 +25,10 @@ pub enum Fault {
     HangFor(Duration),
     /// Waits so long before it looks at the request, then behaves.
     Latency(Duration),
+    /// The same until [`super::Provider::release`]: for tests that do something meanwhile.
+    HoldRequest,
+    /// Commits, then stays silent until [`super::Provider::release`] and answers properly.
+    HoldAnswer,
     /// This status and an error body. Commits nothing.
     StatusBefore(u16),
     /// Commits, then this status and an error body without the token.
@@ -87,6 +91,8 @@ impl Fault {
             Self::Trickle { .. } => "trickle",
             Self::HangFor(_) => "hang",
             Self::Latency(_) => "latency",
+            Self::HoldRequest => "hold_request",
+            Self::HoldAnswer => "hold_answer",
             Self::StatusBefore(_) => "status_before",
             Self::StatusAfter(_) => "status_after",
             Self::Html200 { .. } => "html",

@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// What kind of provider it is.
 #[derive(Clone, Debug)]
@@ -100,10 +100,13 @@ impl Provider {
             planted: Planted::default(),
             log: Log::default(),
             in_flight: HashMap::new(),
+            held: 0,
             clock_ahead: 0,
             consents: consent::Consents::default(),
         };
-        let shared = Arc::new(Shared { settings, started, started_at, state: Mutex::new(state) });
+        let released = watch::Sender::new(0);
+        let state = Mutex::new(state);
+        let shared = Arc::new(Shared { settings, started, started_at, released, state });
         shared.state().remember(&shared)?;
         let answering = Arc::clone(&shared);
         let serving = tokio::spawn(http::serve(listener, move |request| {
@@ -230,6 +233,23 @@ impl Provider {
         self.shared.state().planted.clear();
     }
 
+    /// How many requests and answers it holds back until [`Provider::release`].
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.shared.state().held
+    }
+
+    /// How many token requests of accounts that it knows are under way, held back or not.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.shared.state().in_flight.values().map(|requests| *requests as usize).sum()
+    }
+
+    /// Lets everything go that it holds back now.
+    pub fn release(&self) {
+        self.shared.released.send_modify(|times| *times += 1);
+    }
+
     /// The newest token of `account`, as a correct client would have stored it.
     #[must_use]
     pub fn current(&self, account: &str) -> Option<Token> {
@@ -298,6 +318,8 @@ struct Shared {
     settings: ProviderSettings,
     started: Instant,
     started_at: Millis,
+    /// How often everything that was held back was let go.
+    released: watch::Sender<u64>,
     /// Never held across an await.
     state: Mutex<State>,
 }
@@ -308,6 +330,8 @@ struct State {
     log: Log,
     /// Token requests under way, by account.
     in_flight: HashMap<String, u32>,
+    /// Requests and answers that wait to be let go.
+    held: usize,
     /// By how many seconds the `Date` header lies.
     clock_ahead: i64,
     /// What people agreed to and nobody has redeemed yet.
@@ -317,6 +341,14 @@ struct State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until somebody lets go, or the client has gone.
+    async fn hold(&self) {
+        let mut released = self.released.subscribe();
+        self.state().held += 1;
+        let _counted = Held(self);
+        let _ = released.changed().await;
     }
 
     fn uptime(&self) -> Duration {
@@ -334,6 +366,15 @@ impl Shared {
             grace: self.settings.grace,
             reuse_revokes_family: self.settings.reuse_revokes_family,
         }
+    }
+}
+
+/// One that is held back.
+struct Held<'a>(&'a Shared);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.state().held -= 1;
     }
 }
 

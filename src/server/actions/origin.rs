@@ -45,7 +45,8 @@ mod tests {
     fn only_a_page_of_ours_is_ours() {
         let (site, origin, host) = ("sec-fetch-site", "origin", "host");
         let ours = ("host", "keepalive.example:8640");
-        let cases: [(&str, &[(&str, &str)], bool); 15] = [
+        type Headers = [(&'static str, &'static str)];
+        let cases: [(&str, &Headers, bool); 15] = [
             (
                 "a browser that says both",
                 &[ours, (site, "same-origin"), (origin, "http://keepalive.example:8640")],

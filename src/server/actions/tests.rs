@@ -10,7 +10,7 @@ use crate::{
     metrics::{Format, Metrics},
     secrets::SecretRef,
     server::{
-        self, ConfigState, Context, Limits, telemetry,
+        self, ConfigState, Context, Limits, status_page, telemetry,
         web_config::{InForce, Web},
         webhooks::Delivery,
     },
@@ -130,9 +130,7 @@ impl Bench {
     ) -> Answer {
         let pairs: Vec<_> = fields
             .iter()
-            .map(|(name, value)| {
-                format!("{name}={}", crate::server::status_page::percent_encoded(value))
-            })
+            .map(|(name, value)| format!("{name}={}", status_page::percent_encoded(value)))
             .collect();
         let body = pairs.join("&");
         let head = format!(

@@ -35,7 +35,7 @@ pub use accounts::PAGE_MAX;
 pub use clients::{Client, Clients, Right};
 pub use events::{News, WAITERS_MAX};
 pub use gates::{Remembered, STALE_AFTER, WAIT_MAX, WhenUnknown};
-pub use permits::{POST_CHARS_MAX, Permits};
+pub use permits::{Canaries, POST_CHARS_MAX, Permits};
 pub use problem::{Code, Problem};
 pub use responses::{Answered, Place, Response, Understand};
 pub use tokens::{AccessToken, Newest};
@@ -91,6 +91,8 @@ pub struct Context {
     pub newest: Option<Arc<Newest>>,
     /// The posts that wait.
     pub permits: Arc<Permits>,
+    /// Writes down which of them may prove an account.
+    pub canaries: Arc<dyn Canaries>,
     /// To whoever writes orders down. Bounded; while it is full the publisher is asked to come again.
     pub deliveries: mpsc::Sender<Delivery>,
     /// Gates that moved.

@@ -10,7 +10,7 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    core::{AccountId, Gate, Order},
+    core::{AccountId, Gate, Order, permits::REPORT_FOLLOWED_WITHIN},
     server::{
         answer::{Answer, json},
         bounded::body,
@@ -77,7 +77,9 @@ pub(super) async fn canary(
         .and_then(|(app, answered)| (context.understand)(&app, &answered));
     let order = Order::Published { worked: canary.worked, evidence };
     hand_on(context, id, order, key).await?;
-    context.permits.reported(id);
+    let now = context.clock.now();
+    context.permits.reported(now, id);
+    context.canaries.report(id, now.plus(REPORT_FOLLOWED_WITHIN)).await;
     Ok(accepted())
 }
 

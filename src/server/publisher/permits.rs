@@ -1,10 +1,11 @@
 //! Validate the connection, then publish, in one motion: permits.
 //!
 //! Who may go and who waits is decided in [`crate::core::permits`]; this reads the gate, asks there under a lock that
-//! nobody holds for longer than that, and hands out the token where that is wanted and allowed.
+//! nobody holds for longer than that, and hands out the token where that is wanted and allowed. The post that is to
+//! prove an account goes when that is written down: after a kill, or at another replica, it is still the only one.
 
 use super::{
-    Client, Context, Right, gates, path,
+    Client, Context, Promise, Right, gates, path,
     problem::{Code, Problem},
     tokens,
     whole::Whole,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     core::{
         AccountId, Gate, Snapshot, Timestamp,
-        permits::{Ask, Forgotten, Kind, Pace, Permit, Permits as Lines},
+        permits::{Ask, Canary, Forgotten, Kind, Pace, Permit, Permits as Lines},
     },
     metrics::{Metrics, events::PermitAnswer},
     server::{
@@ -23,17 +24,36 @@ use crate::{
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
 
+/// Writes down which post may prove which account. `app` fills it.
+pub trait Canaries: Send + Sync {
+    /// Lets `post` prove `id` until `until`, unless another one may, and answers with the one that may. An error when
+    /// it cannot be written down.
+    fn claim(
+        &self,
+        id: &AccountId,
+        post: &Arc<str>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Promise<Result<Canary, ()>>;
+
+    /// The post was reported: it goes no more, and no other one before `until`.
+    fn report(&self, id: &AccountId, until: Timestamp) -> Promise<()>;
+}
+
 /// Every post that waits, for all handlers.
 pub struct Permits {
     lines: Mutex<Lines>,
+    /// Accounts of which it is written down which post may prove them.
+    written: Mutex<BTreeSet<AccountId>>,
     metrics: Metrics,
     /// Set with each change, until somebody looks.
     changed: AtomicBool,
@@ -43,17 +63,28 @@ impl Permits {
     /// Nobody waits yet.
     #[must_use]
     pub fn new(pace: Pace, metrics: Metrics) -> Self {
-        Self { lines: Mutex::new(Lines::new(pace)), metrics, changed: AtomicBool::new(true) }
+        Self {
+            lines: Mutex::new(Lines::new(pace)),
+            written: Mutex::default(),
+            metrics,
+            changed: AtomicBool::new(true),
+        }
     }
 
-    /// The gate of an account moved.
-    pub fn see(&self, now: Timestamp, id: &AccountId, gate: Gate) {
+    /// The gate of an account moved. True when something that was written down of it is over.
+    pub fn see(&self, now: Timestamp, id: &AccountId, gate: Gate) -> bool {
         self.change(|lines| lines.see(now, id, gate));
+        gate != Gate::Canary && self.written().remove(id)
     }
 
     /// The post that was to prove an account was reported.
-    pub fn reported(&self, id: &AccountId) {
-        self.change(|lines| lines.reported(id));
+    pub(super) fn reported(&self, now: Timestamp, id: &AccountId) {
+        self.change(|lines| lines.reported(now, id));
+    }
+
+    fn claimed(&self, id: &AccountId, canary: Canary) {
+        self.written().insert(id.clone());
+        self.change(|lines| lines.claimed(id, canary));
     }
 
     /// Forgets who asks no more, and the accounts that are not ours any more.
@@ -64,6 +95,9 @@ impl Permits {
                 lines.retain(|id| snapshot.accounts.find(id).is_some());
             }
         });
+        if snapshot.loaded {
+            self.written().retain(|id| snapshot.accounts.find(id).is_some());
+        }
     }
 
     /// Each account with posts that wait, when that may differ from what was told last.
@@ -84,6 +118,10 @@ impl Permits {
         let Forgotten { full, absent } = before;
         self.metrics.posts_forgotten(after.full - full, after.absent - absent);
         answer
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeSet<AccountId>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -130,6 +168,12 @@ pub(super) async fn answer(
         }
         _ => context.permits.change(|lines| lines.ask(now, id, seen.gate, &ask)),
     };
+    let permit = match permit {
+        Permit::Granted { kind: Kind::Canary, deadline } => {
+            written_down(context, id, &ask, (now, deadline)).await?
+        }
+        permit => permit,
+    };
     let view = match permit {
         Permit::Wait { retry_after, ahead } => {
             let answer =
@@ -153,6 +197,20 @@ pub(super) async fn answer(
         }
     };
     Ok(json(StatusCode::OK, &view))
+}
+
+/// What the post that would prove the account is told when it is known which one may, whoever let it go.
+async fn written_down(
+    context: &Context,
+    id: &AccountId,
+    ask: &Ask,
+    (now, until): (Timestamp, Timestamp),
+) -> Result<Permit, Problem> {
+    let claim = context.canaries.claim(id, &ask.post, now, until).await;
+    let again =
+        || Problem::unavailable("which post is to prove it cannot be written down; ask again");
+    context.permits.claimed(id, claim.map_err(|()| again())?);
+    Ok(context.permits.change(|lines| lines.ask(now, id, Gate::Canary, ask)))
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use super::{
     words,
 };
 use crate::{
-    core::{Account, Cause, Gate, cause::Actor},
+    core::{Account, AccountId, Cause, Gate, cause::Actor},
     metrics::accounts::HEALTHY,
 };
 use serde::Serialize;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(super) struct Counts {
     /// By [`Cause::index`]; the last entry counts the healthy ones.
     causes: [usize; Cause::ALL.len() + 1],
+    /// The first account of each cause: where it is the only one, it is called by its name.
+    firsts: [Option<AccountId>; Cause::ALL.len()],
     /// By gate, in the order of [`Gate::ALL`].
     gates: [usize; Gate::ALL.len()],
     /// In the table's order, which is sorted.
@@ -48,6 +50,9 @@ pub(super) struct Choice {
 impl Counts {
     pub(super) fn add(&mut self, account: &Account, scene: &Scene<'_>) {
         self.causes[account.cause.map_or(Cause::ALL.len(), Cause::index)] += 1;
+        if let Some(cause) = account.cause {
+            self.firsts[cause.index()].get_or_insert_with(|| account.id.clone());
+        }
         self.gates[account.door.gate as usize] += 1;
         self.unauthorized += u64::from(scene.unauthorized_sum(account));
         let provider = &account.id.provider;
@@ -74,6 +79,11 @@ impl Counts {
 
     pub(super) const fn of(&self, cause: Cause) -> usize {
         self.causes[cause.index()]
+    }
+
+    /// The one account of this cause, where it is one.
+    pub(super) const fn only_one(&self, cause: Cause) -> Option<&AccountId> {
+        if self.of(cause) == 1 { self.firsts[cause.index()].as_ref() } else { None }
     }
 
     pub(super) fn by_actor(&self, who: impl Fn(Actor) -> bool) -> usize {
@@ -115,6 +125,9 @@ impl Counts {
         [one(IN_TROUBLE, "anything wrong", in_trouble)]
             .into_iter()
             .chain([one(HEALTHY, "nothing wrong", self.healthy())])
+            .chain(ACTORS.map(|(who, label)| {
+                one(words::actor(who), label, self.by_actor(|actor| actor == who))
+            }))
             .chain(causes.map(|cause| one(cause.as_label(), &words::cause(cause), self.of(cause))))
             .collect()
     }
@@ -158,6 +171,12 @@ fn group_choices(groups: &[Group], chosen: &str) -> Vec<Choice> {
     let choices = groups.iter().take(CHOICES_MAX);
     choices.map(|group| Choice::of(&group.name, &group.name, group.accounts, chosen)).collect()
 }
+
+const ACTORS: [(Actor, &str); 3] = [
+    (Actor::Owner, "for an owner to mend"),
+    (Actor::Operator, "for you to mend"),
+    (Actor::Nobody, "mending by itself"),
+];
 
 /// More apps than this are not chosen from a list; the search field and the link of each app remain.
 const CHOICES_MAX: usize = 200;

@@ -175,15 +175,14 @@ fn of_accounts(scene: &Scene<'_>, counts: &Counts, query: &Query) -> Vec<Todo> {
     let mut todos: Vec<Todo> = causes
         .into_iter()
         .map(|cause| {
-            let count = words::counted(counts.of(cause), "account", "accounts");
             let asked = Query { cause: cause.as_label().to_owned(), ..query.bare() };
-            let link = Some(asked.path());
+            let (whose, link) = match counts.only_one(cause) {
+                Some(id) => (id.to_string(), query.bare().path_below(&words::account_path(id))),
+                None => (words::counted(counts.of(cause), "account", "accounts"), asked.path()),
+            };
+            let what = format!("{whose}: {}", words::cause(cause));
             let tone = if cause.severity() >= 3 { Tone::Bad } else { Tone::Low };
-            Todo {
-                link,
-                tone,
-                ..Todo::of_cause(cause, format!("{count}: {}", words::cause(cause)))
-            }
+            Todo { link: Some(link), tone, ..Todo::of_cause(cause, what) }
         })
         .collect();
     let waiting = counts.gate(crate::core::Gate::Canary);
@@ -243,7 +242,7 @@ pub(super) fn parts(scene: &Scene<'_>) -> Vec<Part> {
     if let Some(all) = readings.all_replicas {
         parts.push(Part {
             name: "Replicas",
-            tone: if snapshot.holding.len() > 0 { Tone::Good } else { Tone::Low },
+            tone: if !snapshot.holding.is_empty() { Tone::Good } else { Tone::Low },
             state: format!("{} of {SHARES} shares held", snapshot.holding.len()),
             detail: Some(format!(
                 "{} alive, {} in all",
@@ -326,18 +325,18 @@ pub(super) fn figures(scene: &Scene<'_>, counts: &Counts, query: &Query) -> Vec<
     let mut figures = vec![
         one(scene.snapshot.accounts.len(), "accounts", Tone::Calm, None),
         one(counts.healthy(), "healthy", Tone::Good, cause(crate::metrics::accounts::HEALTHY)),
-        one(owners, "wait for their owner", Tone::Bad, cause(super::query::IN_TROUBLE)),
-        one(operators, "wait for you", Tone::Bad, cause(super::query::IN_TROUBLE)),
-        one(mending, "mend themselves", Tone::Low, cause(super::query::IN_TROUBLE)),
+        one(owners, "for an owner to mend", Tone::Bad, cause(words::actor(Actor::Owner))),
+        one(operators, "for you to mend", Tone::Bad, cause(words::actor(Actor::Operator))),
+        one(mending, "mending by itself", Tone::Low, cause(words::actor(Actor::Nobody))),
         one(
             counts.shut(),
-            "gates not open",
+            "not open",
             Tone::Low,
             to(Query { gate: SHUT.to_owned(), ..query.bare() }),
         ),
         one(
             usize::try_from(counts.unauthorized).unwrap_or(usize::MAX),
-            "401s in a day",
+            "401s in 24 h",
             Tone::Low,
             to(Query { sort: super::query::Sort::Unauthorized, ..query.bare() }),
         ),

@@ -162,7 +162,7 @@ pub(super) fn list<'a>(scene: &Scene<'a>, query: &Query, blocks: &'a Blocks) -> 
     let last_page = found.saturating_sub(1) / ROWS_PER_PAGE;
     let page = query.page.min(last_page);
     let shown = list::first_of(&mut ranks, page * ROWS_PER_PAGE, ROWS_PER_PAGE);
-    let tally = Tally::of(scene.snapshot);
+    let tally = list::tally(scene, shown, blocks);
     let todos = fleet::todos(scene, &counts, query);
     let next = (page < last_page).then(|| query.with_page(page + 1).path_below("/accounts.json"));
     List {

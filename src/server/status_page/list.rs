@@ -119,10 +119,14 @@ pub(super) type Blocks = Vec<Arc<Vec<Account>>>;
 
 /// Rows of these accounts.
 pub(super) fn rows<'a>(scene: &Scene<'a>, shown: &[Rank], blocks: &'a Blocks) -> Vec<Row<'a>> {
-    // One more pass over all accounts, and only for a page on which somebody is not well.
-    let troubled = shown.iter().any(|rank| rank.account(blocks).cause.is_some());
-    let tally = if troubled { Tally::of(scene.snapshot) } else { Tally::default() };
+    let tally = tally(scene, shown, blocks);
     shown.iter().map(|rank| Row::of(rank.account(blocks), scene, &tally)).collect()
+}
+
+/// What their diagnoses need: one more pass over all accounts, and only for a page on which somebody is not well.
+pub(super) fn tally(scene: &Scene<'_>, shown: &[Rank], blocks: &Blocks) -> Tally {
+    let is_troubled = |rank: &Rank| rank.account(blocks).cause.is_some();
+    if shown.iter().any(is_troubled) { Tally::of(scene.snapshot) } else { Tally::default() }
 }
 
 /// What a list is sorted by, and where the account is.

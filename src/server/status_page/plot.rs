@@ -109,6 +109,8 @@ pub(super) struct Course {
     /// From now to the end of the token.
     ahead: String,
     now: u32,
+    /// The token has not ended.
+    lives: bool,
     due: Option<u32>,
     /// The same course as words.
     words: String,
@@ -150,7 +152,7 @@ impl Course {
         let left = last.ends.since(now).as_secs();
         let renewals = spans.len() - 1;
         let words = format!(
-            "What was left of the access token's life since {}: {}, now {} left{}.",
+            "What was left of the access token's life since {}: {}; now {} left{}.",
             words::date(begins),
             words::counted(renewals, "new token", "new tokens"),
             if left == 0 { "nothing is".to_owned() } else { words::span(left) },
@@ -163,6 +165,7 @@ impl Course {
             past,
             ahead,
             now: x(now),
+            lives: left > 0,
             due: due.map(x),
             words,
             begins: Moment::of(begins, now),

@@ -1,8 +1,8 @@
 //! Which accounts a page shows, in which order, read from its query string.
 
-use super::words::percent_encoded;
+use super::words::{self, percent_encoded};
 use crate::{
-    core::{Account, Cause, Gate},
+    core::{Account, Gate},
     metrics::accounts::HEALTHY,
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ pub(super) struct Query {
     pub(super) provider: String,
     /// An app's name, or nothing for all.
     pub(super) app: String,
-    /// A cause's label, [`HEALTHY`], [`IN_TROUBLE`], or nothing for all.
+    /// A cause's label, who must act, [`HEALTHY`], [`IN_TROUBLE`], or nothing for all.
     pub(super) cause: String,
     /// A gate's label, [`SHUT`], or nothing for all.
     pub(super) gate: String,
@@ -88,7 +88,9 @@ impl Query {
             "" => true,
             IN_TROUBLE => account.cause.is_some(),
             HEALTHY => account.cause.is_none(),
-            label => account.cause.map(Cause::as_label) == Some(label),
+            label => account.cause.is_some_and(|cause| {
+                cause.as_label() == label || words::actor(cause.actor()) == label
+            }),
         };
         let gate_fits = match &*self.gate {
             "" => true,
@@ -109,7 +111,7 @@ impl Query {
 
     /// The same, of another list.
     pub(super) fn path_below(&self, path: &str) -> String {
-        let page = (self.page > 0).then(|| (self.page + 1).to_string()).unwrap_or_default();
+        let page = if self.page > 0 { (self.page + 1).to_string() } else { String::new() };
         let refresh = if self.refresh == Refresh::default() {
             String::new()
         } else {
@@ -255,7 +257,7 @@ const PARAMETERS_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::AccountId;
+    use crate::core::{AccountId, Cause};
 
     #[test]
     fn a_link_leads_to_the_same_question() {
@@ -320,6 +322,8 @@ mod tests {
             ("cause=consent_revoked", true),
             ("cause=unknown", false),
             ("cause=nonsense", false),
+            ("cause=owner", true),
+            ("cause=operator", false),
             ("gate=held", true),
             ("gate=shut", true),
             ("gate=open", false),

@@ -6,7 +6,7 @@ use super::{
     words::{self, Moment, Tone},
 };
 use crate::core::{
-    Account, Busy, Gate,
+    Account, Busy, Cause, Gate,
     diagnose::{self, Diagnosis, Tally},
     second_clock::{End, Moves, Provenance},
 };
@@ -60,6 +60,8 @@ struct Connection {
     at: Moment,
     /// How that is known, where it is not simply declared.
     how: Option<&'static str>,
+    /// Each renewal moves it on, and the account is renewed: nobody needs to think of it.
+    moves_on: bool,
 }
 
 impl<'a> Row<'a> {
@@ -71,6 +73,7 @@ impl<'a> Row<'a> {
             account.cause.map(|_| diagnose::diagnose(&tally.case(scene.snapshot, account, now)));
         let end = account.refresh_end;
         let ends = end.map(|end| end.at).or_else(|| token?.refresh_expires_at);
+        let is_over = account.cause.is_some_and(Cause::needs_reconnect);
         let posts = scene.posts_waiting(&account.id).filter(|posts| *posts > 0);
         Self {
             provider: &account.id.provider,
@@ -91,7 +94,14 @@ impl<'a> Row<'a> {
             life: Life::of(account, now),
             expires: token.and_then(|token| token.expires_at).map(moment),
             due: plot::due_at(account).map(moment),
-            connection: ends.map(|at| Connection { at: moment(at), how: end.and_then(how) }),
+            // An end to come, of what the provider takes no more, would be a false hope.
+            connection: ends.filter(|at| *at <= now || !is_over).map(|at| Connection {
+                at: moment(at),
+                how: end.and_then(how),
+                moves_on: account.cause.is_none()
+                    && at > now
+                    && end.is_some_and(|end| end.moves == Moves::Sliding),
+            }),
             last_refresh: account.last_refresh_at.map(moment),
             unauthorized: Hours::of(scene, account),
         }

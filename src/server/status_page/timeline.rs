@@ -27,6 +27,9 @@ pub(super) fn of(account: &Account, now: Timestamp) -> Vec<Line> {
         lines.push(Line { at, when: Moment::of(at, now), tone, what, detail });
     };
     let marks = account.recent.as_deref().map_or(&[][..], |recent| recent.marks());
+    if let Some(history) = account.history.as_deref() {
+        of_history(history, marks, &mut add);
+    }
     for mark in marks {
         let (tone, what) = of_mark(mark);
         let detail = match mark.what {
@@ -37,9 +40,6 @@ pub(super) fn of(account: &Account, now: Timestamp) -> Vec<Line> {
         };
         add(mark.at, tone, what, detail);
     }
-    if let Some(history) = account.history.as_deref() {
-        of_history(history, marks, &mut add);
-    }
     let is_marked = |at| marks.iter().any(|mark| mark.at.since(at).as_secs() < 2 && mark.at >= at);
     if let Some(at) = account.last_refresh_at.filter(|at| !is_marked(*at)) {
         add(at, Tone::Good, "Renewed".to_owned(), None);
@@ -47,7 +47,7 @@ pub(super) fn of(account: &Account, now: Timestamp) -> Vec<Line> {
     if let Some(at) = account.first_seen_at {
         add(at, Tone::Calm, "First seen in the token store".to_owned(), None);
     }
-    // What came last within a second stays last: the sort keeps the order of equals, turned round.
+    // Within a second, what followed stands above what it followed from: the sort keeps the order of equals.
     lines.reverse();
     lines.sort_by_key(|line| std::cmp::Reverse(line.at));
     lines.truncate(LINES_SHOWN_MAX);

@@ -6,6 +6,7 @@
 //! pools (one connection carries one transaction after the other, everything in it at once).
 
 mod apps;
+mod canaries;
 mod consents;
 mod history;
 mod inbox;
@@ -25,6 +26,7 @@ mod writer;
 
 pub(super) use self::{
     apps::{app_memories, remember_apps},
+    canaries::{claim_canary, end_canary, report_canary},
     consents::{begin, come_back, end, standing},
     history::{keep_histories, page_of_histories},
     inbox::{heard_after, take_in},

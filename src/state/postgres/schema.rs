@@ -141,8 +141,20 @@ const SCHEMA_VERSION: i64 = TABLES.len() as i64;
 const CREATION_LOCK: i64 = i64::from_be_bytes(*b"oauth-ke");
 
 /// What makes each version from the one before. A step that was once released is never changed.
-const TABLES: [&str; 11] =
-    [FIRST_TABLES, NEWEST, SHARES, APPS, HISTORY, INBOX, SPENT, DOORS, OBSERVED, CONSENT, LETTERS];
+const TABLES: [&str; 12] = [
+    FIRST_TABLES,
+    NEWEST,
+    SHARES,
+    APPS,
+    HISTORY,
+    INBOX,
+    SPENT,
+    DOORS,
+    OBSERVED,
+    CONSENT,
+    LETTERS,
+    CANARIES,
+];
 
 /// Instants are Unix seconds of the callers' clocks, except for `expires_at`, `until` and `claimed_until`,
 /// which are of the database's. Fingerprints are the bits of their hash, words the labels that metrics use
@@ -424,4 +436,16 @@ FROM old_outbox o JOIN letter l ON l.letter = o.mail;
 SELECT setval(pg_get_serial_sequence('letter', 'letter'), coalesce(max(letter), 0) + 1) FROM letter;
 SELECT setval(pg_get_serial_sequence('outbox', 'mail'), coalesce(max(mail), 0) + 1) FROM outbox;
 DROP TABLE old_outbox;
+"#;
+
+const CANARIES: &str = r#"
+-- Which post may prove which account. post: NULL when it was reported.
+CREATE TABLE canary (
+    provider   text COLLATE "C" NOT NULL,
+    account    text COLLATE "C" NOT NULL,
+    post       text,
+    claimed_at bigint NOT NULL,
+    until      bigint NOT NULL,
+    PRIMARY KEY (provider, account)
+);
 "#;

@@ -198,8 +198,13 @@ struct Trouble {
 }
 
 impl Committer {
-    async fn run(mut self, opened: oneshot::Sender<Result<(), Error>>) {
-        match session::open(&self.settings, self.key_id).await {
+    async fn run(mut self, mut opened: oneshot::Sender<Result<(), Error>>) {
+        let session = tokio::select! {
+            session = session::open(&self.settings, self.key_id) => session,
+            // Whoever started this thread has been told to end, and waits for it.
+            () = opened.closed() => return,
+        };
+        match session {
             Ok(session) => self.session = Some(session),
             Err(refusal) => return drop(opened.send(Err(refusal.at(&self.place)))),
         }

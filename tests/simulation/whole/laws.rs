@@ -539,9 +539,9 @@ pub(crate) async fn settled(world: &World, dues: &mut Dues) {
             }
             last.into_values().any(|(firing, at)| firing && at > since)
         };
-        let left_at = truth.players[who].left_at;
+        let (left_at, seen_from) = (truth.players[who].left_at, truth.players[who].left_seen_from);
         // Until it is seen that the account has left, its trouble is told; of the end of that nobody hears.
-        let (told, owed_an_end) = (told(left_at), told(left_at + SEEN_WITHIN));
+        let (told, owed_an_end) = (told(left_at), told(seen_from + SEEN_WITHIN));
         let player = &truth.players[who];
         let renewing = truth.now - player.tokens[player.current()].at < MINUTE;
         truth.law(whole || told || renewing, "nobody dies silently", Some(who), |_| {

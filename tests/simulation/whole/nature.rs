@@ -10,6 +10,9 @@ use super::{
 use oauth_keepalive::core::{fleet::Input, schedule::Policy};
 use std::sync::Arc;
 
+/// The store is read at least so often.
+const UNSEEN_FOR: Millis = MINUTE;
+
 /// What comes again and again, with the mean time between two.
 pub(crate) const HAZARDS: [(Fault, Millis); 17] = [
     (Fault::ProviderOutage, 4 * HOUR),
@@ -67,6 +70,7 @@ pub(crate) async fn strike(world: &Arc<World>, fault: Fault, policy: Policy) {
             let until = world.now() + of(5 * SECOND, 30 * MINUTE);
             let mut truth = world.truth();
             truth.cut[replica][(lasts % 3) as usize] = until;
+            hide_who_leaves(&mut truth);
             truth.shared_trouble(until);
         }
         Fault::AppRefused => {
@@ -131,7 +135,21 @@ fn cut_all(world: &World, peer: usize, lasts: Millis) {
     let mut truth = world.truth();
     let until = truth.now + lasts;
     truth.cut.iter_mut().for_each(|cut| cut[peer] = until);
+    hide_who_leaves(&mut truth);
     truth.shared_trouble(until);
+}
+
+/// Whoever left a moment ago, or leaves now, is seen to have left when everybody can read the store again.
+fn hide_who_leaves(truth: &mut Truth) {
+    let now = truth.now;
+    let readable_from = truth.cut.iter().map(|cut| cut[1]).max().unwrap_or(0);
+    let unseen = truth
+        .players
+        .iter_mut()
+        .filter(|one| one.left_at >= 0 && one.left_seen_from > now - UNSEEN_FOR);
+    for player in unseen {
+        player.left_seen_from = player.left_seen_from.max(readable_from);
+    }
 }
 
 async fn app_refused(world: Arc<World>, app: usize, lasts: Millis) {
@@ -263,6 +281,8 @@ pub(crate) fn reconnect(world: &World, who: usize) {
     player.alive = true;
     let number = player.mint(Maker::Owner, now);
     player.put(number, now, now);
+    // A new consent is another connection: what was tried with the former one does not count against it.
+    player.failures.clear();
     truth.store_version += 1;
     truth.trouble(who);
     truth.note(Some(who), || format!("its owner reconnects it: {number}"));
@@ -283,11 +303,12 @@ fn disconnect(world: &Arc<World>, who: usize, lasts: Millis) {
         let mut truth = world.truth();
         let now = truth.now;
         let player = &mut truth.players[who];
-        player.left_at = now;
+        (player.left_at, player.left_seen_from) = (now, now);
         match &mut player.row {
             Some(row) if lasts % 2 == 0 => row.enabled = false,
             row => *row = None,
         }
+        hide_who_leaves(&mut truth);
         truth.store_version += 1;
         truth.trouble(who);
         truth.note(Some(who), || "is disconnected".to_owned());

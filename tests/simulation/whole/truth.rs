@@ -116,6 +116,8 @@ pub(crate) struct Player {
     pub(crate) refreshes: u64,
     /// When it last left: what was owed then is withdrawn, and nobody hears of its end.
     pub(crate) left_at: Millis,
+    /// From when on the sidecar could read that: not while the store is away.
+    pub(crate) left_seen_from: Millis,
 }
 
 impl Player {
@@ -137,6 +139,7 @@ impl Player {
             no_yes_at: -HOUR,
             refreshes: 0,
             left_at: -1,
+            left_seen_from: -1,
         }
     }
 
