@@ -45,6 +45,7 @@ class World:
     def replace(self, name, text):
         """In one motion, as editors and Kubernetes do."""
         (self.folder / (name + ".new")).write_text(text)
+        (self.folder / (name + ".new")).chmod(0o600)
         (self.folder / (name + ".new")).rename(self.folder / name)
 
     @contextlib.contextmanager
