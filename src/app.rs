@@ -12,7 +12,7 @@ use crate::{
     clerk::Clerk,
     clock::Clock,
     config::{self, Overrides, Settings},
-    connect::Ways,
+    connect::{Ways, Wires},
     core::{
         Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
@@ -509,9 +509,13 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
     if let Some((listener, owners)) = owners_listener.zip(owners) {
-        let load_again = Arc::clone(&load_again);
+        let wires = Wires {
+            load_again: Arc::clone(&load_again),
+            unsaved: Arc::clone(&gauges.connected_unsaved),
+            keeper: inputs.clone(),
+        };
         let serving =
-            owners.serve(listener, limits, metrics.clone(), load_again, surface_stopped.clone());
+            owners.serve(listener, limits, metrics.clone(), wires, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
     if let Some((socket, asked)) = publisher {

@@ -264,6 +264,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return self.save_homeless(id, &stored, open).await;
         };
         let Some(old) = stored.token else {
+            if let Some(open) = open.as_ref().filter(|open| self.is_first(open)).cloned() {
+                return self.finish_open(&lease, app, consent::nothing(), open, may_wait).await;
+            }
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
             // does not want one there.
             self.end_doubt(id, open).await;

@@ -182,6 +182,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
     let readings = Readings {
         now: NOON,
         journal_entries: 1,
+        connected_unsaved: 0,
         spilled_tokens: 0,
         outbox_length: 2,
         outbox_held: 4,

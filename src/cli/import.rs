@@ -170,7 +170,15 @@ fn account_of(cells: &BTreeMap<&str, &str>) -> Result<StoredAccount, String> {
         subject: text("subject"),
     };
     let app = text("app").map(Into::into);
-    Ok(StoredAccount { id, app, owner: secret("owner"), token: Some(token), enabled: true })
+    let subject = token.subject.clone();
+    Ok(StoredAccount {
+        id,
+        app,
+        owner: secret("owner"),
+        subject,
+        token: Some(token),
+        enabled: true,
+    })
 }
 
 /// Columns that a CSV file may have, in any order; the first three must be there.

@@ -152,6 +152,7 @@ impl Context {
         Readings {
             now: self.clock.now(),
             journal_entries: self.gauges.journal_entries.load(Ordering::Relaxed),
+            connected_unsaved: self.gauges.connected_unsaved.load(Ordering::Relaxed),
             spilled_tokens: self.gauges.spilled_tokens.load(Ordering::Relaxed),
             outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
             outbox_held: self.gauges.outbox_held.load(Ordering::Relaxed),
