@@ -318,8 +318,7 @@ async fn whoever_logs_in_holds_resumes_refreshes_gets_a_link_and_logs_out() {
     let late = bench.post("/actions/hold", &cookie, &fields).await;
     assert_eq!(late.status, 401);
     assert!(
-        late.body.contains("your session has ended")
-            && late.body.contains("action=\"../login\"")
+        late.body.contains("your session has ended") && late.body.contains("action=\"../login\"")
     );
     assert_eq!((bench.orders().len(), bench.counted("logout", "done")), (3, 1));
 }
