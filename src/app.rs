@@ -381,7 +381,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         inputs: inputs.clone(),
     };
     let carrying = Arc::clone(&client);
-    let reloader = Reloader {
+    let mut reloader = Reloader {
         path: config.to_owned(),
         overrides,
         in_force: settings.clone(),
@@ -397,6 +397,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         config_state: Arc::clone(&config_state),
         ways: owners.as_ref().map(|owners| (owners.base.clone(), Arc::clone(&owners.ways))),
         hangup,
+        publisher: None,
     };
     let (rounds, clerk) = keeper::start_clerk(clerk);
     let lent = rounds.downgrade();
@@ -431,9 +432,8 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
             delivery_changed.clone(),
             stopped.clone(),
         )),
-        tokio::spawn(reloader.run(reload_asked, stopped.clone())),
     ];
-    let observing = stopped.clone();
+    let (observing, reloading) = (stopped.clone(), stopped.clone());
     // Commands write there too, so it is read whether anything is delivered here or not.
     let inbox = Inbox::new(
         Arc::clone(&refresher),
@@ -528,11 +528,14 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
             deliveries,
             stop: surface_stopped.clone(),
         };
-        let (context, tasks) = publisher::start(asked, &settings.hooks, &refresher, wires);
+        let (live, tasks) = publisher::start(asked, &settings.hooks, &refresher, wires);
         surface.extend(tasks);
-        let handler = move |request| server::publisher::handle(Arc::clone(&context), request);
+        let context = Arc::clone(&live.context);
+        let handler = move |request| server::publisher::handle(context.load_full(), request);
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, surface_stopped)));
+        reloader.publisher = Some(live);
     }
+    inner.push(tokio::spawn(reloader.run(reload_asked, reloading)));
     Ok(Running {
         snapshot,
         events,
@@ -736,6 +739,8 @@ struct Reloader {
     ways: Option<(String, Arc<ArcSwap<Ways>>)>,
     /// SIGHUP, where the system lets us listen.
     hangup: Option<Signal>,
+    /// The publisher's listener, where there is one.
+    publisher: Option<publisher::Live>,
 }
 
 impl Reloader {
@@ -828,6 +833,9 @@ impl Reloader {
         if let Some((base, ways)) = &self.ways {
             ways.store(Arc::new(ways_below(&settings, base)));
         }
+        if let (Some(live), Some(publisher)) = (&self.publisher, &settings.server.publisher) {
+            live.follow(publisher);
+        }
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
         self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
         logs::apply(&settings.log);
@@ -847,19 +855,30 @@ fn go_on_with_secrets(before: &Apps, after: &Apps) {
     }
 }
 
-/// The sections that differ and take a restart.
+/// The keys that differ and take a restart: sockets that are open, and what was begun with them.
 fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let listeners = |settings: &Settings| {
-        let server = &settings.server;
-        let others = (server.publisher.clone(), server.webhooks.clone(), server.connect.clone());
-        let telemetry = (server.listen, server.listen_also.clone(), server.enable_reload);
-        (telemetry, server.actions.clone(), server.connections_max, others)
+    let socket = |settings: &Settings| {
+        let publisher = settings.server.publisher.as_ref();
+        publisher.map(|publisher| (publisher.listen.clone(), publisher.certificate.clone()))
     };
+    let (before, after) = (&old.server, &new.server);
     let sections = [
         ("`store`", old.store == new.store),
         ("`state`", old.state == new.state),
         ("`observe`", old.observe == new.observe),
-        ("`server`, `publisher`, `webhooks` and `connect`", listeners(old) == listeners(new)),
+        (
+            "`server.listen`",
+            (before.listen, &before.listen_also) == (after.listen, &after.listen_also),
+        ),
+        ("`server.actions`", before.actions == after.actions),
+        ("`server.connections_max`", before.connections_max == after.connections_max),
+        ("`server.enable_reload`", before.enable_reload == after.enable_reload),
+        (
+            "`publisher.enabled`, `listen`, `socket_mode`, `cert_file` or `key_file`",
+            socket(old) == socket(new),
+        ),
+        ("`webhooks`", before.webhooks == after.webhooks),
+        ("`connect`", before.connect == after.connect),
         ("`publisher.webhooks`", old.hooks == new.hooks),
         ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
     ];

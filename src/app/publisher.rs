@@ -43,13 +43,32 @@ pub(super) struct Wires {
     pub(super) stop: watch::Receiver<bool>,
 }
 
+/// The listener's settings, as far as they follow the configuration while it runs.
+pub(super) struct Live {
+    /// What handlers see; a request that has begun goes on with what it has seen.
+    pub(super) context: Arc<ArcSwap<Context>>,
+    newest: Arc<Newest>,
+}
+
+impl Live {
+    /// Puts these settings in force. Socket and certificate are those of the start.
+    pub(super) fn follow(&self, settings: &Settings) {
+        let mut context = Context::clone(&self.context.load());
+        context.clients = Clients::new(settings.clients.clone());
+        context.when_unknown = settings.when_unknown;
+        context.newest = settings.serve_tokens.then(|| Arc::clone(&self.newest));
+        context.permits.set_pace(settings.pace);
+        self.context.store(Arc::new(context));
+    }
+}
+
 /// Starts what goes on beside the listener, and answers what its handlers see.
 pub(super) fn start<S: TokenStore, T: Transport>(
     settings: Settings,
     hooks: &[hooks::Settings],
     refresher: &Arc<Refresher<S, T>>,
     wires: Wires,
-) -> (Arc<Context>, Vec<JoinHandle<()>>) {
+) -> (Live, Vec<JoinHandle<()>>) {
     let permits = Arc::new(Permits::new(settings.pace, wires.metrics.clone()));
     let news = Arc::new(News::new());
     let events = refresher.reporter.events();
@@ -73,6 +92,7 @@ pub(super) fn start<S: TokenStore, T: Transport>(
     )));
     let (responses, reported) = mpsc::channel(REPORTS_WAITING_MAX);
     tokio::spawn(pass_on(reported, wires.keeper));
+    let newest = reading(refresher);
     let context = Context {
         snapshot: wires.snapshot,
         clock: refresher.clock.clone(),
@@ -80,7 +100,7 @@ pub(super) fn start<S: TokenStore, T: Transport>(
         clients: Clients::new(settings.clients),
         when_unknown: settings.when_unknown,
         remembered: remembering(&refresher.state),
-        newest: settings.serve_tokens.then(|| reading(refresher)),
+        newest: settings.serve_tokens.then(|| Arc::clone(&newest)),
         permits,
         canaries: Arc::new(refresher.state.clone()),
         news,
@@ -91,7 +111,7 @@ pub(super) fn start<S: TokenStore, T: Transport>(
         responses,
         body_deadline: BODY_DEADLINE,
     };
-    (Arc::new(context), tasks)
+    (Live { context: Arc::new(ArcSwap::from_pointee(context)), newest }, tasks)
 }
 
 fn remembering(state: &State) -> Arc<Remembered> {

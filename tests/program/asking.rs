@@ -162,6 +162,50 @@ async fn permit(program: &Program, post: &str) -> Value {
 }
 
 #[tokio::test]
+async fn who_may_ask_what_and_how_fast_it_goes_on_follows_the_configuration() {
+    let clients = |rights: &str| {
+        format!(
+            "{{enabled: true, listen: \"127.0.0.1:0\", clients: [{{name: publisher, \
+             secret_file: reports-secret, rights: [{rights}]}}]}}"
+        )
+    };
+    let plan = World::new().life(86_400).section("publisher", &clients("read, hold, publish"));
+    let mut world = plan.section("gate", "{proof: publish, canary_deadline: 60s}").start().await;
+    world.until_ready().await;
+    told(world.running(), "POST", &format!("{ACCOUNT}/hold"), "").await;
+    until_gate(&world, "held").await;
+    told(world.running(), "POST", &format!("{ACCOUNT}/resume"), "").await;
+    until_gate(&world, "canary").await;
+    let deadline = permit(world.running(), "one").await["deadline"].as_i64().unwrap();
+
+    world.reconfigure("publisher", &clients("read, publish"));
+    world.reconfigure("gate", "{proof: publish, canary_deadline: 30m}");
+    let refused = async || {
+        ask(world.running(), "POST", "/v1/accounts/tiktok/brand-02/hold", "").await.status == 403
+    };
+    until_or("the right to hold is gone", refused, || world.tell()).await;
+    world.until_metric("config_last_reload_successful", &[], 1.0).await;
+    assert_eq!(
+        permit(world.running(), "one").await["deadline"],
+        deadline,
+        "what is under way stays"
+    );
+    let failed = json!({ "worked": false }).to_string();
+    told(world.running(), "POST", &format!("{ACCOUNT}/canary"), &failed).await;
+    until_gate(&world, "held").await;
+    until_gate(&world, "canary").await;
+    let later = permit(world.running(), "two").await["deadline"].as_i64().unwrap();
+    assert!(later > deadline + 1_000, "{later} after {deadline}: the new canary has its new time");
+
+    world.reconfigure("publisher", &clients("read"));
+    let no_more = async || {
+        let wish = json!({ "post": "three" }).to_string();
+        ask(world.running(), "POST", &format!("{ACCOUNT}/permits"), &wish).await.status == 403
+    };
+    until_or("the right to publish is gone", no_more, || world.tell()).await;
+}
+
+#[tokio::test]
 async fn an_owner_whose_account_may_not_publish_is_told_once_and_again_when_it_may() {
     let world = proving(None).await;
     let refused = json!({ "worked": false, "status": 403, "body": { "error": {

@@ -86,7 +86,8 @@ async fn what_takes_a_restart_is_refused_in_a_sentence_and_the_rest_with_it() {
     world.until_ready().await;
     let changes = [
         ("store", "{kind: sqlite, path: elsewhere.db}", "`store`"),
-        ("server", "{listen: \"127.0.0.1:1\", enable_reload: true}", "`server`"),
+        ("server", "{listen: \"127.0.0.1:1\", enable_reload: true}", "`server.listen`"),
+        ("publisher", "{enabled: false}", "`publisher.enabled`"),
         ("state", "{directory: elsewhere}", "`state`"),
     ];
     for (section, body, named) in changes {

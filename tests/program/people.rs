@@ -267,3 +267,45 @@ async fn a_webhook_hears_beginning_and_end_of_an_incident_under_one_key_and_sign
         world.running().scrape().await.value("notice_requests_total", &[("result", "taken")]);
     assert_eq!(count, Some(2.0));
 }
+
+fn notify(hook: &Hook) -> String {
+    format!("{{webhooks: [{{name: chat, url: \"{}\", audience: owner}}]}}", hook.url)
+}
+
+/// The age of the incident is made up between two runs: reminders come after an hour at the earliest.
+#[tokio::test]
+async fn trouble_that_lasts_is_called_to_mind_by_mail_and_by_webhook_once_over_restarts() {
+    let hook = Hook::start().await;
+    let plan = World::new().life(86_400).age(600).section("notify", &notify(&hook));
+    let mut world = plan.prepare().await;
+    let section =
+        world.section("mail").replace("digest_after: 0s", "digest_after: 0s, reminders: [1h]");
+    world.reconfigure("mail", &section);
+    world.start().await;
+    world.until_ready().await;
+    world.provider.revoke_consent("brand-01");
+    world.report("brand-01", 401, 1).await;
+    world.until_mails(&owner("brand-01"), 1).await;
+    until_or("the webhook hears", async || hook.bodies().len() == 1, || world.tell()).await;
+    assert!(world.program().terminate().await.success());
+    let age = "UPDATE incident SET fired_at = fired_at - 7200; UPDATE outbox SET made_at = made_at - 7200;
+               UPDATE letter SET made_at = made_at - 7200";
+    rusqlite::Connection::open(world.path("state/state.db")).unwrap().execute_batch(age).unwrap();
+    world.start().await;
+    let mails = world.until_mails(&owner("brand-01"), 2).await;
+    assert!(mails[1].text.contains("reminder"), "{}", mails[1].text);
+    assert_eq!(mails[1].subject, format!("Re: {}", mails[0].subject));
+    until_or("the webhook is reminded", async || hook.bodies().len() == 2, || world.tell()).await;
+    let told = hook.bodies();
+    assert_eq!(told[1]["notices"][0]["change"], "reminder");
+    assert_eq!(told[0]["notices"][0]["incident"], told[1]["notices"][0]["incident"]);
+    assert!(world.program().terminate().await.success());
+    world.start().await;
+    world.until_ready().await;
+    let token = world.provider.connect("brand-01", &SCOPES, Duration::ZERO);
+    world.write("brand-01", &token);
+    // The end comes after whatever else is owed.
+    until_or("the webhook hears the end", async || hook.bodies().len() >= 3, || world.tell()).await;
+    assert_eq!(hook.bodies()[2]["notices"][0]["change"], "resolved", "one reminder is enough");
+    world.until_mails(&owner("brand-01"), 3).await;
+}

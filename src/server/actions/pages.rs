@@ -21,7 +21,7 @@ pub fn form(account: &Account, viewer: &Viewer) -> String {
     let view = Buttons::of(account, here);
     PAGES.get_template(FORM).and_then(|template| template.render(Serde(&view))).unwrap_or_else(
         |error| {
-            tracing::error!(%error, "The buttons of an account could not be written.");
+            tracing::error!(%error, "the buttons of an account could not be written");
             String::new()
         },
     )
@@ -127,7 +127,7 @@ fn shown(status: StatusCode, view: &View<'_>) -> Answer {
     match PAGES.get_template(PAGE).and_then(|template| template.render(Serde(view))) {
         Ok(html) => page(status, html),
         Err(error) => {
-            tracing::error!(%error, "A page for somebody who acts could not be written.");
+            tracing::error!(%error, "a page for somebody who acts could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.")
         }
     }

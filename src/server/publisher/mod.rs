@@ -73,7 +73,8 @@ pub struct Settings {
     pub serve_tokens: bool,
 }
 
-/// What the handlers see. `app` fills it.
+/// What the handlers see. `app` fills it, and puts another one in its place when the settings change.
+#[derive(Clone)]
 pub struct Context {
     /// The fleet; swapped whole by the keeper.
     pub snapshot: Arc<ArcSwap<Snapshot>>,

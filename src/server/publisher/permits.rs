@@ -71,6 +71,11 @@ impl Permits {
         }
     }
 
+    /// It goes on at another pace.
+    pub fn set_pace(&self, pace: Pace) {
+        self.change(|lines| lines.set_pace(pace));
+    }
+
     /// The gate of an account moved. True when something that was written down of it is over.
     pub fn see(&self, now: Timestamp, id: &AccountId, gate: Gate) -> bool {
         self.change(|lines| lines.see(now, id, gate));
