@@ -122,6 +122,7 @@ fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape
     let readings = Readings {
         now: at(0),
         journal_entries: 0,
+        connected_unsaved: 0,
         spilled_tokens: 0,
         outbox_length: 0,
         outbox_held: 0,

@@ -12,7 +12,7 @@ use crate::{
     clerk::Clerk,
     clock::Clock,
     config::{self, Overrides, Settings},
-    connect::Ways,
+    connect::{Ways, Wires},
     core::{
         Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
         fleet::{Fleet, Input, Reopened},
@@ -24,7 +24,7 @@ use crate::{
     http_client::{self, HttpClient},
     inbox::Inbox,
     keeper::{self, Keeper},
-    loader,
+    loader, logs,
     metrics::{
         events::Metrics,
         fleet::{Gauges, Totals},
@@ -35,6 +35,7 @@ use crate::{
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
+        actions::{self, Actions},
         listener::Limits,
         publisher::{Client, Right},
         socket::{Place, Socket},
@@ -304,16 +305,17 @@ pub async fn start(config: &Path) -> Result<Running, String> {
 pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running, String> {
     // Before everything else: until somebody listens, SIGHUP ends the process. The file and the API reload all the same.
     let hangup = signal(SignalKind::hangup())
-        .inspect_err(|error| tracing::warn!("SIGHUP does not reload: {error}"))
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP does not reload"))
         .ok();
     let loaded = config::load_under(config, &overrides).map_err(|problems| problems.to_string())?;
+    logs::apply(&loaded.settings.log);
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
     }
     let Parts { settings, refresher, client, metrics } =
         open(loaded.settings, Role::Replica).await?;
     if settings.is_one_database() {
-        tracing::info!("{ONE_DATABASE}");
+        tracing::info!(meaning = ONE_DATABASE, "store and state share a database");
     }
     let clock = refresher.clock.clone();
     let reporter = refresher.reporter.clone();
@@ -454,6 +456,21 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         per_account,
         reload: settings.server.enable_reload.then(|| reload.clone()),
         config: config_state,
+        actions: settings.server.actions.clone().map(|actions| {
+            let mint = minter.clone().map(|minter| {
+                let mint: Arc<actions::Mint> = Arc::new(move |id, now| minter.mint(id, now));
+                mint
+            });
+            let wires = actions::Wires {
+                snapshot: Arc::clone(&snapshot),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                deliveries: deliveries.clone(),
+                web: Arc::clone(&web),
+                mint,
+            };
+            Arc::new(Actions::new(actions, wires))
+        }),
     };
     let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
@@ -492,9 +509,13 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
     if let Some((listener, owners)) = owners_listener.zip(owners) {
-        let load_again = Arc::clone(&load_again);
+        let wires = Wires {
+            load_again: Arc::clone(&load_again),
+            unsaved: Arc::clone(&gauges.connected_unsaved),
+            keeper: inputs.clone(),
+        };
         let serving =
-            owners.serve(listener, limits, metrics.clone(), load_again, surface_stopped.clone());
+            owners.serve(listener, limits, metrics.clone(), wires, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
     if let Some((socket, asked)) = publisher {
@@ -777,7 +798,7 @@ impl Reloader {
             problems.0.iter().map(config::Problem::sentence).collect::<Vec<_>>()
         })?;
         for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
         }
         let new = loaded.settings;
         let fixed = fixed_until_restart(&self.in_force, &new);
@@ -809,6 +830,7 @@ impl Reloader {
         }
         self.delivery.send_replace(Arc::new(settings.delivery.clone()));
         self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
+        logs::apply(&settings.log);
         self.in_force = settings;
         let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
         // Which app an account belongs to, and which scopes it lacks, may be answered differently now.
@@ -831,7 +853,7 @@ fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         let server = &settings.server;
         let others = (server.publisher.clone(), server.webhooks.clone(), server.connect.clone());
         let telemetry = (server.listen, server.listen_also.clone(), server.enable_reload);
-        (telemetry, server.connections_max, others)
+        (telemetry, server.actions.clone(), server.connections_max, others)
     };
     let sections = [
         ("`store`", old.store == new.store),

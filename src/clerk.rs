@@ -130,7 +130,7 @@ impl<S: TokenStore> Clerk<S> {
         while let Some((id, connected)) = unmarked.pop_first() {
             let status = if connected { Status::Connected } else { Status::NeedsReconnect };
             if let Err(error) = self.store.mark(&id, status).await {
-                tracing::warn!(account = %id, "the publisher's status column was not written: {error}");
+                tracing::warn!(account = %id, %error, "the publisher's status column was not written");
                 if let stores::Error::Unavailable { .. } = error {
                     unmarked.insert(id, connected);
                     return;
@@ -177,7 +177,7 @@ impl<S: TokenStore> Clerk<S> {
         }
         if let Err(error) = self.state.keep_histories(histories).await {
             let accounts = histories.len();
-            tracing::warn!(accounts, "what happened to accounts was not written down: {error}");
+            tracing::warn!(accounts, %error, "what happened to accounts was not written down");
         }
     }
 
@@ -213,12 +213,12 @@ impl<S: TokenStore> Clerk<S> {
                         *last_tries = last_tries.saturating_sub(1);
                         if *last_tries == 0 {
                             tracing::error!(
-                                "lost at the end, because our state cannot be written: {error}"
+                                %error, "lost at the end, because our state cannot be written"
                             );
                             return None;
                         }
                     }
-                    tracing::warn!("our state cannot be written, trying again: {error}");
+                    tracing::warn!(%error, "our state cannot be written, trying again");
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
             }

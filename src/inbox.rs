@@ -115,7 +115,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
                 // Whoever asked may have gone; then it is sent again, and known.
                 let _ = answer.send(is_new);
             }
-            Ok(Err(error)) => tracing::warn!("an announcement is not written down: {error}"),
+            Ok(Err(error)) => tracing::warn!(%error, "an announcement is not written down"),
             Err(_) => tracing::warn!("an announcement is not written down in time"),
         }
     }
@@ -125,7 +125,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
         let heard = match self.refresher.state.heard_after(self.read_to - OVERLAP).await {
             Ok(heard) => heard,
             Err(error) => {
-                tracing::debug!("what was announced cannot be read: {error}");
+                tracing::debug!(%error, "what was announced cannot be read");
                 return;
             }
         };
@@ -182,7 +182,7 @@ impl<S: TokenStore, T: Transport> Inbox<S, T> {
         let pause = (began.elapsed() * PAUSE_PER_SEARCH).max(SEARCH_EVERY_MIN);
         self.search_from = Some(Instant::now() + pause);
         if let Err(error) = loaded {
-            tracing::warn!("announcements wait, because the token store was not read: {error}");
+            tracing::warn!(%error, "announcements wait, because the token store was not read");
             return;
         }
         for letter in

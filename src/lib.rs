@@ -45,7 +45,8 @@
 //!   [`postgres_tls`]: TLS for connections to PostgreSQL. [`postgres_save`]: a save that the state carries out
 //!   for a store in the same database.
 //! - [`http_client`]: one outgoing request, bounded in every way. [`secrets`]: where secrets come from.
-//!   [`clock`]: the only reader of the clock.
+//!   [`clock`]: the only reader of the clock. [`logs`]: one line an event; [`terminal`]: width, colour and progress, where
+//!   there is one.
 //! - [`refresh`]: one refresh, in the order that loses nothing. **Invariant:** a received token is in the
 //!   journal before anything else looks at it, and nothing that fails afterwards discards it.
 //! - [`loader`]: reads the store and tells the keeper. [`keeper`]: drives the fleet and performs its effects.
@@ -114,7 +115,9 @@ pub mod state;
 pub mod http_client;
 
 pub mod clock;
+pub mod logs;
 pub mod secrets;
+pub mod terminal;
 
 pub mod refresh;
 

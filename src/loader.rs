@@ -118,7 +118,7 @@ async fn pass<S: TokenStore, T: Transport>(
     // Together, so that a million accounts are not all in memory before the first is looked at.
     let (loaded, ()) = tokio::join!(reading, passing_on);
     if let Err(error) = loaded {
-        tracing::warn!("the token store was not read: {error}");
+        tracing::warn!(%error, "the token store was not read");
         let _ = keeper.send(Input::Store { up: false }).await;
         return false;
     }

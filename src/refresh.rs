@@ -264,6 +264,9 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             return self.save_homeless(id, &stored, open).await;
         };
         let Some(old) = stored.token else {
+            if let Some(open) = open.as_ref().filter(|open| self.is_first(open)).cloned() {
+                return self.finish_open(&lease, app, consent::nothing(), open, may_wait).await;
+            }
             // A token of ours that waits for the store stays in the journal: whoever emptied the row
             // does not want one there.
             self.end_doubt(id, open).await;
@@ -580,7 +583,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Finished::Gone
             }
             Err(error) => {
-                tracing::error!(account = %attempt.id, "the store did not take a new token: {error}");
+                tracing::error!(account = %attempt.id, %error, "the store did not take a new token");
                 Finished::Unsaved(facts)
             }
         }
@@ -730,7 +733,7 @@ pub fn is_anothers(new: &Token, stored: &Token) -> bool {
 
 /// It is brought to its end again: saving twice is harmless.
 fn stays_open(error: &state::Error) {
-    tracing::warn!("a journal entry stays open: {error}");
+    tracing::warn!(%error, "a journal entry stays open");
 }
 
 fn blocked_by_state(error: &state::Error) -> Finished {
@@ -738,12 +741,12 @@ fn blocked_by_state(error: &state::Error) -> Finished {
         // Somebody else is at it, or was a moment ago: look again a little later.
         return Finished::Blocked(Blocked::LeaseHeld);
     }
-    tracing::warn!("nothing is refreshed: {error}");
+    tracing::warn!(%error, "nothing is refreshed");
     Finished::Blocked(Blocked::StateDown)
 }
 
 fn blocked_by_store(id: &AccountId, error: &crate::stores::Error) -> Finished {
-    tracing::warn!(account = %id, "nothing is refreshed: {error}");
+    tracing::warn!(account = %id, %error, "nothing is refreshed");
     if error.account().is_some() {
         return Finished::Blocked(Blocked::RowDamaged);
     }

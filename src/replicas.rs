@@ -162,7 +162,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
                 self.tell(Input::AppsRecalled(memories)).await;
             }
             // What an app was asked for is then heard again, which costs a request.
-            Err(error) => tracing::warn!("what is known of the apps could not be read: {error}"),
+            Err(error) => tracing::warn!(%error, "what is known of the apps could not be read"),
         }
     }
 
@@ -197,7 +197,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
         }
         let recalled = recall(&self.parts.refresher, gained).await;
         let (memories, histories, reopened) = recalled.inspect_err(|error| {
-            tracing::warn!("what others left could not be read, so their accounts wait: {error}");
+            tracing::warn!(%error, "what others left could not be read, so their accounts wait");
         })?;
         if !reopened.is_empty() {
             tracing::warn!(
@@ -263,7 +263,7 @@ impl<S: TokenStore, T: Transport> Replica<S, T> {
     /// The state was not reached; it is asked again soon. What is held ends by itself.
     fn note_cut_off(&mut self, error: &state::Error) -> Duration {
         if !std::mem::replace(&mut self.is_cut_off, true) {
-            tracing::warn!("our shares could not be renewed: {error}");
+            tracing::warn!(%error, "our shares could not be renewed");
         }
         // A full ear is no matter: the next failure tells it again.
         let _ = self.parts.inputs.try_send(Input::State { up: false });
@@ -283,7 +283,7 @@ pub async fn recall<S: TokenStore, T: Transport>(
     let told = refresher.state.told().await?;
     remember_told(&mut memories, told.into_iter().filter(|(id, _)| shares.contain(id)).collect());
     let histories = refresher.state.histories_of(shares).await.unwrap_or_else(|error| {
-        tracing::warn!("what happened to accounts before could not be read: {error}");
+        tracing::warn!(%error, "what happened to accounts before could not be read");
         Vec::new()
     });
     let mut reopened = Vec::new();

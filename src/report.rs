@@ -59,15 +59,14 @@ impl Reporter {
     }
 }
 
-/// One line for each event. *error* means that a person must act, *warn* that we will manage, *info* that
-/// something changed, *debug* that all goes its usual way.
+/// One line for each event, whose level says what the reader must do: `docs/logs.md`.
 fn log(event: &Event) {
     match event {
         Event::StoreRead { accounts, gone, damaged } => {
             tracing::debug!(accounts, gone, damaged, "the token store was read");
         }
         Event::StoreRowDamaged { place } => {
-            tracing::error!("an account in the token store cannot be read: {place}");
+            tracing::error!(%place, "an account in the token store cannot be read");
         }
         Event::StoreUp { up: true } => tracing::info!("the token store works again"),
         Event::StoreUp { up: false } => {
@@ -103,20 +102,32 @@ fn log(event: &Event) {
             let status = evidence.status.unwrap_or_default();
             let cause = evidence.cause.as_label();
             let retries = retry_at.is_some();
-            tracing::warn!(account = %id, cause, detail, code, log_id, status, retries, "a refresh failed");
+            match evidence.cause.actor() {
+                Actor::Nobody => {
+                    tracing::info!(account = %id, cause, detail, code, log_id, status, retries, "a refresh failed in a way that mends itself");
+                }
+                Actor::Owner | Actor::Operator => {
+                    tracing::warn!(account = %id, cause, detail, code, log_id, status, retries, "a refresh failed");
+                }
+            }
         }
         Event::Unsaved { id } => {
             tracing::error!(account = %id, "a new token was received and could not be saved; it is kept and saved again");
         }
         Event::CauseChanged { id, to: None, .. } => tracing::info!(account = %id, "healthy again"),
         Event::CauseChanged { id, to: Some(cause), .. } => {
-            let label = cause.as_label();
+            let (label, meaning) = (cause.as_label(), cause.sentence());
+            let next_step = cause.next_step();
             match cause.actor() {
                 Actor::Nobody => {
-                    tracing::info!(account = %id, cause = label, "{}", cause.sentence());
+                    tracing::info!(account = %id, cause = label, meaning, "an account is in trouble that ends by itself");
                 }
-                Actor::Owner | Actor::Operator => {
-                    tracing::error!(account = %id, cause = label, "{} {}", cause.sentence(), cause.next_step());
+                // Who reads this was not asked; the owner was.
+                Actor::Owner => {
+                    tracing::warn!(account = %id, cause = label, meaning, next_step, "an account needs its owner");
+                }
+                Actor::Operator => {
+                    tracing::error!(account = %id, cause = label, meaning, next_step, "an account needs you");
                 }
             }
         }
@@ -130,7 +141,7 @@ fn log(event: &Event) {
         }
         Event::AppFrozen { app, cause } => {
             let label = cause.as_label();
-            tracing::error!(app = %app, cause = label, "the app is refused; its accounts wait. {}", cause.next_step());
+            tracing::error!(app = %app, cause = label, next_step = cause.next_step(), "the app is refused; its accounts wait");
         }
         Event::AppThawed { app } => {
             tracing::info!(app = %app, "the provider accepts the app again")
@@ -157,10 +168,14 @@ fn log(event: &Event) {
         }
         Event::NoticeOwed { notice } => {
             let cause = notice.cause.as_label();
-            tracing::info!(subject = %notice.subject, cause, change = ?notice.change, audience = ?notice.audience, "a notice is owed");
+            tracing::info!(subject = %notice.subject, cause, change = notice.change.as_label(), audience = notice.audience.as_label(), "a notice is owed");
         }
         Event::MailSent { audience, change } => {
-            tracing::info!(?audience, ?change, "a mail was sent")
+            tracing::info!(
+                audience = audience.as_label(),
+                change = change.as_label(),
+                "a mail was sent"
+            )
         }
         Event::NoticesHeld { cap, notices } => {
             let cap = cap.as_label();
@@ -168,22 +183,22 @@ fn log(event: &Event) {
         }
         Event::WebhookSent => tracing::info!("a webhook took a notice"),
         Event::WebhookFailed { permanent: false, reason } => {
-            tracing::warn!("a webhook did not take a notice, and is asked again: {reason}");
+            tracing::warn!(%reason, "a webhook did not take a notice, and is asked again");
         }
         Event::WebhookFailed { permanent: true, reason } => {
-            tracing::error!("a notice to a webhook was given up: {reason}");
+            tracing::error!(%reason, "a notice to a webhook was given up");
         }
         Event::MailFailed { permanent: false, reason } => {
-            tracing::warn!("a mail was not accepted and is tried again: {reason}");
+            tracing::warn!(%reason, "a mail was not accepted and is tried again");
         }
         Event::MailFailed { permanent: true, reason } => {
-            tracing::error!("a mail was given up: {reason}");
+            tracing::error!(%reason, "a mail was given up");
         }
         Event::Reloaded { successful: true, .. } => tracing::info!("the configuration was read"),
         Event::Reloaded { successful: false, reason, .. } => {
             let reason = reason.as_deref().unwrap_or("");
             tracing::error!(
-                "the configuration cannot be used and the old one stays in force: {reason}"
+                %reason, "the configuration cannot be used and the old one stays in force"
             );
         }
         Event::ClockStepped { seconds: 0 } => tracing::info!("the machine's clock agrees again"),

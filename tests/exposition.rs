@@ -161,6 +161,7 @@ fn metrics() -> Metrics {
     metrics.expect_webhooks("tiktok");
     metrics.webhook("tiktok", MessageResult::Taken);
     metrics.expect_reconnects();
+    metrics.expect_actions();
     metrics.reconnect("connected");
     metrics.expect_log("publisher.log");
     metrics.lines_observed("publisher.log", &[40, 2, 0, 1, 0, 0, 0, 0]);
@@ -181,6 +182,7 @@ fn scrape(snapshot: Snapshot, format: Format, per_account: bool) -> Scrape {
     let readings = Readings {
         now: NOON,
         journal_entries: 1,
+        connected_unsaved: 0,
         spilled_tokens: 0,
         outbox_length: 2,
         outbox_held: 4,

@@ -522,7 +522,7 @@ async fn a_server_that_falls_silent_holds_nobody_longer_than_the_deadline() {
         assert!(begin.elapsed() < PATIENCE, "{fault}: {:?}", begin.elapsed());
         assert!(matches!(&error, Undelivered::ServerTrouble { .. }), "{fault}: {error:?}");
         assert!(error.to_string().starts_with(step), "{fault}: {error}");
-        assert!(error.to_string().contains("within 2s"), "{fault}: {error}");
+        assert!(error.to_string().contains("within 5s"), "{fault}: {error}");
     }
 }
 

@@ -36,7 +36,7 @@ HEALTHY = "none"
 # Labels whose values are words of ours, so that a query may not ask for another one.
 FIXED_LABELS = (
     "token", "code", "outcome", "result", "answer", "audience", "change", "reason", "gate", "provenance", "moves",
-    "from", "by", "to",
+    "from", "by", "to", "action",
 )
 # What Prometheus, Alertmanager and a bucket add of their own.
 OTHER_LABELS = {"job", "instance", "le", "alertname", "alertstate", "severity", "__name__"}

@@ -72,6 +72,8 @@ const BANS: &[Ban] = &[
 const ALLOWED: &[(&str, &[&str], &str)] = &[
     ("core/", &[], "the core knows nobody"),
     ("clock.rs", &[], "one clock, no opinion"),
+    ("terminal/", &[], "knows what is shown, and of whom not"),
+    ("logs/", &["terminal"], "events in, lines out"),
     ("secrets.rs", &[], "reads a file or a variable"),
     ("oauth/", &[], "requests and answers as values"),
     ("providers/", &["oauth"], "data, and one interpreter of it"),

@@ -56,6 +56,7 @@ fn context(snapshot: Snapshot) -> Context {
         per_account: Arc::new(AtomicBool::new(true)),
         reload: None,
         config: Arc::new(ArcSwap::from_pointee(ConfigState { at: now, errors: Vec::new() })),
+        actions: None,
     }
 }
 

@@ -8,8 +8,9 @@ import { readFileSync } from "node:fs";
 const SIDECAR = process.env.SIDECAR ?? "http://127.0.0.1:8641";
 const SECRET_FILE = process.env.SECRET_FILE ?? "secrets/publisher";
 
+type Kind = "open" | "canary";
 type Permit =
-  | { granted: true; kind: "open" | "canary"; deadline: number }
+  | { granted: true; kind: Kind; deadline: number }
   | { granted: false; gate: string; cause: string | null; retry_after: number };
 type Problem = { code: string; detail: string };
 
@@ -22,14 +23,11 @@ function call(path: string, body: unknown): Promise<Response> {
   return fetch(SIDECAR + path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-const pathOf = (provider: string, account: string, leaf: string) =>
-  `/v1/accounts/${encodeURIComponent(provider)}/${encodeURIComponent(account)}/${leaf}`;
-
-// Waits until the post may be published. Without a sidecar a publisher goes on as it did before.
-async function permit(provider: string, account: string, post: string): Promise<"open" | "canary"> {
+// Waits until the post may be published, and says as what. Without a sidecar it goes on as it did before.
+async function permit(path: string, post: string): Promise<Kind> {
   const wish = { post, scheduled_at: Math.floor(Date.now() / 1000) };
   for (;;) {
-    const answer = await call(pathOf(provider, account, "permits"), wish).catch(() => null);
+    const answer = await call(`${path}/permits`, wish).catch(() => null);
     if (answer === null) return "open";
     if (answer.status === 503) {
       await sleep(Number(answer.headers.get("Retry-After") ?? "5"));
@@ -41,7 +39,7 @@ async function permit(provider: string, account: string, post: string): Promise<
     }
     const permit = (await answer.json()) as Permit;
     if (permit.granted) return permit.kind;
-    console.error(`${provider}/${account} is ${permit.gate} (${permit.cause})`);
+    console.error(`the gate is ${permit.gate} (${permit.cause})`);
     await sleep(permit.retry_after);
   }
 }
@@ -52,11 +50,9 @@ async function publish(provider: string, account: string, post: string) {
 }
 
 const [provider, account, post] = process.argv.slice(2);
-const kind = await permit(provider, account, post);
+const path = `/v1/accounts/${encodeURIComponent(provider)}/${encodeURIComponent(account)}`;
+const kind = await permit(path, post);
 const { status, body } = await publish(provider, account, post);
 await call("/v1/responses", { responses: [{ provider, account, status, said: { body } }] });
-if (kind === "canary") {
-  const result = { worked: status < 300, status, body };
-  await call(pathOf(provider, account, "canary"), result);
-}
+if (kind === "canary") await call(`${path}/canary`, { worked: status < 300, status, body });
 console.log(JSON.stringify({ kind, status }));

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, Settings},
-    connect::{Connector, Query, Way, Ways, links::Links},
+    connect::{Connector, Query, Way, Ways, Wires, links::Links},
     core::{
         AccountId, Secret, Snapshot, Timestamp,
         connecting::{Arrived, Asked, Departure, Wrong},
@@ -20,10 +20,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 
 /// The counter behind the pages.
 struct Counter<S, T>(Arc<Connector<S, T>>);
@@ -140,14 +137,14 @@ impl Owners {
         listener: TcpListener,
         limits: Limits,
         metrics: Metrics,
-        load_again: Arc<Notify>,
+        wires: Wires,
         stop: watch::Receiver<bool>,
     ) {
         metrics.expect_reconnects();
         let Self { links, ways, keys_are_subjects, refresher, .. } = self;
         let within = refresher.call_deadline * REQUESTS_AT_MOST + super::AFTER_CALLS;
         let connector =
-            Connector::new(Arc::clone(&refresher), links, ways, keys_are_subjects, load_again);
+            Connector::new(Arc::clone(&refresher), links, ways, keys_are_subjects, wires);
         let connector = Arc::new(connector);
         let context = server::connect::Context {
             metrics,

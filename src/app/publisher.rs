@@ -181,7 +181,7 @@ impl Canaries for State {
         let (state, id) = (self.clone(), id.clone());
         Box::pin(async move {
             if let Err(error) = state.report_canary(&id, until).await {
-                tracing::debug!(account = %id, "its canary ends with its time: {error}");
+                tracing::debug!(account = %id, %error, "its canary ends with its time");
             }
         })
     }
@@ -191,7 +191,7 @@ impl Canaries for State {
 async fn end_canaries(mut over: mpsc::Receiver<(AccountId, Timestamp)>, state: State) {
     while let Some((id, moved_at)) = over.recv().await {
         if let Err(error) = state.end_canary(&id, moved_at).await {
-            tracing::debug!(account = %id, "its canary ends with its time: {error}");
+            tracing::debug!(account = %id, %error, "its canary ends with its time");
         }
     }
 }

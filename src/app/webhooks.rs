@@ -90,7 +90,7 @@ fn belief<S: TokenStore, T: Transport>(
     Arc::new(move |headers, body| {
         let header = one_text(headers, PUBLISHERS_HEADER).ok_or(MessageResult::Unsigned)?;
         let secret = secret.read().map_err(|error| {
-            tracing::error!(%error, "Events are refused, because their secret cannot be read.");
+            tracing::error!(%error, "webhooks are refused, because their secret cannot be read");
             MessageResult::Unavailable
         })?;
         signature.verify(header, body, &[secret], clock.now()).map_err(unbelieved)

@@ -3,16 +3,28 @@
 use super::{
     Exit, Output, complain, load,
     look::{Looked, look, worst_first},
-    output,
+    output::{self, Cell, Give, print},
 };
 use crate::{
     app,
     core::{Account, Cause, Snapshot, Timestamp, cause::Actor},
     state::Role,
+    terminal::{Terminal, Tone, text::folded},
 };
-use std::{cmp::Reverse, collections::BTreeMap, fmt::Write, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, path::Path};
 
-pub(super) async fn run(config: &Path, output: Output) -> Exit {
+/// How to list.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A table for people, or JSON for scripts.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Shorten no name, however narrow the terminal is. What is piped is never shortened.
+    #[arg(long)]
+    wide: bool,
+}
+
+pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
     let loaded = match load(config) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
@@ -27,7 +39,7 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     let now = parts.refresher.clock.now();
     match look(&parts, now, |_| false).await {
         Ok(Looked { snapshot, damaged, .. }) => {
-            print(&snapshot, now, output);
+            show(&snapshot, now, &arguments);
             damaged.iter().for_each(complain);
             Exit::Done
         }
@@ -38,26 +50,32 @@ pub(super) async fn run(config: &Path, output: Output) -> Exit {
     }
 }
 
-fn print(snapshot: &Snapshot, now: Timestamp, output: Output) {
+fn show(snapshot: &Snapshot, now: Timestamp, arguments: &Arguments) {
     let accounts = worst_first(snapshot.accounts.iter());
-    match output {
-        Output::Table => {
-            let rows: Vec<_> = accounts.iter().map(|account| row(account, now)).collect();
-            print!(
-                "{}",
-                output::table(["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"], &rows)
-            );
-            print!("{}", closing(&accounts));
-        }
+    match arguments.output {
+        Output::Table => print(&listed(&accounts, now, Terminal::stdout(), arguments.wide)),
         Output::Json => {
             let list: Vec<_> = accounts.iter().map(|account| as_json(snapshot, account)).collect();
-            println!("{}", serde_json::Value::from(list));
+            output::print_json(&list.into());
         }
     }
 }
 
+fn listed(accounts: &[&Account], now: Timestamp, terminal: Terminal, wide: bool) -> String {
+    let rows = accounts.iter().map(|account| row(account, now)).collect();
+    let gives: &[_] = if wide { &[] } else { &[Give::Out(4), Give::Short(0, ACCOUNT_COLUMNS_MIN)] };
+    let head = ["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"];
+    let table = output::table(terminal, head, rows, gives);
+    let mut text = table.text;
+    if !table.is_whole && !wide {
+        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
+        text.push('\n');
+    }
+    text + &closing(accounts, terminal)
+}
+
 /// How many there are, and of each cause among them what it means and who should do what.
-fn closing(accounts: &[&Account]) -> String {
+fn closing(accounts: &[&Account], terminal: Terminal) -> String {
     let number = accounts.len();
     let mut troubled = BTreeMap::<Reverse<(u8, Cause)>, usize>::new();
     for cause in accounts.iter().filter_map(|account| account.cause) {
@@ -66,34 +84,46 @@ fn closing(accounts: &[&Account]) -> String {
     let plural = if number == 1 { "" } else { "s" };
     let mut text =
         format!("{number} account{plural}, {} in trouble\n", troubled.values().sum::<usize>());
+    let sentence = |first: &str, sentence: &str| match terminal.prose_columns() {
+        Some(columns) => folded(first, 2, sentence, columns),
+        None => format!("{first}{sentence}\n"),
+    };
     for Reverse((_, cause)) in troubled.into_keys() {
         let who = match cause.actor() {
             Actor::Nobody => "",
             Actor::Owner => "Account owner: ",
             Actor::Operator => "You: ",
         };
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "\n{}: {}\n  {who}{}\n",
-            cause.as_label(),
-            cause.sentence(),
-            cause.next_step()
-        );
+        let label = cause.as_label();
+        let told = sentence(&format!("{label}: "), cause.sentence());
+        text = text + "\n" + &told.replacen(label, &terminal.paint(tone(Some(cause)), label), 1);
+        text += &sentence("  ", &format!("{who}{}", cause.next_step()));
     }
     text
 }
 
-fn row(account: &Account, now: Timestamp) -> [String; 5] {
-    let at =
-        |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at));
+fn row(account: &Account, now: Timestamp) -> [Cell; 5] {
+    let at = |at: Option<Timestamp>| {
+        Cell::from(at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at)))
+    };
+    let due_at = account.due_at.filter(|_| !account.cause.is_some_and(Cause::needs_reconnect));
     [
-        account.id.to_string(),
-        account.cause.map_or("ok", |cause| cause.as_label()).to_owned(),
+        account.id.to_string().into(),
+        Cell::toned(account.cause.map_or("ok", |cause| cause.as_label()), tone(account.cause)),
         at(account.token.and_then(|token| token.expires_at)),
-        at(account.due_at.filter(|_| !account.cause.is_some_and(Cause::needs_reconnect))),
-        account.app.to_string(),
+        at(due_at),
+        account.app.to_string().into(),
     ]
+}
+
+pub(super) const fn tone(cause: Option<Cause>) -> Tone {
+    match cause {
+        None => Tone::Good,
+        Some(cause) => match cause.actor() {
+            Actor::Nobody => Tone::Doubtful,
+            Actor::Owner | Actor::Operator => Tone::Bad,
+        },
+    }
 }
 
 fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
@@ -115,6 +145,9 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
         "fingerprint": token.map(|token| token.token.to_string()),
     })
 }
+
+/// What is left of a name at least.
+const ACCOUNT_COLUMNS_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -138,20 +171,37 @@ mod tests {
         ];
         let accounts: Vec<&Account> = accounts.iter().collect();
         assert_eq!(
-            closing(&accounts),
+            closing(&accounts, Terminal::piped()),
             "4 accounts, 3 in trouble\n\n\
              consent_revoked: The permission for this connection was withdrawn.\n  \
              Account owner: Reconnect the account in your publishing tool.\n\n\
              rate_limited: The provider asked to be called less often.\n  \
              Nothing: it is tried again by itself.\n"
         );
-        assert_eq!(closing(&accounts[3..]), "1 account, 0 in trouble\n");
+        assert_eq!(closing(&accounts[3..], Terminal::piped()), "1 account, 0 in trouble\n");
     }
 
     #[test]
     fn no_renewal_is_announced_where_none_can_help() {
         let now = Timestamp::from_unix(900);
-        assert_eq!(row(&account("a", Some(Cause::ScopeMissing)), now)[3], "in 1m 40s");
-        assert_eq!(row(&account("b", Some(Cause::RotationLost)), now)[3], "-");
+        let (due, dead) =
+            (account("a", Some(Cause::ScopeMissing)), account("b", Some(Cause::RotationLost)));
+        let text = listed(&[&due, &dead], now, Terminal::piped(), false);
+        assert!(text.contains("tiktok/a  scope_missing  -            in 1m 40s    main"), "{text}");
+        assert!(text.contains("tiktok/b  rotation_lost  -            -            main"), "{text}");
+    }
+
+    #[test]
+    fn a_long_name_is_shortened_on_a_terminal_unless_it_is_wanted_whole() {
+        let now = Timestamp::from_unix(900);
+        let name = "a-name-of-an-account-that-goes-on-and-on-and-on-until-the-end";
+        let long = account(name, Some(Cause::AppCredentialsRejected));
+        let text = listed(&[&long], now, Terminal::wide(80), false);
+        assert!(!text.contains(name) && text.contains("--wide"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for (terminal, wide) in [(Terminal::wide(80), true), (Terminal::piped(), false)] {
+            let text = listed(&[&long], now, terminal, wide);
+            assert!(text.contains(name) && !text.contains("--wide"), "{text}");
+        }
     }
 }

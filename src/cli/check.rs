@@ -1,6 +1,6 @@
 //! `check`: configuration, store, state, mail server, providers and clock. Changes nothing.
 
-use super::{Exit, Output, OutputArguments, load_under, web};
+use super::{Exit, Output, OutputArguments, load_under, output, web};
 use crate::{
     app,
     clock::Clock,
@@ -13,6 +13,11 @@ use crate::{
     refresh::{Apps, app_of},
     state::{State, spill},
     stores::{self, AnyStore, TokenStore},
+    terminal::{
+        Terminal, Tone,
+        progress::Progress,
+        text::{shown, wrapped},
+    },
 };
 use std::{collections::BTreeSet, path::Path, time::Instant};
 
@@ -77,7 +82,7 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
     findings.extend(consent(&settings));
     findings.push(mail(&settings).await);
     findings.extend(clock(&settings, &apps).await);
-    print(&findings, arguments.output.output);
+    show(&findings, arguments.output.output);
     let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
     if wrong { Exit::Unreachable } else { Exit::Done }
 }
@@ -146,11 +151,14 @@ async fn accounts(store: &AnyStore, settings: &Settings, apps: &Apps) -> Result<
     store.probe().await.map_err(say)?;
     let (mut accounts, mut homeless) = (0_usize, 0_usize);
     let mut damaged = Vec::new();
+    let mut progress = Progress::begin("reading accounts", None);
     let each = |stored: stores::StoredAccount| {
         accounts += 1;
+        progress.reach(accounts);
         homeless += usize::from(stored.enabled && app_of(apps, &stored).is_none());
     };
     store.load(each, |error| damaged.push(error.to_string())).await.map_err(say)?;
+    drop(progress);
     let place = stores::place_of(&settings.store);
     if let Some(first) = damaged.first() {
         return Err(format!(
@@ -263,13 +271,9 @@ fn judge(ahead: i64) -> (Verdict, String) {
 /// A `Date` header has whole seconds and is as old as its answer.
 const CLOCK_AGREES_SECONDS_MAX: i64 = 30;
 
-fn print(findings: &[Finding], output: Output) {
+fn show(findings: &[Finding], output: Output) {
     match output {
-        Output::Table => {
-            for Finding { what, verdict, says } in findings {
-                println!("{:<8} {what}: {says}", verdict.as_label());
-            }
-        }
+        Output::Table => output::print(&as_text(findings, Terminal::stdout())),
         Output::Json => {
             let list: Vec<_> = findings
                 .iter()
@@ -279,7 +283,26 @@ fn print(findings: &[Finding], output: Output) {
                     })
                 })
                 .collect();
-            println!("{}", serde_json::Value::from(list));
+            output::print_json(&list.into());
         }
     }
+}
+
+fn as_text(findings: &[Finding], terminal: Terminal) -> String {
+    let mut text = String::new();
+    for Finding { what, verdict, says } in findings {
+        let label = verdict.as_label();
+        let line = format!("{what}: {says}");
+        let line = match terminal.prose_columns() {
+            Some(columns) => wrapped(&format!("{label:<8} "), &line, columns),
+            None => format!("{label:<8} {}\n", shown(&line)),
+        };
+        let tone = match verdict {
+            Verdict::Ok => Tone::Good,
+            Verdict::Warning => Tone::Doubtful,
+            Verdict::Wrong => Tone::Bad,
+        };
+        text += &line.replacen(label, &terminal.paint(tone, label), 1);
+    }
+    text
 }

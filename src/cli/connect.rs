@@ -134,19 +134,16 @@ async fn link(parts: &Parts, arguments: &Arguments) -> Done {
     let ends_at = now.plus(connect.link_life);
     match arguments.output {
         Output::Table => {
-            println!("{url}");
-            eprintln!(
+            output::print(&format!("{url}\n"));
+            output::remark(&format!(
                 "for the owner of {id}; it works once, and ends {}. Whoever has it may connect this account.",
                 output::from_now(now, ends_at)
-            );
+            ));
         }
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({
-                "provider": &*id.provider, "account": &*id.account, "url": url,
-                "ends_at": ends_at.as_unix(),
-            })
-        ),
+        Output::Json => output::print_json(&serde_json::json!({
+            "provider": &*id.provider, "account": &*id.account, "url": url,
+            "ends_at": ends_at.as_unix(),
+        })),
     }
     Ok(Exit::Done)
 }
@@ -189,10 +186,13 @@ async fn here(parts: &Parts, arguments: &Arguments) -> Done {
         .map_err(|turn| (Exit::Usage, format!("{id}: {}", turn.sentence())))?;
     match arguments.output {
         Output::Table => {
-            println!("Open this in a browser on this machine, signed in to {}:", id.account);
-            println!("{}", here.url);
+            output::say(&format!(
+                "Open this in a browser on this machine, signed in to {}:",
+                id.account
+            ));
+            output::print(&format!("{}\n", here.url));
         }
-        Output::Json => println!("{}", serde_json::json!({ "authorize_url": here.url })),
+        Output::Json => output::print_json(&serde_json::json!({ "authorize_url": here.url })),
     }
     let (stop, stopped) = watch::channel(false);
     let (comes, mut come) = mpsc::channel(COMING_MAX);
@@ -365,10 +365,9 @@ fn told(id: &AccountId, arrived: &Result<Arrived, Wrong>, output: Output) -> Exi
 
 fn tell(id: &AccountId, word: &str, says: &str, output: Output, exit: Exit) -> Exit {
     match output {
-        Output::Table => println!("{id}: {says}"),
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({"provider": &*id.provider, "account": &*id.account, "result": word})
+        Output::Table => output::say(&format!("{id}: {says}")),
+        Output::Json => output::print_json(
+            &serde_json::json!({"provider": &*id.provider, "account": &*id.account, "result": word}),
         ),
     }
     exit

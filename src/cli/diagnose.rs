@@ -6,6 +6,7 @@
 use super::{
     Exit, Output, complain, load,
     look::{Looked, look, worst_first},
+    output::print,
     refresh::account_id,
 };
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
     refresh::{App, app_of},
     state::Role,
     stores::TokenStore,
+    terminal::Terminal,
 };
-use std::{io::Write as _, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 mod json;
 mod report;
@@ -133,19 +135,19 @@ fn tell(parts: &Parts, looked: &Looked, arguments: &Arguments, now: Timestamp) -
     };
     let text = match arguments.output {
         Output::Table => {
-            let mut text: String = apps.iter().map(|app| report::app(app, now)).collect();
-            text.extend(found.iter().map(|found| report::account(found, now)));
+            let mut report = report::Report::new(Terminal::stdout(), now);
+            apps.iter().for_each(|app| report.app(app));
+            found.iter().for_each(|found| report.account(found));
             if arguments.account.is_none() {
                 let accounts =
                     apps.first().map_or(looked.snapshot.accounts.len(), |app| app.accounts);
-                text += &report::closing(&found, accounts);
+                report.closing(&found, accounts);
             }
-            text
+            report.text
         }
         Output::Json => json::all(&apps, &found, now).to_string() + "\n",
     };
-    // Whoever reads the first lines only closes the pipe.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    print(&text);
     let needs_somebody = |found: &Found<'_>| found.diagnosis.step.actor() != Actor::Nobody;
     let secret_is_away = apps.iter().any(|app| app.secret_trouble.is_some());
     if secret_is_away || found.iter().any(needs_somebody) { Exit::Failed } else { Exit::Done }

@@ -131,17 +131,14 @@ fn tell(parts: &Parts, id: &AccountId, wish: Wish, door: Door, output: Output) -
         (Gate::Open, _) => ("open; its queue goes on".to_owned(), true),
     };
     match output {
-        Output::Table => println!("{id}: {sentence}"),
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({
-                "provider": &*id.provider,
-                "account": &*id.account,
-                "gate": door.gate.as_label(),
-                "why": door.why.map(Why::as_label),
-                "since": door.since.map(crate::core::Timestamp::as_unix),
-            })
-        ),
+        Output::Table => output::say(&format!("{id}: {sentence}")),
+        Output::Json => output::print_json(&serde_json::json!({
+            "provider": &*id.provider,
+            "account": &*id.account,
+            "gate": door.gate.as_label(),
+            "why": door.why.map(Why::as_label),
+            "since": door.since.map(crate::core::Timestamp::as_unix),
+        })),
     }
     if worked { Exit::Done } else { Exit::Failed }
 }

@@ -1,10 +1,11 @@
 //! `import FILE`: accounts from a file into the configured store. What is there already is left alone.
 
-use super::{Exit, complain, load};
+use super::{Exit, complain, load, output};
 use crate::{
     core::{AccountId, Secret, Timestamp},
     oauth::{Fingerprinter, Token},
     stores::{self, AnyStore, Saved, StoredAccount, TokenStore, file},
+    terminal::progress::{Progress, grouped},
 };
 use std::{
     collections::BTreeMap,
@@ -46,18 +47,29 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
         }
     };
     let (mut added, mut there) = (0_usize, 0_usize);
-    for account in &accounts {
+    let mut progress = Progress::begin("importing", Some(accounts.len()));
+    for (nth, account) in accounts.iter().enumerate() {
+        progress.reach(nth);
         match store.add(account).await {
             Ok(Saved::Written) => added += 1,
             Ok(Saved::Conflict | Saved::AlreadyThere | Saved::Gone) => {
                 there += 1;
-                eprintln!("{} is in the store already and was left alone", account.id);
+                if there <= THERE_NAMED_MAX {
+                    output::remark(&format!(
+                        "{} is in the store already and was left alone",
+                        account.id
+                    ));
+                }
             }
             Err(error) => problems.push(format!("{}: {error}", account.id)),
         }
     }
+    drop(progress);
+    if there > THERE_NAMED_MAX {
+        output::remark(&format!("and {} more", grouped(there - THERE_NAMED_MAX)));
+    }
     problems.iter().for_each(complain);
-    println!("{added} added, {there} there already, {} not imported", problems.len());
+    output::say(&format!("{added} added, {there} there already, {} not imported", problems.len()));
     if problems.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
@@ -158,7 +170,15 @@ fn account_of(cells: &BTreeMap<&str, &str>) -> Result<StoredAccount, String> {
         subject: text("subject"),
     };
     let app = text("app").map(Into::into);
-    Ok(StoredAccount { id, app, owner: secret("owner"), token: Some(token), enabled: true })
+    let subject = token.subject.clone();
+    Ok(StoredAccount {
+        id,
+        app,
+        owner: secret("owner"),
+        subject,
+        token: Some(token),
+        enabled: true,
+    })
 }
 
 /// Columns that a CSV file may have, in any order; the first three must be there.
@@ -175,6 +195,9 @@ const CSV_COLUMNS: [&str; 11] = [
     "app",
     "owner",
 ];
+
+/// Accounts that are named because they are there already; the rest is counted.
+const THERE_NAMED_MAX: usize = 20;
 
 /// Largest CSV file that is read.
 const CSV_BYTES_MAX: u64 = 64 * 1024 * 1024;

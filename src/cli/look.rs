@@ -9,6 +9,7 @@ use crate::{
     },
     refresh::app_of,
     stores::{StoredAccount, TokenStore},
+    terminal::progress::Progress,
 };
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -37,7 +38,9 @@ pub(super) async fn look(
     let mut damaged = Vec::new();
     let mut granted = BTreeMap::new();
     let mut seen = Vec::new();
+    let mut progress = Progress::begin("reading accounts", None);
     let each = |stored: StoredAccount| {
+        progress.step();
         let Some(app) = app_of(&apps, &stored).filter(|_| stored.enabled) else { return };
         if wants(&stored) {
             let scopes = stored.token.as_ref().and_then(|token| token.scopes.clone());
@@ -47,6 +50,7 @@ pub(super) async fn look(
         seen.push(Seen { id: stored.id, app: Arc::clone(&app.name), token });
     };
     let loaded = refresher.store.load(each, |error| damaged.push(error.to_string())).await;
+    drop(progress);
     loaded.map_err(|error| error.to_string())?;
     fleet.handle(now, Input::Seen(seen));
     fleet.handle(now, Input::LoadEnded { damaged: damaged.len() });

@@ -14,13 +14,14 @@ mod refresh;
 mod run;
 mod web;
 
-use crate::config::Overrides;
+use crate::{config::Overrides, logs, terminal};
 use clap::{Parser, Subcommand, ValueEnum};
+use output::complain;
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a command line may say.
 #[derive(Debug, Parser)]
-#[command(name = "oauth-keepalive", version, about, long_about = None, max_term_width = 80, after_help = EXIT_CODES)]
+#[command(name = "oauth-keepalive", version, about, long_about = None, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -32,12 +33,43 @@ pub struct Arguments {
         visible_alias = "config.file",
         global = true,
         default_value = "config.yaml",
-        value_name = "FILE"
+        value_name = "FILE",
+        help_heading = EVERYWHERE
     )]
     config: PathBuf,
-    /// How much to log, to standard error; the demo logs nothing by default.
-    #[arg(long, visible_alias = "log.level", global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
-    log_level: LogLevel,
+    /// Log this and what is worse: error, warn, info or debug.
+    #[arg(
+        long = "log.level",
+        alias = "log-level",
+        global = true,
+        value_enum,
+        value_name = "LEVEL",
+        hide_possible_values = true,
+        help_heading = EVERYWHERE
+    )]
+    log_level: Option<logs::Level>,
+    /// How to log: auto, logfmt, json or text.
+    #[arg(
+        long = "log.format",
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = EVERYWHERE
+    )]
+    log_format: Option<logs::Format>,
+    /// When to colour: auto, always or never.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        hide_default_value = true,
+        help_heading = EVERYWHERE
+    )]
+    color: terminal::When,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +81,7 @@ enum Command {
     /// Check configuration, store, state, mail server and clock; changes nothing.
     Check(check::Arguments),
     /// List the accounts, worst first.
-    Accounts(OutputArguments),
+    Accounts(accounts::Arguments),
     /// Say what is wrong with an account, why, and what to do: a report for a ticket.
     Diagnose(diagnose::Arguments),
     /// Refresh one account now, whether it is due or not.
@@ -82,14 +114,6 @@ enum Output {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
 /// How a command ended. The numbers are an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -114,12 +138,13 @@ impl From<Exit> for ExitCode {
 #[must_use]
 pub fn main() -> Exit {
     let arguments = Arguments::parse();
+    terminal::prefer(arguments.color);
     start_log(&arguments);
     crate::http_client::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("oauth-keepalive: cannot start: {error}");
+            complain(format!("cannot start: {error}"));
             return Exit::Failed;
         }
     };
@@ -129,7 +154,7 @@ pub fn main() -> Exit {
             Command::Run(arguments) => run::run(&config, arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Check(arguments) => check::run(&config, arguments).await,
-            Command::Accounts(arguments) => accounts::run(&config, arguments.output).await,
+            Command::Accounts(arguments) => accounts::run(&config, arguments).await,
             Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
             Command::Connect(arguments) => connect::run(&config, arguments).await,
@@ -142,32 +167,15 @@ pub fn main() -> Exit {
     })
 }
 
-/// Logs go to standard error, so that what a command prints can be piped. Other people's crates are held
-/// at *warn*: at *trace* an HTTP library may print headers.
+/// Logs go to standard error, so that what a command prints can be piped.
 fn start_log(arguments: &Arguments) {
-    use tracing_subscriber::{filter, prelude::*};
-    // The demo tells its own story on the same terminal.
-    let quiet =
-        matches!(arguments.command, Command::Demo(_)) && arguments.log_level == LogLevel::Info;
-    let level = match arguments.log_level {
-        _ if quiet => filter::LevelFilter::OFF,
-        LogLevel::Error => filter::LevelFilter::ERROR,
-        LogLevel::Warn => filter::LevelFilter::WARN,
-        LogLevel::Info => filter::LevelFilter::INFO,
-        LogLevel::Debug => filter::LevelFilter::DEBUG,
+    let level = match arguments.command {
+        Command::Run(_) => Some(logs::Level::Info),
+        // It tells its own story on the same terminal.
+        Command::Demo(_) => None,
+        _ => Some(logs::Level::Warn),
     };
-    let others = level.min(filter::LevelFilter::WARN);
-    let targets = filter::Targets::new().with_default(others).with_target("oauth_keepalive", level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
-}
-
-/// Prints a problem the way every command does.
-fn complain(problem: impl std::fmt::Display) {
-    eprintln!("oauth-keepalive: {problem}");
+    logs::start(logs::Flags { level: arguments.log_level, format: arguments.log_format }, level);
 }
 
 /// Reads the configuration or says what is wrong with it.
@@ -185,6 +193,9 @@ fn load_under(
         Exit::Usage
     })
 }
+
+/// Options that every command takes.
+const EVERYWHERE: &str = "Everywhere";
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -1,6 +1,9 @@
 //! `notices`: what is owed, what was sent, what failed; and one test mail.
 
-use super::{Exit, Output, complain, load, output};
+use super::{
+    Exit, Output, complain, load,
+    output::{self, Cell, Give},
+};
 use crate::{
     clock::Clock,
     config::Settings,
@@ -10,6 +13,7 @@ use crate::{
         smtp::{self, Undelivered},
     },
     state::{Listed, Role, State},
+    terminal::{Terminal, Tone},
 };
 use std::path::Path;
 
@@ -22,6 +26,9 @@ pub(super) struct Arguments {
     /// that matches, where * stands for any text.
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = OPERATOR)]
     send_test: Option<String>,
+    /// Shorten nothing, however narrow the terminal is. What is piped is never shortened.
+    #[arg(long)]
+    wide: bool,
 }
 
 pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
@@ -29,42 +36,56 @@ pub(super) async fn run(config: &Path, arguments: Arguments) -> Exit {
         Ok(loaded) => loaded.settings,
         Err(exit) => return exit,
     };
-    match arguments.send_test {
-        Some(to) => send_test(&settings, &to).await,
-        None => list(&settings, arguments.output).await,
+    match &arguments.send_test {
+        Some(to) => send_test(&settings, to).await,
+        None => list(&settings, &arguments).await,
     }
 }
 
-async fn list(settings: &Settings, output: Output) -> Exit {
-    let listed = async {
+async fn list(settings: &Settings, arguments: &Arguments) -> Exit {
+    let reading = async {
         let state = State::open_as(&settings.state, Role::Guest).await?;
         let mails = state.mails(LISTED_MAX).await?;
         state.shut().await;
         Ok::<_, crate::state::Error>(mails)
     };
-    let mails = match listed.await {
+    let mails = match reading.await {
         Ok(mails) => mails,
         Err(problem) => {
             complain(problem);
             return Exit::Unreachable;
         }
     };
-    match output {
+    match arguments.output {
         Output::Table => {
             let now = Clock::start().now();
-            let rows: Vec<_> = mails.iter().map(|mail| row(mail, now)).collect();
-            print!("{}", output::table(["STATE", "TO", "WHEN", "TRIES", "ABOUT"], &rows));
-            print!("{}", closing(&mails));
+            output::print(&listed(&mails, now, Terminal::stdout(), arguments.wide));
         }
         Output::Json => {
             let list: Vec<_> = mails.iter().map(as_json).collect();
-            println!("{}", serde_json::Value::from(list));
+            output::print_json(&list.into());
         }
     }
     if mails.iter().any(|mail| mail.stage == GIVEN_UP) { Exit::Failed } else { Exit::Done }
 }
 
-fn row(mail: &Listed, now: Timestamp) -> [String; 5] {
+fn listed(mails: &[Listed], now: Timestamp, terminal: Terminal, wide: bool) -> String {
+    let rows = mails.iter().map(|mail| row(mail, now)).collect();
+    let gives: &[_] = if wide {
+        &[]
+    } else {
+        &[Give::Short(1, TO_COLUMNS_MIN), Give::Short(4, ABOUT_COLUMNS_MIN)]
+    };
+    let table = output::table(terminal, ["STATE", "TO", "WHEN", "TRIES", "ABOUT"], rows, gives);
+    let mut text = table.text;
+    if !table.is_whole && !wide {
+        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
+        text.push('\n');
+    }
+    text + &closing(mails)
+}
+
+fn row(mail: &Listed, now: Timestamp) -> [Cell; 5] {
     // The first number and unit tell a person enough here.
     let when = output::from_now(now, mail.at);
     let when = if when.chars().count() > WHEN_COLUMNS {
@@ -73,12 +94,17 @@ fn row(mail: &Listed, now: Timestamp) -> [String; 5] {
     } else {
         when
     };
+    let tone = match mail.stage.as_str() {
+        GIVEN_UP => Tone::Bad,
+        "sent" => Tone::Good,
+        _ => Tone::Doubtful,
+    };
     [
-        stage(mail).to_owned(),
-        shortened(&masked(mail), TO_COLUMNS),
-        when,
-        mail.attempts.to_string(),
-        shortened(&about(mail), ABOUT_COLUMNS),
+        Cell::toned(stage(mail), tone),
+        masked(mail).into(),
+        when.into(),
+        mail.attempts.to_string().into(),
+        about(mail).into(),
     ]
 }
 
@@ -148,13 +174,6 @@ fn masked_address(address: &Secret) -> String {
     format!("{}…@{}…{end}", first(local), first(domain))
 }
 
-fn shortened(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    text.chars().take(columns - 1).chain(['…']).collect()
-}
-
 async fn send_test(settings: &Settings, wanted: &str) -> Exit {
     let delivery = &settings.delivery;
     let Some(server) = &delivery.smtp else {
@@ -183,7 +202,7 @@ async fn send_test(settings: &Settings, wanted: &str) -> Exit {
     let (masked, place) = (masked_address(to), format!("{}:{}", server.host, server.port));
     match smtp::send(server, &mail).await {
         Ok(()) => {
-            println!("{place} took a test mail to {masked}");
+            output::say(&format!("{place} took a test mail to {masked}"));
             Exit::Done
         }
         Err(Undelivered::ServerTrouble { reason, .. }) => {
@@ -200,10 +219,10 @@ async fn send_test(settings: &Settings, wanted: &str) -> Exit {
 const OPERATOR: &str = "operator";
 const GIVEN_UP: &str = "given_up";
 const LISTED_MAX: usize = 200;
-const TO_COLUMNS: usize = 18;
 const WHEN_COLUMNS: usize = 10;
-/// What the others leave of 80.
-const ABOUT_COLUMNS: usize = 31;
+/// What is left of an address, and of what a mail says, at least.
+const TO_COLUMNS_MIN: usize = 18;
+const ABOUT_COLUMNS_MIN: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -244,10 +263,15 @@ mod tests {
         failed.failure = Some("RCPT TO: 550 5.1.1 (the address)".to_owned());
         let mut waiting = mail("waiting", "a-webhook-with-a-name-that-does-not-end");
         (waiting.subject, waiting.way) = (None, Way::Webhook);
-        let rows = [row(&failed, now), row(&waiting, now)];
-        let text = output::table(["STATE", "TO", "WHEN", "TRIES", "ABOUT"], &rows);
+        let mails = [failed, waiting];
+        let text = listed(&mails, now, Terminal::wide(80), false);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("failed   a…@e….com") && text.contains("550 5.1.1"), "{text}");
+        assert!(text.contains("failed   a…@e….com") && text.contains("RCPT TO: 550"), "{text}");
         assert!(text.contains("3 notices") && text.contains("4d 15h ago"), "{text}");
+        for (terminal, wide) in [(Terminal::wide(80), true), (Terminal::piped(), false)] {
+            let text = listed(&mails, now, terminal, wide);
+            assert!(text.contains("tiktok/a-rather-long-name: permission withdrawn"), "{text}");
+            assert!(text.contains("a-webhook-with-a-name-that-does-not-end"), "{text}");
+        }
     }
 }

@@ -1,34 +1,137 @@
-//! Tables and durations for people.
+//! What commands print: tables, sentences, lengths of time. On a terminal it fits; elsewhere it is whole.
 
-use crate::core::Timestamp;
-use std::fmt::Write;
+use crate::{
+    core::Timestamp,
+    terminal::{
+        Terminal, Tone, progress,
+        text::{self, NO_BREAK, folded, padded, shown, width},
+    },
+};
+use std::io::{self, Write as _};
 
-/// Lines up `rows` under `head`, two blanks apart, without trailing blanks. Control characters, which an
-/// account's name may hold, are shown as `·`: a terminal obeys them.
-#[must_use]
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let shown = |text: &str| -> String {
-        text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect()
-    };
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| shown(cell))).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].chars().count()]).max().unwrap_or_default()
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    let head = head.map(str::to_owned);
-    for row in std::iter::once(&head).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let pad = width - cell.chars().count();
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', pad + 2));
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
+/// One cell of a table.
+pub(super) struct Cell {
+    text: String,
+    tone: Option<Tone>,
+}
+
+impl Cell {
+    /// In a colour where there is one.
+    pub(super) fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self { text: text.into(), tone: Some(tone) }
     }
-    text
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, tone: None }
+    }
+}
+
+/// A table, and whether all of it is there.
+pub(super) struct Table {
+    pub(super) text: String,
+    pub(super) is_whole: bool,
+}
+
+/// What a table does where it is wider than the terminal.
+pub(super) enum Give {
+    /// It leaves this column out.
+    Out(usize),
+    /// It shortens this column, down to so many columns of the terminal.
+    Short(usize, usize),
+}
+
+/// Lines up `rows` under `head`, two blanks apart, without trailing blanks; of no rows there is no table. What
+/// `gives` says happens in its order, and only until it fits.
+#[must_use]
+pub(super) fn table<const N: usize>(
+    terminal: Terminal,
+    head: [&str; N],
+    rows: Vec<[Cell; N]>,
+    gives: &[Give],
+) -> Table {
+    if rows.is_empty() {
+        return Table { text: String::new(), is_whole: true };
+    }
+    let head = head.map(|name| Cell::toned(name, Tone::Strong));
+    let mut rows: Vec<[Cell; N]> = std::iter::once(head).chain(rows).collect();
+    for cell in rows.iter_mut().flatten() {
+        cell.text = shown(&cell.text);
+    }
+    let widest = |column: usize| rows.iter().map(|row| width(&row[column].text)).max();
+    let mut widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default());
+    let whole = widths.iter().sum::<usize>() + BETWEEN.len() * (N - 1);
+    let mut excess = whole.saturating_sub(terminal.columns().unwrap_or(whole));
+    let is_whole = excess == 0;
+    for give in gives {
+        let given = match give {
+            Give::Out(_) if excess == 0 => 0,
+            Give::Out(column) => std::mem::take(&mut widths[*column]) + BETWEEN.len(),
+            Give::Short(column, least) => {
+                let given = widths[*column].saturating_sub(*least).min(excess);
+                widths[*column] -= given;
+                given
+            }
+        };
+        excess = excess.saturating_sub(given);
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths).filter(|(_, width)| *width > 0) {
+            let fitting = text::shortened(&cell.text, width);
+            let blanks = padded(&fitting, width).split_off(fitting.len());
+            line +=
+                &cell.tone.map_or_else(|| fitting.clone(), |tone| terminal.paint(tone, &fitting));
+            line = line + &blanks + BETWEEN;
+        }
+        text = text + line.trim_end() + "\n";
+    }
+    Table { text, is_whole }
+}
+
+/// Prints what a command found out. Whoever reads the first lines only closes the pipe; that is no failure.
+pub(super) fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a line for a script.
+pub(super) fn print_json(value: &serde_json::Value) {
+    print(&format!("{value}\n"));
+}
+
+/// Prints a sentence: broken between words on a terminal, one line elsewhere.
+pub(super) fn say(sentence: &str) {
+    print(&sentence_for(Terminal::stdout(), "", sentence));
+}
+
+/// Prints a sentence that is beside the point, to standard error.
+pub(super) fn remark(sentence: &str) {
+    progress::aside(sentence_for(Terminal::stderr(), "", sentence).as_bytes());
+}
+
+/// Prints a problem the way every command does: each of its lines that is no excerpt of a file is a sentence.
+pub(super) fn complain(problem: impl std::fmt::Display) {
+    let terminal = Terminal::stderr();
+    let mut text = String::new();
+    for (nth, line) in problem.to_string().lines().enumerate() {
+        let name = if nth == 0 { "oauth-keepalive: " } else { "" };
+        text += &match line.starts_with(' ') {
+            true => format!("{line}\n"),
+            false => sentence_for(terminal, name, line),
+        };
+    }
+    let text = text.replacen("oauth-keepalive:", &terminal.paint(Tone::Bad, "oauth-keepalive:"), 1);
+    progress::aside(text.as_bytes());
+}
+
+fn sentence_for(terminal: Terminal, first: &str, sentence: &str) -> String {
+    match terminal.prose_columns() {
+        Some(columns) => folded(first, SENTENCE_INDENT, sentence, columns),
+        None => format!("{first}{}\n", shown(sentence)),
+    }
 }
 
 /// `in 1h 12m`, `3d 4h ago`, `now`: the two largest units.
@@ -70,54 +173,68 @@ pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
     format!("{date} ({})", from_now(now, at)).replace(' ', NO_BREAK)
 }
 
-/// Breaks `text` at blanks so that no line is wider than [`COLUMNS`], the first line after `first`, the others
-/// after as many blanks. A word that is wider than a line stays whole: it is a name or an id. Control
-/// characters are shown as `·`.
-#[must_use]
-pub(super) fn wrapped(first: &str, text: &str) -> String {
-    let shown: String =
-        text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect();
-    let indent = first.chars().count();
-    let mut lines = String::from(first);
-    let mut width = indent;
-    for word in shown.split(' ').filter(|word| !word.is_empty()) {
-        let letters = word.chars().count();
-        if width > indent && width + 1 + letters > COLUMNS {
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', indent));
-            width = indent;
-        } else if width > indent {
-            lines.push(' ');
-            width += 1;
-        }
-        lines.push_str(&word.replace(NO_BREAK, " "));
-        width += letters;
-    }
-    lines.push('\n');
-    lines
-}
+/// Between two columns of a table.
+const BETWEEN: &str = "  ";
 
-/// A blank at which [`wrapped`] breaks no line.
-const NO_BREAK: &str = "\u{a0}";
-
-/// As wide as a terminal is at least, and a ticket shows without scrolling.
-pub(super) const COLUMNS: usize = 80;
+/// Where a sentence goes on that is longer than a line.
+const SENTENCE_INDENT: usize = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn rows(names: &[&str]) -> Vec<[Cell; 3]> {
+        let row = |name: &&str| {
+            let [name, app] = [*name, "the-main-app"].map(|text| Cell::from(text.to_owned()));
+            [name, Cell::toned("ok", Tone::Good), app]
+        };
+        names.iter().map(row).collect()
+    }
+
     #[test]
-    fn long_text_goes_on_under_its_beginning_and_never_beyond_the_columns() {
-        let text = "word ".repeat(40);
-        let lines = wrapped("  - ", &text);
-        assert!(lines.lines().all(|line| line.chars().count() <= COLUMNS), "{lines}");
-        assert!(lines.lines().skip(1).all(|line| line.starts_with("    word")), "{lines}");
-        assert_eq!(lines.matches("word").count(), 40);
-        assert_eq!(wrapped("- ", "a\nb"), "- a·b\n");
-        let now = Timestamp::from_unix(1_795_343_460);
-        let dated = wrapped("", &format!("{}{}", "x".repeat(60) + " ", moment(now, now)));
-        assert!(dated.ends_with("x\n2026-11-22 10:31:00 UTC (now)\n"), "{dated}");
+    fn a_table_fits_its_terminal_to_the_last_column_and_is_whole_in_a_pipe() {
+        let names = ["tiktok/a-long-name-01", "tiktok/漢字漢字漢字漢字"];
+        let gives = [Give::Short(2, 6), Give::Short(0, 10)];
+        let piped = table(Terminal::piped(), ["ACCOUNT", "STATE", "APP"], rows(&names), &gives);
+        assert!(piped.is_whole && piped.text.contains(names[0]) && piped.text.contains(names[1]));
+        let whole = piped.text.lines().map(width).max().unwrap();
+        for columns in 27..=whole + 1 {
+            let rows = rows(&names);
+            let table = table(Terminal::wide(columns), ["ACCOUNT", "STATE", "APP"], rows, &gives);
+            let widest = table.text.lines().map(width).max().unwrap();
+            assert!(widest <= columns, "{columns}:\n{}", table.text);
+            assert_eq!(table.is_whole, columns >= whole, "{columns}");
+            // A letter of two columns may leave one of them empty.
+            assert!(widest + 1 >= columns.min(whole), "{columns}:\n{}", table.text);
+        }
+    }
+
+    #[test]
+    fn columns_that_may_not_give_stay_whole_however_narrow_it_is() {
+        let rows = rows(&["tiktok/a-long-name-01"]);
+        let table =
+            table(Terminal::wide(10), ["ACCOUNT", "STATE", "APP"], rows, &[Give::Short(0, 8)]);
+        assert!(table.text.contains("tikt…-01  ok     the-main-app"), "{}", table.text);
+    }
+
+    #[test]
+    fn a_column_is_left_out_only_where_it_does_not_fit() {
+        let gives = [Give::Out(2), Give::Short(0, 8)];
+        let table = |columns| {
+            let rows = rows(&["tiktok/a-name"]);
+            table(Terminal::wide(columns), ["ACCOUNT", "STATE", "APP"], rows, &gives).text
+        };
+        assert!(table(34).contains("tiktok/a-name  ok     the-main-app"), "{}", table(34));
+        assert_eq!(table(33), "ACCOUNT        STATE\ntiktok/a-name  ok\n");
+        assert_eq!(table(19), "ACCOUNT       STATE\ntiktok…-name  ok\n");
+    }
+
+    #[test]
+    fn a_sentence_is_broken_on_a_terminal_only() {
+        let sentence = "word ".repeat(30);
+        assert_eq!(sentence_for(Terminal::piped(), "", sentence.trim()).lines().count(), 1);
+        let broken = sentence_for(Terminal::wide(80), "", &sentence);
+        assert!(broken.lines().all(|line| width(line) <= 80) && broken.contains("\n  word"));
     }
 
     #[test]
@@ -136,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_move_the_cursor() {
-        let rows = [["a\u{1b}[2Jb".to_owned(), "x".to_owned()]];
-        assert_eq!(table(["NAME", "X"], &rows), "NAME    X\na·[2Jb  x\n");
+        let rows = vec![["a\u{1b}[2Jb", "x"].map(|text| Cell::from(text.to_owned()))];
+        let table = table(Terminal::piped(), ["NAME", "X"], rows, &[]);
+        assert_eq!(table.text, "NAME    X\na·[2Jb  x\n");
     }
 }

@@ -173,10 +173,9 @@ fn tell(id: &AccountId, finished: &Finished, now: Timestamp, output: Output) -> 
         Finished::Gone => (Exit::Failed, "gone", "it is not in the store any more".to_owned()),
     };
     match output {
-        Output::Table => println!("{id}: {sentence}"),
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({"provider": &*id.provider, "account": &*id.account, "result": word})
+        Output::Table => output::say(&format!("{id}: {sentence}")),
+        Output::Json => output::print_json(
+            &serde_json::json!({"provider": &*id.provider, "account": &*id.account, "result": word}),
         ),
     }
     exit

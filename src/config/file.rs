@@ -6,6 +6,7 @@
 use super::explain::OWN_MESSAGE;
 use crate::{
     core::Secret,
+    logs,
     observe::{Start, Wrapped},
     providers::{Environment, Kind, schema::OneOrMany},
     server::publisher::Place,
@@ -34,6 +35,7 @@ pub(super) struct File {
     pub(super) connect: Connect,
     pub(super) observe: Observe,
     pub(super) metrics: Metrics,
+    pub(super) log: Log,
     pub(super) state: State,
 }
 
@@ -324,8 +326,26 @@ pub(super) enum SmtpTls {
 pub(super) struct Server {
     pub(super) listen: String,
     pub(super) web_config_file: Option<PathBuf>,
+    pub(super) actions: Actions,
     pub(super) enable_reload: bool,
     pub(super) connections_max: u32,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Actions {
+    pub(super) enabled: bool,
+    pub(super) users: Vec<User>,
+    pub(super) session_idle: Span,
+    pub(super) session_life: Span,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct User {
+    pub(super) name: Option<String>,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) secret_env: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -502,6 +522,13 @@ pub(super) struct Connect {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) per_account: bool,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: logs::Level,
+    pub(super) format: logs::Format,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -684,8 +711,20 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8640".to_owned(),
             web_config_file: None,
+            actions: Actions::default(),
             enable_reload: false,
             connections_max: 512,
+        }
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            users: Vec::new(),
+            session_idle: Span::seconds(30 * 60),
+            session_life: Span::seconds(12 * 60 * 60),
         }
     }
 }
@@ -771,6 +810,12 @@ impl Default for ObservedProbe {
 impl Default for Metrics {
     fn default() -> Self {
         Self { per_account: true }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: logs::Level::Info, format: logs::Format::Auto }
     }
 }
 

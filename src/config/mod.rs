@@ -67,6 +67,8 @@ pub struct Settings {
     pub observe: crate::observe::Settings,
     /// Metrics.
     pub metrics: Metrics,
+    /// What is logged.
+    pub log: crate::logs::Settings,
 }
 
 /// One client registration at a provider.

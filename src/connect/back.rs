@@ -3,8 +3,9 @@
 use super::{Connector, Session, named};
 use crate::{
     core::{
-        AccountId, Announcement, Cause, Evidence, Fingerprint, Said, Secret, Whose,
+        AccountId, Announcement, Cause, Evidence, Fingerprint, Said, Secret, Timestamp, Whose,
         connecting::{Arrival, Arrived, Named, Turn, Wrong},
+        fleet::Input,
     },
     providers::{Provider, Where},
     refresh::{Connected, Consent, Refresher, Transport},
@@ -12,7 +13,10 @@ use crate::{
     stores::TokenStore,
 };
 use serde_json::{Map, Value};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// What stood in the query of the address that a person came back to. Its `Debug` shows nothing: there is a code in
 /// it.
@@ -45,13 +49,9 @@ impl Query {
 
     /// What a refusal says, as the provider's table reads it; `None` when it is none.
     #[must_use]
-    pub fn refusal(&self, provider: &Provider, at: crate::core::Timestamp) -> Option<Turn> {
+    pub fn refusal(&self, provider: &Provider, at: Timestamp) -> Option<Turn> {
         let error = self.value("error")?;
-        let text = |(name, value): &(String, Secret)| {
-            (name.clone(), Value::String(value.expose().to_owned()))
-        };
-        let body = Value::Object(self.0.iter().map(text).collect::<Map<_, _>>());
-        if let Some(evidence) = provider.message(Where::Redirect, &body, at) {
+        if let Some(evidence) = self.said(provider, at) {
             return Some(turn_of(&evidence, true));
         }
         // RFC 6749 section 4.1.2.1.
@@ -63,6 +63,23 @@ impl Query {
             | "unsupported_response_type" => Turn::AppRefused,
             _ => Turn::ProviderTrouble,
         })
+    }
+
+    /// What it says of the app, as far as that is understood.
+    fn evidence(&self, provider: &Provider, at: Timestamp) -> Evidence {
+        let by_the_rfc = || match self.value("error").map(Secret::expose) {
+            Some("invalid_client") => Cause::AppCredentialsRejected,
+            _ => Cause::WrongEnvironment,
+        };
+        self.said(provider, at).unwrap_or_else(|| Evidence::of(by_the_rfc(), at))
+    }
+
+    fn said(&self, provider: &Provider, at: Timestamp) -> Option<Evidence> {
+        let text = |(name, value): &(String, Secret)| {
+            (name.clone(), Value::String(value.expose().to_owned()))
+        };
+        let body = Value::Object(self.0.iter().map(text).collect::<Map<_, _>>());
+        provider.message(Where::Redirect, &body, at)
     }
 }
 
@@ -119,8 +136,10 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
             again: turn.may_begin_again().then(|| again.clone()),
             ..Wrong::turn(turn).on_the_way_to(&named)
         };
-        if let Some(turn) = query.refusal(app.provider, self.refresher.clock.now()) {
+        let now = self.refresher.clock.now();
+        if let Some(turn) = query.refusal(app.provider, now) {
             told(&id, turn);
+            self.tell_operator(&app.name, turn, query.evidence(app.provider, now));
             return Err(wrong(turn));
         }
         let Some(code) = query.code(app.provider) else {
@@ -138,18 +157,34 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
             may_add: false,
         };
         let connected = self.refresher.connect(&consent).await;
+        if let Connected::Refused(evidence) = &connected {
+            self.tell_operator(&app.name, turn_of(evidence, false), evidence.clone());
+        }
         let arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
-        tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "Its owner connected it again.");
+        self.tell(Input::ConnectWorked { app: Arc::clone(&app.name) });
+        tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "its owner connected it again");
         self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)
+    }
+
+    /// What no owner can mend, only the operator can.
+    fn tell_operator(&self, app: &Arc<str>, turn: Turn, evidence: Evidence) {
+        if matches!(turn, Turn::AppRefused | Turn::RedirectUriMismatch) {
+            self.tell(Input::ConnectRefused { app: Arc::clone(app), evidence });
+        }
+    }
+
+    /// The keeper may be too busy to listen: the next owner tells it as well.
+    fn tell(&self, input: Input) {
+        let _ = self.keeper.try_send(input);
     }
 
     /// The link works no more, and everybody hears of the new token.
     async fn finish(&self, link: &str, id: &AccountId, arrival: Arrival) {
         if let Err(error) = self.refresher.state.end_consent(link).await {
             // It may be begun with again, by the same browser and for the same account alone.
-            tracing::warn!(account = %id, "a used link is not written down as used: {error}");
+            tracing::warn!(account = %id, %error, "a used link is not written down as used");
         }
         announce(&self.refresher, id, link).await;
         self.load_again.notify_one();
@@ -157,10 +192,12 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         if arrival == Arrival::Later
             && let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned()
         {
-            let refresher = Arc::clone(&self.refresher);
+            let (refresher, unsaved) = (Arc::clone(&self.refresher), Arc::clone(&self.unsaved));
             let (id, load_again) = (id.clone(), Arc::clone(&self.load_again));
+            unsaved.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 save_at_last(&refresher, &id).await;
+                unsaved.fetch_sub(1, Ordering::Relaxed);
                 load_again.notify_one();
                 drop(place);
             });
@@ -182,7 +219,7 @@ pub(super) async fn announce<S: TokenStore, T: Transport>(
     };
     if let Err(error) = refresher.state.take_in(&announcement).await {
         // The store tells as well, a little later.
-        tracing::warn!(account = %id, "a new connection is not announced: {error}");
+        tracing::warn!(account = %id, %error, "a new connection is not announced");
     }
 }
 
@@ -233,10 +270,10 @@ pub(super) fn judged(named: &Named, connected: Connected) -> Result<Arrived, (Tu
 fn told(id: &AccountId, turn: Turn) {
     match turn {
         Turn::AppRefused | Turn::RedirectUriMismatch => {
-            tracing::error!(account = %id, why = turn.as_label(), "Its owner could not connect it, because the provider refuses the app as it is registered; `oauth-keepalive check` says what must be registered.");
+            tracing::error!(account = %id, why = turn.as_label(), "its owner could not connect it, because the provider refuses the app as it is registered; `oauth-keepalive check` says what must be registered");
         }
         turn => {
-            tracing::info!(account = %id, why = turn.as_label(), "Its owner was on the way to connect it, and did not arrive.");
+            tracing::info!(account = %id, why = turn.as_label(), "its owner was on the way to connect it, and did not arrive");
         }
     }
 }
@@ -284,7 +321,7 @@ const SAVE_AGAIN_MAX: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{core::Timestamp, providers};
+    use crate::providers;
 
     #[test]
     fn a_query_is_decoded_and_the_first_of_two_values_counts() {

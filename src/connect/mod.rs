@@ -16,6 +16,7 @@ use crate::{
     core::{
         AccountId, Fingerprint, Secret,
         connecting::{Asked, Departure, Named, Turn, Wrong},
+        fleet::Input,
     },
     providers::{Asking, Kind},
     refresh::{App, Refresher, Transport, app_of},
@@ -25,8 +26,12 @@ use crate::{
 use arc_swap::ArcSwap;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::{Notify, Semaphore};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// How people come back to one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +57,20 @@ pub struct Connector<S, T> {
     places: Arc<Semaphore>,
     /// A place for each token that the store has not taken and that is saved again and again.
     waiting: Arc<Semaphore>,
+    /// How many of these there are, for everybody to see.
+    unsaved: Arc<AtomicU64>,
+    /// The keeper's ear.
+    keeper: mpsc::Sender<Input>,
+}
+
+/// What a [`Connector`] is connected with.
+pub struct Wires {
+    /// Makes the loader read the store.
+    pub load_again: Arc<Notify>,
+    /// Counts tokens that the store has not taken.
+    pub unsaved: Arc<AtomicU64>,
+    /// The keeper's ear.
+    pub keeper: mpsc::Sender<Input>,
 }
 
 /// What must be known when a person comes back.
@@ -85,11 +104,21 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         links: Links,
         ways: Arc<ArcSwap<Ways>>,
         keys_are_subjects: bool,
-        load_again: Arc<Notify>,
+        Wires { load_again, unsaved, keeper }: Wires,
     ) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTING_MAX));
         let waiting = Arc::new(Semaphore::new(WAITING_MAX));
-        Self { refresher, links, ways, keys_are_subjects, load_again, places, waiting }
+        Self {
+            refresher,
+            links,
+            ways,
+            keys_are_subjects,
+            load_again,
+            places,
+            waiting,
+            unsaved,
+            keeper,
+        }
     }
 
     /// Returns when no code is being exchanged any more, or `within` has passed; none is begun from then on.
@@ -204,10 +233,10 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
 
     async fn find(&self, id: &AccountId) -> Result<Found, Wrong> {
         let stored = match self.refresher.store.get(id).await {
-            Ok(Some(stored)) if stored.enabled && stored.token.is_some() => stored,
+            Ok(Some(stored)) if stored.enabled => stored,
             Ok(_) => return Err(Wrong::turn(Turn::UnknownAccount)),
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is sent to a consent page: {error}");
+                tracing::warn!(account = %id, %error, "nobody is sent to a consent page");
                 return Err(Wrong::turn(Turn::Unavailable));
             }
         };
@@ -233,7 +262,7 @@ fn named(id: &AccountId, app: &App) -> Named {
 }
 
 fn unavailable(error: &crate::state::Error) -> Turn {
-    tracing::warn!("nobody is sent to a consent page: {error}");
+    tracing::warn!(%error, "nobody is sent to a consent page");
     Turn::Unavailable
 }
 
@@ -241,7 +270,7 @@ fn unavailable(error: &crate::state::Error) -> Turn {
 fn random(bytes: usize) -> Result<String, Turn> {
     let mut drawn = vec![0; bytes];
     getrandom::fill(&mut drawn).map_err(|error| {
-        tracing::error!("the system gives no randomness: {error}");
+        tracing::error!(%error, "the system gives no randomness");
         Turn::Unavailable
     })?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(drawn))

@@ -54,6 +54,9 @@ impl fmt::Debug for AccountId {
 pub struct Fingerprint(NonZeroU64);
 
 impl Fingerprint {
+    /// Of no token: what a row must hold into which a first one is saved.
+    pub const NONE: Self = Self::from_hash(0);
+
     /// From the first eight bytes of the keyed hash. Zero is folded into one so that "no token" costs
     /// no room.
     #[must_use]

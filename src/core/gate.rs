@@ -5,7 +5,7 @@
 //! something that published, or was told by the provider that it could. Absent on purpose: how fast held posts follow,
 //! which is the business of whoever hands out permits.
 
-use super::{Account, Busy, Cause, Timestamp, cause::Actor};
+use super::{Account, Busy, Cause, Evidence, Timestamp, cause::Actor};
 use std::time::Duration;
 
 /// What the publisher may do.
@@ -97,6 +97,8 @@ pub struct Door {
     pub by_hand: bool,
     /// What the provider, or the publisher, said when the account was to be proven last.
     pub refused: Option<Cause>,
+    /// What keeps it from being proven, for people; of the last trouble while the gate is open.
+    pub objection: Option<Objection>,
     /// Not to be proven before this.
     pub prove_from: Option<Timestamp>,
     /// Attempts in a row that proved nothing.
@@ -108,7 +110,54 @@ pub struct Door {
     pub followed: i64,
 }
 
+/// Publishing is refused although nothing is wrong with the token. Unlike [`Door::refused`] it outlives the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// What was said last; never one that a refresh or a reconnect mends, which is the account's own cause.
+    pub cause: Cause,
+    /// Its owner can do something about it, and nobody else can.
+    pub is_owners: bool,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was said, without a proof in between.
+    pub times: u8,
+}
+
+impl Objection {
+    /// The same after one more refusal with `evidence`.
+    #[must_use]
+    pub fn after(before: Option<Self>, evidence: &Evidence, now: Timestamp) -> Self {
+        let cause = match evidence.cause.actor() {
+            Actor::Operator => evidence.cause,
+            // What is said of the token is confirmed or refuted elsewhere; if this goes on, nobody knows why.
+            Actor::Owner | Actor::Nobody => Cause::Unknown,
+        };
+        let is_owners = evidence.detail.as_deref().is_some_and(|what| OWNERS.contains(&what));
+        let since = before.map_or(now, |before| before.since);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        Self { cause, is_owners, since, times }
+    }
+
+    /// True when it was said often enough for somebody to hear of it.
+    #[must_use]
+    pub const fn is_news(&self) -> bool {
+        self.times >= TOLD_AFTER
+    }
+}
+
+/// Words of providers' tables for what only the account's owner can take up with the provider.
+const OWNERS: [&str; 1] = ["account_banned_from_posting"];
+
+/// Refusals after which somebody hears of it: a provider may need a moment, and once is often.
+const TOLD_AFTER: u8 = 2;
+
 impl Door {
+    /// What somebody must hear of: publishing was refused again and again, and the gate is shut for it.
+    #[must_use]
+    pub fn objected(&self) -> Option<Objection> {
+        self.objection.filter(|one| one.is_news() && self.gate != Gate::Open)
+    }
+
     /// True while the publisher's own status column should say that it must not publish. Trouble that no person has
     /// to do with is not written there: most publishers would ask their users to reconnect.
     #[must_use]
@@ -171,7 +220,11 @@ fn shuts(cause: Cause, account: &Account, now: Timestamp) -> bool {
 /// The door of `account` as it should be now. `proof` says how it opens again.
 #[must_use]
 pub fn door(now: Timestamp, account: &Account, proof: Proof) -> Door {
-    let old = account.door;
+    let mut old = account.door;
+    if old.gate == Gate::Open || account.cause.is_some_and(|cause| cause.actor() == Actor::Owner) {
+        // It was of the last trouble, or something is known that says more.
+        old.objection = old.objection.filter(|one| account.told == Some(one.cause));
+    }
     let moved = |gate, why| Door { gate, why, since: Some(now), ..old };
     match (old.gate, shut_by(now, account)) {
         (Gate::Held, Some(why)) => Door { why: Some(why), ..old },

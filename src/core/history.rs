@@ -146,6 +146,13 @@ impl History {
         push_within(&mut self.writings, writing, CHANGES_KEPT_MAX);
     }
 
+    /// What was said last when the account was to be proven, or tried.
+    #[must_use]
+    pub fn last_objection(&self) -> Option<Arc<Evidence>> {
+        let said = |one: &&Failure| matches!(one.source, Source::Check | Source::Publisher);
+        self.failures.iter().rev().find(said).map(|one| Arc::clone(&one.evidence))
+    }
+
     /// The failure that was seen last, whatever it was.
     #[must_use]
     pub fn last_failure(&self) -> Option<&Failure> {

@@ -37,6 +37,17 @@ pub enum Audience {
     Operator,
 }
 
+impl Audience {
+    /// The word for it in the log.
+    #[must_use]
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// Which way the trouble went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Change {

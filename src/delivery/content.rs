@@ -11,6 +11,7 @@ use crate::core::{
     Cause, Evidence, Timestamp,
     account::FAIL_TOGETHER,
     cause::Actor,
+    diagnose::Step,
     notices::{Audience, Change, Notice, Subject},
     second_clock::Provenance,
 };
@@ -43,7 +44,35 @@ pub(super) fn subject_line(notice: &Notice) -> String {
         Subject::Account(id) => shown(&id.to_string(), NAME_CHARS_MAX),
         other => shown(&other.to_string(), NAME_CHARS_MAX),
     };
-    format!("[oauth-keepalive] {about}: {}", short(notice.cause))
+    format!("[oauth-keepalive] {about}: {}", in_short(notice))
+}
+
+/// The few words for what is, or was, wrong.
+pub(super) fn in_short(notice: &Notice) -> &'static str {
+    match notice.step {
+        Some(Step::Connect) => "not connected",
+        Some(step) if step.is_about_publishing() => "publishing is refused",
+        Some(Step::ApproveScopes) if is_about_app(notice) => "the app is not approved",
+        _ => short(notice.cause),
+    }
+}
+
+/// The connection works, and publishing is refused all the same.
+fn is_about_publishing(notice: &Notice) -> bool {
+    notice.step.is_some_and(Step::is_about_publishing)
+}
+
+const fn is_about_app(notice: &Notice) -> bool {
+    matches!(notice.subject, Subject::App(_))
+}
+
+/// What has become of the posts.
+pub(super) fn posts(notice: &Notice, now: Timestamp) -> Posts {
+    match notice.step {
+        Some(Step::Connect) => Posts::Stopped,
+        Some(step) if step.is_about_publishing() => Posts::Held,
+        _ => Posts::under(notice.cause, notice.expires_at, now),
+    }
 }
 
 /// What the templates see: finished text, nothing to decide.
@@ -113,7 +142,7 @@ impl View {
         let about = About::of(letter, notice);
         let lasts = notice.change.is_trouble();
         let (what, posts) = if lasts {
-            let posts = Posts::under(notice.cause, notice.expires_at, now);
+            let posts = posts(notice, now);
             (what_is_wrong(notice, now), with_risk(posts.sentence(now, letter.zone), notice))
         } else {
             what_is_over(notice)
@@ -169,7 +198,9 @@ fn link(letter: &Letter<'_>, notice: &Notice, about: &About) -> Link {
 /// With which the account of `notice` is reconnected, for somebody who can do that.
 pub(super) fn reconnect_link(letter: &Letter<'_>, notice: &Notice) -> Option<String> {
     let Subject::Account(id) = &notice.subject else { return None };
-    let helps = notice.change.is_trouble() && notice.audience == Audience::Owner;
+    let helps = notice.change.is_trouble()
+        && notice.audience == Audience::Owner
+        && !is_about_publishing(notice);
     let made = letter.links.filter(|_| helps).and_then(|links| links(id, letter.now))?;
     // A link that was cut would be another one.
     (made.len() <= LINK_BYTES_MAX && !made.chars().any(char::is_control)).then_some(made)
@@ -224,10 +255,11 @@ impl About {
             (Change::Firing | Change::Reminder, Audience::Owner)
                 if notice.cause.actor() == Actor::Owner =>
             {
-                format!("Please reconnect your {}", self.long)
+                let verb = if notice.step == Some(Step::Connect) { "connect" } else { "reconnect" };
+                format!("Please {verb} your {}", self.long)
             }
             (Change::Firing | Change::Reminder, _) => {
-                capitalised(&format!("{}: {}", self.long, short(notice.cause)))
+                capitalised(&format!("{}: {}", self.long, in_short(notice)))
             }
             (_, Audience::Owner) => format!("Your {} works again", self.long),
             (_, Audience::Operator) => capitalised(&format!("{}: all is well again", self.long)),
@@ -238,6 +270,12 @@ impl About {
 pub(super) fn what_is_wrong(notice: &Notice, now: Timestamp) -> String {
     if fails_together(notice) {
         return FAIL_TOGETHER_WHAT.to_owned();
+    }
+    match notice.step {
+        Some(Step::Connect) => return UNCONNECTED_WHAT.to_owned(),
+        Some(step) if step.is_about_publishing() => return PUBLISHING_WHAT.to_owned(),
+        Some(Step::ApproveScopes) if is_about_app(notice) => return UNAPPROVED_WHAT.to_owned(),
+        _ => {}
     }
     let sentence = notice.cause.sentence();
     if notice.cause != Cause::NotRenewable {
@@ -261,6 +299,7 @@ fn what_is_over(notice: &Notice) -> (String, String) {
         Audience::Owner => {
             "Posts go out again. Please check in your publishing tool whether one was missed in the meantime."
         }
+        Audience::Operator if is_about_publishing(notice) => "Posts go out again.",
         Audience::Operator => "Tokens are renewed again.",
     };
     (what, posts.to_owned())
@@ -297,6 +336,13 @@ fn fails_together(notice: &Notice) -> bool {
     detail == Some(FAIL_TOGETHER)
 }
 
+const UNCONNECTED_WHAT: &str = "The token store holds no token for this account: it was never connected, or somebody disconnected it.";
+
+const UNAPPROVED_WHAT: &str = "An owner could not connect an account: the provider does not let the app ask for what it needs.";
+
+const PUBLISHING_WHAT: &str =
+    "The connection works, but the provider does not let this account publish.";
+
 const FAIL_TOGETHER_WHAT: &str = "The provider refuses the accounts of this app one after the other. So many owners do not leave at once: the app is left alone, and only one token is tried now and then.";
 
 const FAIL_TOGETHER_STEP: &str = "Check that client id and environment are those with which the accounts were connected. If they are, the provider has ended the connections, and the owners must reconnect; each of them hears of it a few hours after the account was refused.";
@@ -325,7 +371,11 @@ fn facts(letter: &Letter<'_>, notice: &Notice, about: &About) -> Vec<Fact> {
         add("App", about.name.clone());
     }
     if notice.change == Change::Resolved {
-        add("What it was", notice.cause.sentence().to_owned());
+        let what = match is_about_publishing(notice) {
+            true => PUBLISHING_WHAT,
+            false => notice.cause.sentence(),
+        };
+        add("What it was", what.to_owned());
     }
     if notice.change == Change::Resolved {
         add("Began", readable(notice.since));
@@ -335,7 +385,10 @@ fn facts(letter: &Letter<'_>, notice: &Notice, about: &About) -> Vec<Fact> {
     }
     if notice.audience == Audience::Operator {
         add("Cause", notice.cause.as_label().to_owned());
-        add("Accounts affected", notice.accounts.to_string());
+        // Of what is over none is left.
+        if notice.change.is_trouble() {
+            add("Accounts affected", notice.accounts.to_string());
+        }
     }
     facts
 }

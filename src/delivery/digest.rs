@@ -2,12 +2,12 @@
 
 use super::{
     content::{
-        About, BY_LINK, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, reconnect_link, step,
-        what_is_wrong,
+        About, BY_LINK, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, in_short, posts,
+        reconnect_link, step, what_is_wrong,
     },
     message::{Letter, Role},
     samples,
-    words::{Posts, readable, roughly, short, shown},
+    words::{readable, roughly, short, shown},
 };
 use crate::core::{
     Cause,
@@ -215,14 +215,13 @@ fn groups(letter: &Letter<'_>) -> Vec<Group> {
 }
 
 fn over(notice: &Notice) -> String {
-    format!("Over, and nothing is left to do: {}.", without_request(short(notice.cause)))
+    format!("Over, and nothing is left to do: {}.", without_request(in_short(notice)))
 }
 
 fn entry(letter: &Letter<'_>, notice: &Notice) -> Entry {
     let about = About::of(letter, notice);
     let detail = if notice.change.is_trouble() {
-        let posts = Posts::under(notice.cause, notice.expires_at, letter.now);
-        let posts = posts.sentence(letter.now, letter.zone);
+        let posts = posts(notice, letter.now).sentence(letter.now, letter.zone);
         let since = readable(notice.since, letter.zone);
         let reminds = notice.change == Change::Reminder;
         let reminder = if reminds { "Still so. " } else { "" };

@@ -89,7 +89,7 @@ impl Templates {
     fn fill(&self, name: &str, view: &impl Serialize) -> String {
         let own = self.0.get_template(name).and_then(|template| template.render(Serde(view)));
         own.unwrap_or_else(|error| {
-            tracing::error!(template = name, "{}, using the built-in one", what(&error));
+            tracing::error!(template = name, error = %what(&error), "a template cannot be filled; the built-in one is used");
             let built_in = Self::built_in();
             let template = built_in.0.get_template(name).expect("it is built in");
             template.render(Serde(view)).expect("the view has every field that the templates use")

@@ -5,10 +5,10 @@
 
 use super::{
     Carrier, Post, Uncarried, Webhook, WebhookFormat,
-    content::{step, what_is_wrong},
+    content::{in_short, step, what_is_wrong},
     message::Letter,
     smtp::Undelivered,
-    words::{short, shown},
+    words::shown,
 };
 use crate::core::{
     Secret, Timestamp,
@@ -125,7 +125,7 @@ fn notice_json(letter: &Letter<'_>, key: &str, notice: &Notice) -> Value {
         "cause": notice.cause.as_label(),
         "severity": notice.cause.severity(),
         "audience": if notice.audience == Audience::Owner { "owner" } else { "operator" },
-        "what": if lasts { what_is_wrong(notice, letter.now) } else { short(notice.cause).to_owned() },
+        "what": if lasts { what_is_wrong(notice, letter.now) } else { in_short(notice).to_owned() },
         "step": lasts.then(|| step(notice)),
         "since": notice.since.as_unix(),
         "at": notice.at.as_unix(),

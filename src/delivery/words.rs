@@ -18,6 +18,8 @@ pub(super) enum Posts {
     LackPermission,
     /// None goes out.
     Stopped,
+    /// They wait, although the connection works.
+    Held,
     /// The token works, and nobody declared when it ends.
     GoOutForNow,
 }
@@ -64,9 +66,8 @@ impl Posts {
                 "Posts that need this permission are not going out now.".to_owned()
             }
             Self::Stopped => "Posts are not going out now.".to_owned(),
-            Self::GoOutForNow => {
-                "Posts still go out; the provider did not say for how long.".to_owned()
-            }
+            Self::Held => "Posts are held until it does.".to_owned(),
+            Self::GoOutForNow => "Posts still go out; how long they will is not known.".to_owned(),
         }
     }
 }

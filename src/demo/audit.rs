@@ -1,7 +1,8 @@
 //! Did all go as promised? Compares what the provider, the publisher, the store and the mailbox saw.
 
-use super::{cast::Actor, narrator::fold, publisher::Answers};
-use std::{collections::BTreeMap, fmt::Write};
+use super::{cast::Actor, publisher::Answers};
+use crate::terminal::text::wrapped;
+use std::collections::BTreeMap;
 
 /// What was seen of one account.
 pub(super) struct Seen {
@@ -120,7 +121,7 @@ impl Findings {
     }
 
     /// The summary for the terminal.
-    pub(super) fn summary(&self) -> String {
+    pub(super) fn summary(&self, columns: usize) -> String {
         let healthy = self.accounts.iter().filter(|seen| !seen.actor.role.breaks());
         let (healthy, lapsed) = healthy.fold((0, 0), |(healthy, lapsed), seen| {
             let has_lapsed = !seen.live || seen.answers.unauthorized() > 0;
@@ -142,10 +143,7 @@ impl Findings {
         let lost_names = list(lost.iter().map(|name| (*name).to_owned()));
         let mut text = String::new();
         let mut line = |name: &str, what: String| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "  {name:<21}");
-            fold(&mut text, WHAT_COLUMN, &what);
-            text.push('\n');
+            text += &wrapped(&format!("  {name:<21}"), &what, columns);
         };
         line("refreshes", self.refreshes.to_string());
         line("posts taken", posted.to_string());
@@ -180,8 +178,6 @@ pub(super) const OPERATOR: &str = "operator@demo.invalid";
 const MAILS_PER_INCIDENT_MAX: usize = 2;
 /// Names in one line of the summary.
 const LISTED_MAX: usize = 8;
-/// Where what is told begins in the summary.
-const WHAT_COLUMN: usize = 23;
 
 #[cfg(test)]
 mod tests {
@@ -267,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_people_by_their_names_on_the_stage() {
-        let summary = well().summary();
+        let summary = well().summary(80);
         assert!(summary.contains("refreshes            60"), "{summary}");
         assert!(summary.contains("401s seen            3 (brand-03 1, brand-05 1, brand-07 1)"));
         assert!(summary.lines().all(|line| line.chars().count() <= 80), "{summary}");
@@ -286,7 +282,7 @@ mod tests {
             mail_due: false,
         };
         findings.accounts = cast(2_000).into_iter().map(seen).collect();
-        let summary = findings.summary();
+        let summary = findings.summary(80);
         let words = summary.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains("brand-08 1, 1992 more)"), "{summary}");
         assert!(summary.lines().count() <= 12, "{summary}");

@@ -1,6 +1,12 @@
 //! Turns what happens into lines for a terminal of 80 columns: trouble at once, routine in sums.
 
-use crate::core::{AccountId, Cause, Event, Gate, cause::BlastRadius};
+use crate::{
+    core::{
+        AccountId, Cause, Event, Gate,
+        cause::{Actor, BlastRadius},
+    },
+    terminal::{self, Terminal, Tone, text},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -18,12 +24,13 @@ pub(super) struct Narrator {
     failed: BTreeSet<AccountId>,
 }
 
-/// Who a line is about, and what happened.
-pub(super) type Told = (String, String);
+/// Who a line is about, what happened, and how good or bad that is.
+pub(super) type Told = (String, String, Option<Tone>);
 
 impl Narrator {
     /// What to tell of `event`, if anything.
     pub(super) fn tell(&mut self, event: &Event) -> Option<Told> {
+        let tone = tone(event);
         let (who, what) = match event {
             Event::Refreshed { id, .. } => {
                 self.refreshed += 1;
@@ -124,7 +131,7 @@ impl Narrator {
             | Event::Announced { .. }
             | Event::Shared { .. } => return None,
         };
-        Some((who, what))
+        Some((who, what, tone))
     }
 
     /// The routine since the last digest in one line.
@@ -140,28 +147,43 @@ impl Narrator {
 }
 
 /// One line of the timeline, broken between words where it would be too long.
-pub(super) fn line(at: Duration, who: &str, what: &str) -> String {
-    let mut text = format!("{:>6.1}s  {who:<WHO_COLUMNS$}  ", at.as_secs_f64());
-    fold(&mut text, WHAT_COLUMN, what);
-    text
+pub(super) fn line(
+    terminal: Terminal,
+    at: Duration,
+    who: &str,
+    what: &str,
+    tone: Option<Tone>,
+) -> String {
+    let first = format!("{:>6.1}s  {}  ", at.as_secs_f64(), text::padded(who, WHO_COLUMNS));
+    let columns = terminal.prose_columns().unwrap_or(terminal::COLUMNS);
+    let lines = text::folded(&first, WHAT_COLUMN, what, columns);
+    let Some(tone) = tone else { return lines };
+    // Only what happened: a column of instants and names is read better when it stays as it is.
+    let what = lines.strip_prefix(&first).unwrap_or_default();
+    first + &terminal.paint_lines(tone, what)
 }
 
-/// Appends `what`, broken between words where the line would be too long, and then indented.
-pub(super) fn fold(text: &mut String, indent: usize, what: &str) {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    let mut column = last.chars().count().max(indent);
-    for (index, word) in what.split_whitespace().enumerate() {
-        let width = word.chars().count();
-        if index > 0 && column + 1 + width > COLUMNS {
-            // Writing to a string does not fail.
-            let _ = write!(text, "\n{:indent$}", "");
-            column = indent;
-        } else if index > 0 {
-            text.push(' ');
-            column += 1;
+fn tone(event: &Event) -> Option<Tone> {
+    match event {
+        Event::Refreshed { .. }
+        | Event::CauseChanged { to: None, .. }
+        | Event::GateMoved { to: Gate::Open, .. }
+        | Event::AppThawed { .. }
+        | Event::StoreUp { up: true }
+        | Event::StateUp { up: true } => Some(Tone::Good),
+        Event::CauseChanged { to: Some(cause), .. } => Some(match cause.actor() {
+            Actor::Nobody => Tone::Doubtful,
+            Actor::Owner | Actor::Operator => Tone::Bad,
+        }),
+        Event::RefreshFailed { .. } | Event::RequestEnded { .. } | Event::AppPaused { .. } => {
+            Some(Tone::Doubtful)
         }
-        text.push_str(word);
-        column += width;
+        Event::Unsaved { .. }
+        | Event::AppFrozen { .. }
+        | Event::StoreUp { up: false }
+        | Event::StateUp { up: false }
+        | Event::StoreRowDamaged { .. } => Some(Tone::Bad),
+        _ => None,
     }
 }
 
@@ -174,7 +196,6 @@ fn up_or_down(up: bool) -> String {
     (if up { "works again" } else { "CANNOT BE READ OR WRITTEN" }).to_owned()
 }
 
-const COLUMNS: usize = 80;
 const WHO_COLUMNS: usize = 15;
 const WHAT_COLUMN: usize = 7 + 2 + WHO_COLUMNS + 2;
 
@@ -202,7 +223,7 @@ mod tests {
         evidence.retry_after = Some(Duration::from_secs(2));
         let failed =
             Event::RefreshFailed { id: id(), evidence: Arc::new(evidence), retry_at: None };
-        let (who, what) = narrator.tell(&failed).unwrap();
+        let (who, what, _) = narrator.tell(&failed).unwrap();
         assert_eq!(who, "tiktok/brand-09");
         assert_eq!(what, "refresh failed: rate_limited, asked to wait 2 s");
         assert_eq!(narrator.tell(&refreshed()).unwrap().1, "refreshed again");
@@ -229,19 +250,26 @@ mod tests {
         assert_eq!(narrator.digest(), "0 refreshes, 1 account in trouble");
         assert_eq!(narrator.tell(&change(Some(cause), None)), None);
         assert_eq!(narrator.digest(), "0 refreshes, all accounts healthy");
-        let (who, _) = narrator.tell(&Event::AppFrozen { app: "demo".into(), cause }).unwrap();
-        assert_eq!(who, "app demo");
+        let (who, _, tone) =
+            narrator.tell(&Event::AppFrozen { app: "demo".into(), cause }).unwrap();
+        assert_eq!((who.as_str(), tone), ("app demo", Some(Tone::Bad)));
     }
 
     #[test]
     fn no_line_is_longer_than_the_terminal() {
+        let told = |terminal, what| {
+            line(terminal, Duration::from_millis(12_340), "tiktok/brand-03", what, Some(Tone::Bad))
+        };
         for cause in Cause::ALL {
-            let text = line(Duration::from_secs(12), "tiktok/brand-03", cause.sentence());
-            for line in text.lines() {
-                assert!(line.chars().count() <= COLUMNS, "{line}");
+            for (terminal, columns) in
+                [(Terminal::piped(), 80), (Terminal::wide(70), 70), (Terminal::wide(200), 100)]
+            {
+                for line in told(terminal, cause.sentence()).lines() {
+                    assert!(text::width(line) <= columns, "{line}");
+                }
             }
         }
-        let short = line(Duration::from_millis(12_340), "tiktok/brand-03", "healthy again");
-        assert_eq!(short, "  12.3s  tiktok/brand-03  healthy again");
+        let short = told(Terminal::piped(), "healthy again");
+        assert_eq!(short, "  12.3s  tiktok/brand-03  healthy again\n");
     }
 }

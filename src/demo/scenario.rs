@@ -14,6 +14,7 @@ use super::{
 use crate::{
     app::{self, Running},
     core::{Cause, Event},
+    terminal::{self, Terminal, Tone, text},
 };
 use std::{
     collections::BTreeMap,
@@ -206,8 +207,8 @@ impl Play {
                 event = events.recv() => match event {
                     Ok(event) => {
                         self.notice(&event);
-                        if let Some((who, what)) = narrator.tell(&event) {
-                            self.say(&who, &what);
+                        if let Some((who, what, tone)) = narrator.tell(&event) {
+                            self.say_in(tone, &who, &what);
                         }
                     }
                     Err(broadcast::error::RecvError::Lagged(events)) => {
@@ -218,7 +219,7 @@ impl Play {
                 },
                 () = self.until_next_step() => self.step()?,
                 () = self.until_end() => return Ok(()),
-                _ = digest.tick() => self.say("", &narrator.digest()),
+                _ = digest.tick() => self.say_in(Some(Tone::Faint), "", &narrator.digest()),
                 Ok(()) = arrivals.changed() => self.tell_mails(),
                 _ = interrupted.recv() => return Ok(()),
                 _ = terminated.recv() => return Ok(()),
@@ -263,7 +264,8 @@ impl Play {
         if self.mend_at.is_some_and(|at| at <= now) {
             self.mend_at = None;
             self.mend()?;
-            self.say("app demo", "STAGE: the operator puts the new secret into the file");
+            let mended = "STAGE: the operator puts the new secret into the file";
+            self.say_in(Some(Tone::Strong), "app demo", mended);
         }
         while let Some((_, step)) = self.script.first().copied().filter(|(at, _)| *at <= now) {
             self.script.remove(0);
@@ -290,7 +292,7 @@ impl Play {
         }
         let who =
             if account.is_empty() { "app demo".to_owned() } else { format!("tiktok/{account}") };
-        self.say(&who, step.sentence());
+        self.say_in(Some(Tone::Strong), &who, step.sentence());
         Ok(())
     }
 
@@ -321,22 +323,31 @@ impl Play {
     }
 
     fn say(&self, who: &str, what: &str) {
-        say(&(line(self.started.elapsed(), who, what) + "\n"));
+        self.say_in(None, who, what);
+    }
+
+    fn say_in(&self, tone: Option<Tone>, who: &str, what: &str) {
+        say(&line(Terminal::stdout(), self.started.elapsed(), who, what, tone));
     }
 
     /// Prints the summary and every promise that was not kept.
     fn judge(&self, answers: &BTreeMap<String, Answers>) -> Result<bool, String> {
         let findings = self.findings(answers)?;
-        say(&format!("\nSummary\n{}", findings.summary()));
+        let terminal = Terminal::stdout();
+        let columns = terminal.prose_columns().unwrap_or(terminal::COLUMNS);
+        let head = terminal.paint(Tone::Strong, "Summary");
+        say(&format!("\n{head}\n{}", findings.summary(columns)));
         let violations = findings.violations();
         for violation in violations.iter().take(VIOLATIONS_SHOWN_MAX) {
-            say(&format!("  NOT AS PROMISED: {violation}\n"));
+            let line = text::folded("  NOT AS PROMISED: ", 4, violation, columns);
+            say(&terminal.paint_lines(Tone::Bad, &line));
         }
         if violations.len() > VIOLATIONS_SHOWN_MAX {
             say(&format!("  and {} more\n", violations.len() - VIOLATIONS_SHOWN_MAX));
         }
         if violations.is_empty() {
-            say("  Every healthy account stayed alive; no token was lost.\n");
+            let line = "  Every healthy account stayed alive; no token was lost.\n";
+            say(&terminal.paint_lines(Tone::Good, line));
         }
         Ok(violations.is_empty())
     }

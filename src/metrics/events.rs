@@ -4,7 +4,7 @@
 //! label combinations exist from the start: a counter that appears with its first failure shows no
 //! increase for it.
 
-use super::{negotiation::Format, observed::Observed};
+use super::{acted, negotiation::Format, observed::Observed};
 use crate::core::{
     AccountId, Event, Gate, Revoker, Timestamp,
     connecting::{Arrival, Turn},
@@ -56,6 +56,7 @@ pub struct Metrics {
     consents_revoked: Family<Revoked, Counter>,
     reconnects: Family<Reconnect, Counter>,
     pub(super) observed: Observed,
+    pub(super) acts: acted::Acts,
 }
 
 impl Metrics {
@@ -227,6 +228,7 @@ impl Metrics {
                 Family::default(),
             ),
             observed: Observed::listed(&mut list),
+            acts: acted::acts(&mut list),
             registry: Arc::default(),
         };
         let build: Family<Build, Gauge> =

@@ -33,6 +33,8 @@ pub struct Readings {
     pub journal_entries: u64,
     /// Tokens that lie in the spill.
     pub spilled_tokens: u64,
+    /// Tokens of accounts that their owners connected, which the store has not taken and the fleet knows nothing of.
+    pub connected_unsaved: u64,
     /// Mails that are owed.
     pub outbox_length: u64,
     /// Notices that a cap on mails holds back.

@@ -18,6 +18,8 @@ pub struct Gauges {
     pub journal_entries: AtomicU64,
     /// Tokens that lie in the spill.
     pub spilled_tokens: AtomicU64,
+    /// Tokens of accounts that their owners connected, which the store has not taken and the fleet knows nothing of.
+    pub connected_unsaved: Arc<AtomicU64>,
     /// Mails that are owed.
     pub outbox_length: AtomicU64,
     /// Notices that a cap on mails holds back.
@@ -62,7 +64,11 @@ pub fn write_gauges(out: &mut Vec<u8>, format: Format, snapshot: &Snapshot, read
     }
     STATE_UP.write_single(out, format, i64::from(snapshot.state_up));
     ACCOUNTS_SHARING.write_single(out, format, count(snapshot.sharing as u64));
-    UNSAVED_TOKENS.write_single(out, format, count(snapshot.unsaved as u64));
+    UNSAVED_TOKENS.write_single(
+        out,
+        format,
+        count(snapshot.unsaved as u64 + readings.connected_unsaved),
+    );
     SPILLED_TOKENS.write_single(out, format, count(readings.spilled_tokens));
     JOURNAL_ENTRIES.write_single(out, format, count(readings.journal_entries));
     OUTBOX_LENGTH.write_single(out, format, count(readings.outbox_length));

@@ -9,6 +9,7 @@
 //! is no series then), owners and mail addresses in labels, and timestamps on samples.
 
 pub mod accounts;
+mod acted;
 pub mod events;
 pub mod exposition;
 pub mod fleet;
@@ -17,6 +18,7 @@ pub mod observed;
 pub mod process;
 pub mod text;
 
+pub use acted::{Acted, ActionResult};
 pub use events::Metrics;
 pub use exposition::{Readings, Scrape};
 pub use negotiation::{Encoding, Format};

@@ -57,7 +57,7 @@ pub(super) async fn follow(observer: Observer, log: Log, mut stop: watch::Receiv
         });
         let (back, Seen { batch, results, round }) = match done.await {
             Ok(done) => done,
-            Err(error) => return tracing::error!("a log is not followed any more: {error}"),
+            Err(error) => return tracing::error!(%error, "a log is not followed any more"),
         };
         work = back;
         let name = &work.log.name;
@@ -78,7 +78,7 @@ pub(super) async fn follow(observer: Observer, log: Log, mut stop: watch::Receiv
             Err(error) => {
                 if std::mem::take(&mut was_readable) {
                     let path = work.log.path.display();
-                    tracing::warn!(log = %name, %path, "a log cannot be read: {}", error.kind());
+                    tracing::warn!(log = %name, %path, error = %error.kind(), "a log cannot be read");
                 }
                 false
             }
@@ -157,7 +157,7 @@ impl Written {
         match observer.state.keep_position(key, &text, observer.clock.now()).await {
             Ok(()) => self.position = Some(position),
             // `state_up` tells people; a crash meanwhile counts more lines twice.
-            Err(error) => tracing::debug!("how far a log was read is not written down: {error}"),
+            Err(error) => tracing::debug!(%error, "how far a log was read is not written down"),
         }
     }
 }

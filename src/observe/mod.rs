@@ -158,7 +158,7 @@ impl Observer {
         loop {
             match self.state.position_of(name).await {
                 Ok(position) => return Some(position),
-                Err(error) => tracing::warn!("what was observed before is not known yet: {error}"),
+                Err(error) => tracing::warn!(%error, "what was observed before is not known yet"),
             }
             if !goes_on_after(STATE_AGAIN_AFTER, stop).await {
                 return None;

@@ -29,7 +29,7 @@ pub(super) async fn count(observer: Observer, posts: Posts, mut stop: watch::Rec
                 let error = error.to_string();
                 // The same again and again is said once.
                 if error != trouble {
-                    tracing::warn!("observe.posts: {error}");
+                    tracing::warn!(%error, "the publisher's posts that wait cannot be counted");
                     trouble = error;
                 }
                 if heard_at.elapsed() > posts.every * LOOKS_BEFORE_UNKNOWN {
@@ -62,7 +62,10 @@ async fn look(observer: &Observer, posts: &Posts) -> Result<PostsAtRisk, Error> 
 /// Looks which of the wanted columns there are.
 pub(super) async fn prepare(store: &AnyStore, posts: &Posts) -> Result<Vec<&'static str>, Error> {
     let there = store.columns_of(&posts.sql, PARAMETER).await?;
-    let damaged = |reason| Error::Damaged { place: "observe.posts".to_owned(), reason };
+    let damaged = |reason| Error::Damaged {
+        place: "the publisher's posts that wait cannot be counted".to_owned(),
+        reason,
+    };
     columns_of(&there, posts).map_err(damaged)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn ask(observer: Observer, query: Query, mut stop: watch::Recei
                 let error = error.to_string();
                 // The same again and again is said once.
                 if error != trouble {
-                    tracing::warn!("observe.query: {error}");
+                    tracing::warn!(%error, "the publisher's errors cannot be asked for");
                     trouble = error;
                 }
                 query.every
@@ -108,7 +108,7 @@ async fn round(
 
 async fn keep(observer: &Observer, key: &str, position: &str, at: Timestamp) {
     if let Err(error) = observer.state.keep_position(key, position, at).await {
-        tracing::debug!("how far the publisher's errors were read is not written down: {error}");
+        tracing::debug!(%error, "how far the publisher's errors were read is not written down");
     }
 }
 
@@ -154,7 +154,10 @@ fn fingerprint(sql: &str) -> String {
 /// Looks which of the wanted columns there are.
 pub(super) async fn prepare(store: &AnyStore, query: &Query) -> Result<Vec<&'static str>, Error> {
     let there = store.columns_of(&query.sql, PARAMETER).await?;
-    let damaged = |reason| Error::Damaged { place: "observe.query".to_owned(), reason };
+    let damaged = |reason| Error::Damaged {
+        place: "the publisher's errors cannot be asked for".to_owned(),
+        reason,
+    };
     columns_of(&there, query).map_err(damaged)
 }
 

@@ -24,7 +24,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(Some(lease)) => lease,
             Ok(None) => return Asked::Elsewhere,
             Err(error) => {
-                tracing::warn!(app = %name, "nothing is asked about the app: {error}");
+                tracing::warn!(app = %name, %error, "nothing is asked about the app");
                 return Asked::Elsewhere;
             }
         };

@@ -62,7 +62,7 @@ pub enum Connected {
     FewerScopes(Vec<String>),
     /// The provider gave no token.
     Refused(Evidence),
-    /// The account is not in the store, is switched off there, or its row holds no token.
+    /// The account is not in the store, or is switched off there.
     NotThere,
     /// An earlier attempt at the account is not settled. Nothing was sent.
     Busy,
@@ -99,7 +99,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     /// ours nothing if it came after.
     async fn settle_before(&self, id: &AccountId) -> Result<(), Connected> {
         let unavailable = |error: state::Error| {
-            tracing::warn!(account = %id, "nobody is connected: {error}");
+            tracing::warn!(account = %id, %error, "nobody is connected");
             Connected::Unavailable
         };
         for _ in 0..SETTLED_AT_MOST {
@@ -128,7 +128,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 }
                 Ok(None) => return None,
                 Err(error) => {
-                    tracing::warn!(account = %id, "nobody is connected: {error}");
+                    tracing::warn!(account = %id, %error, "nobody is connected");
                     return None;
                 }
             }
@@ -147,17 +147,19 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Ok(None) => return Connected::NotThere,
             // The code lives for seconds at some providers, and the journal needs no store.
             Err(error) if consent.replaces.is_some() => {
-                tracing::warn!(account = %id, "a consent is taken in all the same: {error}");
+                tracing::warn!(account = %id, %error, "a consent is taken in all the same");
                 None
             }
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is connected: {error}");
+                tracing::warn!(account = %id, %error, "nobody is connected");
                 return Connected::Unavailable;
             }
         };
         let maker = self.state.fingerprinter();
-        let held = old.as_ref().map(|old| maker.of_token(old)).or(consent.replaces);
-        let replaced = held.unwrap_or_else(|| Fingerprint::from_hash(0));
+        // What was there when it was asked counts only while nobody can say what is there now.
+        let asked = consent.replaces.filter(|_| stored.is_err());
+        let held = old.as_ref().map(|old| maker.of_token(old)).or(asked);
+        let replaced = held.unwrap_or(Fingerprint::NONE);
         let Ok((credentials, secret)) = app.credentials() else {
             return Connected::Unavailable;
         };
@@ -168,7 +170,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let entry = match self.state.intend(lease, &intent).await {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::warn!(account = %id, "nobody is connected: {error}");
+                tracing::warn!(account = %id, %error, "nobody is connected");
                 return Connected::Unavailable;
             }
         };
@@ -176,7 +178,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             lease,
             app: Arc::clone(app),
             id,
-            old: old.clone().unwrap_or_else(nothing),
+            old: old.clone().unwrap_or_else(|| empty_row(&stored)),
             entry,
             draft: None,
             secret,
@@ -206,7 +208,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
     fn is_connectable(&self, consent: &Consent, stored: &StoredAccount) -> bool {
         let apps = self.apps.load();
         let is_same_app = app_of(&apps, stored).is_some_and(|app| app.name == consent.app.name);
-        stored.enabled && stored.token.is_some() && is_same_app
+        stored.enabled && is_same_app
     }
 
     /// The long-lived token that the code buys.
@@ -312,7 +314,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             Some(Some(stored)) => {
                 let held = stored.token.as_ref();
                 let expected = held.map(|held| self.state.fingerprinter().of_token(held));
-                let Some(expected) = expected else { return Connected::Later };
+                let expected = expected.unwrap_or(Fingerprint::NONE);
                 match self.save(attempt, token, expected).await {
                     Finished::Renewed(_) => saved,
                     Finished::Adopted(_) => Connected::Theirs,
@@ -325,7 +327,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 Ok(true) => saved,
                 Ok(false) => Connected::Theirs,
                 Err(error) => {
-                    tracing::error!(account = %id, "the store did not take a new account: {error}");
+                    tracing::error!(account = %id, %error, "the store did not take a new account");
                     Connected::Later
                 }
             },
@@ -344,6 +346,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             id: attempt.id.clone(),
             app,
             owner: None,
+            subject: token.subject.clone(),
             token: Some(token.clone()),
             enabled: true,
         };
@@ -411,6 +414,12 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         before.or_else(|| consent.key_is_subject.then(|| attempt.id.account.to_string()))
     }
 
+    /// True for a token that was received for a row that held none.
+    pub(super) fn is_first(&self, open: &OpenEntry) -> bool {
+        let is_here = open.result.is_some() || self.held.of_entry(&open.id, open.entry).is_some();
+        open.intent.is_of_consent() && open.intent.old == Fingerprint::NONE && is_here
+    }
+
     /// An attempt of a consent that came to nothing: whoever began it has gone, for we hold the lease.
     pub(super) async fn end_lost_consent(&self, open: Option<OpenEntry>) -> Option<OpenEntry> {
         let open = open?;
@@ -438,8 +447,14 @@ fn missing(app: &App, token: &Token) -> Vec<String> {
     app.scopes.iter().filter(|scope| !is_granted(scope)).map(ToString::to_string).collect()
 }
 
+/// No token, but whose it would be.
+fn empty_row(stored: &Result<Option<StoredAccount>, stores::Error>) -> Token {
+    let subject = stored.as_ref().ok().and_then(|stored| stored.as_ref()?.subject.clone());
+    Token { subject, ..nothing() }
+}
+
 /// No token at all.
-fn nothing() -> Token {
+pub(super) fn nothing() -> Token {
     Token {
         access: Secret::new(String::new()),
         refresh: None,

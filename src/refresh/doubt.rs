@@ -16,7 +16,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         }
         let now = self.clock.now();
         if let Err(error) = self.state.intend_probe(attempt.lease, attempt.entry, now).await {
-            tracing::warn!(account = %attempt.id, "the one probe may still be sent: {error}");
+            tracing::warn!(account = %attempt.id, %error, "the one probe may still be sent");
         }
     }
 
@@ -28,7 +28,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         evidence: Evidence,
         error: &(dyn std::error::Error + Sync),
     ) -> Finished {
-        tracing::warn!(account = %attempt.id, "a verdict waits: {error}");
+        tracing::warn!(account = %attempt.id, %error, "a verdict waits");
         self.note_dead(attempt).await;
         Finished::Ambiguous { evidence, over_at: self.clock.now() }
     }

@@ -168,7 +168,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         match self.state.record_result(entry, id, &token).await {
             Ok(()) => self.held.let_go(id, entry),
             Err(error) => {
-                tracing::error!(account = %id, "a new token is still not in the journal: {error}");
+                tracing::error!(account = %id, %error, "a new token is still not in the journal");
                 self.spill_held(id).await;
             }
         }
@@ -197,7 +197,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             // What must not go into the store belongs into the journal.
             Ok(Saved::Conflict | Saved::Gone) => None,
             Err(error) => {
-                tracing::error!(account = %id, "neither our state nor the store takes a new token: {error}");
+                tracing::error!(account = %id, %error, "neither our state nor the store takes a new token");
                 Some(Finished::Unsaved(self.facts(&app, &token)))
             }
         }

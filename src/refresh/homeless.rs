@@ -34,7 +34,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             }
             Ok(Saved::Conflict | Saved::Gone) => {}
             Err(error) => {
-                tracing::error!(account = %id, "its app is gone from the configuration and its last token is not saved: {error}");
+                tracing::error!(account = %id, %error, "its app is gone from the configuration and its last token is not saved");
             }
         }
         Finished::Gone

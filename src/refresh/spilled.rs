@@ -31,7 +31,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         token: &Token,
         error: &state::Error,
     ) {
-        tracing::error!(account = %attempt.id, "a new token is not in the journal, and held in memory: {error}");
+        tracing::error!(account = %attempt.id, %error, "a new token is not in the journal, and held in memory");
         self.held.keep(attempt, old, token.clone());
         self.spill_held(attempt.id).await;
     }
@@ -47,7 +47,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
         let (name, record) = match self.state.seal_spilled(&spilled) {
             Ok(sealed) => sealed,
             Err(error) => {
-                tracing::error!(account = %id, "a new token is in memory only: {error}");
+                tracing::error!(account = %id, %error, "a new token is in memory only");
                 return;
             }
         };
@@ -60,7 +60,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 }
             }
             Err(reason) => {
-                tracing::error!(account = %id, "a new token is in memory only, and ends with this process: {reason}");
+                tracing::error!(account = %id, %reason, "a new token is in memory only, and ends with this process");
             }
         }
     }
@@ -73,7 +73,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             let spilled = match self.state.open_spilled(&record) {
                 Ok(spilled) => spilled,
                 Err(error) => {
-                    tracing::error!(file = ?name, "a spilled token cannot be read, and is left where it is: {error}");
+                    tracing::error!(file = ?name, %error, "a spilled token cannot be read, and is left where it is");
                     spill.refuse(&name);
                     continue;
                 }
@@ -82,10 +82,10 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
             match self.place(&name, spilled).await {
                 Met::Placed(how) => {
                     spill.remove(&name);
-                    tracing::warn!(account = %id, "a token lay in the spill; {how}");
+                    tracing::warn!(account = %id, how, "a token lay in the spill and was taken in");
                 }
                 Met::Stays(reason) => {
-                    tracing::warn!(account = %id, "a token lies in the spill and waits: {reason}");
+                    tracing::warn!(account = %id, %reason, "a token lies in the spill and waits");
                 }
             }
         }

@@ -81,7 +81,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                     return if other.is_some() { Finished::NoToken } else { Finished::Gone };
                 }
                 Err(error) => {
-                    tracing::error!(account = %id, "the store did not take a new token: {error}");
+                    tracing::error!(account = %id, %error, "the store did not take a new token");
                     return Finished::Unsaved(facts);
                 }
             };
@@ -92,7 +92,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                     return Finished::Adopted(self.facts(&attempt.app, &theirs));
                 }
                 Err(error) => {
-                    tracing::error!(account = %id, "a new token waits for our state: {error}");
+                    tracing::error!(account = %id, %error, "a new token waits for our state");
                     return Finished::Unsaved(facts);
                 }
             }
@@ -109,7 +109,7 @@ impl<S: TokenStore, T: Transport> Refresher<S, T> {
                 }
                 Ok(Saved::Conflict) => {}
                 Err(error) => {
-                    tracing::error!(account = %id, "the store did not take a new token: {error}");
+                    tracing::error!(account = %id, %error, "the store did not take a new token");
                     return Finished::Unsaved(facts);
                 }
             }

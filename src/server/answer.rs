@@ -28,7 +28,8 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     whole(status, "application/json", body)
 }
 
-/// A page that can run nothing, load nothing and be framed by nobody.
+/// A page that can run nothing, load nothing and be framed by nobody. Other sites are not told of it; our own are, because
+/// a browser that may tell nobody says of a form that it comes from nowhere.
 #[must_use]
 pub fn page(status: StatusCode, html: String) -> Answer {
     styled_page(status, html, HeaderValue::from_static(POLICY))
@@ -41,7 +42,7 @@ pub fn styled_page(status: StatusCode, html: String, policy: HeaderValue) -> Ans
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     answer
 }
 

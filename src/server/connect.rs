@@ -24,7 +24,10 @@ use crate::{
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
     body::Incoming,
-    header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE},
+    header::{
+        CONTENT_SECURITY_POLICY, COOKIE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+        SET_COOKIE,
+    },
 };
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use serde::Serialize;
@@ -311,10 +314,12 @@ fn shown(status: StatusCode, view: &View<'_>) -> Answer {
             // over which hosts a provider leads to its consent page.
             let policy = HeaderValue::from_static(POLICY);
             answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+            // The address is the link, and as good as a password.
+            answer.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             answer
         }
         Err(error) => {
-            tracing::error!(%error, "A page for an owner could not be written.");
+            tracing::error!(%error, "a page for an owner could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.")
         }
     }

@@ -83,7 +83,7 @@ async fn accept(listener: &Socket) -> Accepted {
             Ok(accepted) => return accepted,
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "No connection can be accepted; it is tried again.");
+                tracing::warn!(%error, "no connection can be accepted; it is tried again");
                 sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }

@@ -11,6 +11,7 @@
 //! | telemetry | `GET /-/healthy` | 200 while the process answers |
 //! | telemetry | `GET /-/ready` | 200 once the store has been read, 503 before |
 //! | telemetry | `POST /-/reload` | reads the configuration again, when that is switched on |
+//! | telemetry | `/login`, `/logout`, `/actions/…` | see [`actions`], when they are switched on |
 //! | publisher | `/v1/…` | see [`publisher`] |
 //! | webhooks | `POST /webhooks/{app}` | takes a provider's signed message |
 //! | webhooks | `POST /v1/events` | takes a publisher's signed event, when that is switched on |
@@ -21,10 +22,12 @@
 //! Telemetry is behind what [`web_config`] says: TLS, users, headers. Absent on purpose: JavaScript, and any way
 //! to reach a token but the one that [`publisher`] has when it is switched on: handlers are handed snapshots.
 
+pub mod actions;
 pub mod answer;
 mod bounded;
 pub mod connect;
 pub mod listener;
+mod ordered;
 pub mod publisher;
 pub mod socket;
 pub mod status_page;
@@ -41,7 +44,9 @@ use crate::{
     metrics::{Metrics, Readings, fleet::Gauges, process},
     secrets::SecretRef,
 };
+use actions::{Actions, Viewer};
 use arc_swap::ArcSwap;
+use hyper::HeaderMap;
 use std::{
     net::SocketAddr,
     sync::{
@@ -61,6 +66,8 @@ pub struct Settings {
     pub listen_also: Vec<SocketAddr>,
     /// TLS, users and headers of these; `None` shows everything to everybody, in clear.
     pub web: Option<web_config::Settings>,
+    /// What people may do from the status page; `None` is nothing.
+    pub actions: Option<actions::Settings>,
     /// Whether `POST /-/reload` works.
     pub enable_reload: bool,
     /// Open connections per listener; more wait in the kernel's queue.
@@ -124,9 +131,17 @@ pub struct Context {
     pub reload: Option<mpsc::Sender<ReloadRequest>>,
     /// How the last attempt to read the configuration went; written by whoever reads it.
     pub config: Arc<ArcSwap<ConfigState>>,
+    /// What people may do from the status page; `None` while that is switched off.
+    pub actions: Option<Arc<Actions>>,
 }
 
 impl Context {
+    /// Who looks at a page, as far as actions are concerned.
+    #[must_use]
+    pub fn viewer(&self, headers: &HeaderMap) -> Viewer {
+        self.actions.as_ref().map(|actions| actions.viewer(headers)).unwrap_or_default()
+    }
+
     /// What is true of the fleet now: a snapshot from before the process was stopped says too much.
     #[must_use]
     pub fn seen(&self) -> Arc<Snapshot> {
@@ -140,6 +155,7 @@ impl Context {
         Readings {
             now: self.clock.now(),
             journal_entries: self.gauges.journal_entries.load(Ordering::Relaxed),
+            connected_unsaved: self.gauges.connected_unsaved.load(Ordering::Relaxed),
             spilled_tokens: self.gauges.spilled_tokens.load(Ordering::Relaxed),
             outbox_length: self.gauges.outbox_length.load(Ordering::Relaxed),
             outbox_held: self.gauges.outbox_held.load(Ordering::Relaxed),

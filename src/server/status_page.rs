@@ -14,7 +14,7 @@
 //! token.
 
 use super::{
-    Context,
+    Context, actions,
     answer::{Answer, json, styled_page, text},
 };
 use crate::core::{Account, AccountId};
@@ -40,6 +40,7 @@ mod timeline;
 mod words;
 
 pub use words::account_path;
+pub(super) use words::percent_encoded;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,9 +101,10 @@ impl Route {
 }
 
 /// The page, or its JSON, that was asked for at this address.
-pub async fn answer(context: Context, route: Route, uri: &Uri, _headers: &HeaderMap) -> Answer {
+pub async fn answer(context: Context, route: Route, uri: &Uri, headers: &HeaderMap) -> Answer {
     let query = Query::read(uri.query().unwrap_or_default());
     let again = again(uri);
+    let viewer = context.viewer(headers);
     // A pass over a million accounts takes tens of milliseconds; the threads that answer others must not
     // wait for it.
     let made = tokio::task::spawn_blocking(move || {
@@ -110,12 +112,12 @@ pub async fn answer(context: Context, route: Route, uri: &Uri, _headers: &Header
         let config = context.config.load();
         let now = context.clock.now();
         let scene = Scene { snapshot: &snapshot, readings: &readings, config: &config, now };
-        respond(&scene, &route, &query, &again, |_| String::new())
+        respond(&scene, &route, &query, &again, |account| actions::form(account, &viewer))
     });
     match made.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            tracing::error!(%error, "The status page could not be written.");
+            tracing::error!(%error, "the status page could not be written");
             text(StatusCode::INTERNAL_SERVER_ERROR, "The status page could not be written.")
         }
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "The sidecar is stopping."),

@@ -2,6 +2,7 @@
 
 use super::{
     Context,
+    actions::Actions,
     answer::{Answer, for_method, not_found, text, whole, wrong_method},
     status_page::{self, Route},
 };
@@ -15,7 +16,10 @@ use hyper::{
         HeaderValue, VARY,
     },
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc::error::TrySendError, oneshot},
     time::timeout,
@@ -23,6 +27,11 @@ use tokio::{
 
 /// Answers one request.
 pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
+    if let Some(actions) =
+        context.actions.as_ref().filter(|_| Actions::answers(request.uri().path()))
+    {
+        return Arc::clone(actions).handle(request).await;
+    }
     let method = request.method().clone();
     let reads = matches!(method, Method::GET | Method::HEAD);
     let answer = match request.uri().path() {

@@ -257,7 +257,7 @@ impl Tls {
                         current.changed_at = changed_at;
                     }
                     // Half of a pair may have been replaced so far; it is looked at again.
-                    Err(error) => tracing::error!("the old certificate stays in use: {error}"),
+                    Err(error) => tracing::error!(%error, "the old certificate stays in use"),
                 }
             }
         }

@@ -1,7 +1,10 @@
 //! Gates as the tables hold them: JSON in one column, because nobody searches for one.
 
 use super::writer::Refusal;
-use crate::core::{Cause, Door, Gate, Timestamp, gate::Why};
+use crate::core::{
+    Cause, Door, Gate, Timestamp,
+    gate::{Objection, Why},
+};
 use serde::{Deserialize, Serialize};
 
 /// What is remembered of a gate. What is as it is from the beginning is left out.
@@ -18,6 +21,8 @@ struct Stored {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    objection: Option<StoredObjection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     prove_from: Option<i64>,
     #[serde(skip_serializing_if = "is_zero")]
     tries: u8,
@@ -25,6 +30,15 @@ struct Stored {
     marked: bool,
     #[serde(skip_serializing_if = "is_zero")]
     followed: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredObjection {
+    cause: String,
+    #[serde(default, skip_serializing_if = "is_no")]
+    owners: bool,
+    since: i64,
+    times: u8,
 }
 
 /// `None` leaves the column as it is; a gate that never moved takes no room.
@@ -39,6 +53,12 @@ pub(super) fn text(door: Option<Door>) -> Option<String> {
         since: door.since.map(Timestamp::as_unix),
         by_hand: door.by_hand,
         refused: door.refused.map(|cause| cause.as_label().to_owned()),
+        objection: door.objection.map(|one| StoredObjection {
+            cause: one.cause.as_label().to_owned(),
+            owners: one.is_owners,
+            since: one.since.as_unix(),
+            times: one.times,
+        }),
         prove_from: door.prove_from.map(Timestamp::as_unix),
         tries: door.tries,
         marked: door.marked,
@@ -54,12 +74,21 @@ pub(super) fn read(text: Option<&str>) -> Result<Door, Refusal> {
     let stored: Stored = serde_json::from_str(text).map_err(|_| damaged())?;
     let why = |label: String| Why::from_label(&label).ok_or_else(damaged);
     let cause = |label: String| Cause::from_label(&label).ok_or_else(damaged);
+    let objection = |one: StoredObjection| {
+        Ok::<_, Refusal>(Objection {
+            cause: cause(one.cause)?,
+            is_owners: one.owners,
+            since: Timestamp::from_unix(one.since),
+            times: one.times,
+        })
+    };
     Ok(Door {
         gate: Gate::from_label(&stored.gate).ok_or_else(damaged)?,
         why: stored.why.map(why).transpose()?,
         since: stored.since.map(Timestamp::from_unix),
         by_hand: stored.by_hand,
         refused: stored.refused.map(cause).transpose()?,
+        objection: stored.objection.map(objection).transpose()?,
         prove_from: stored.prove_from.map(Timestamp::from_unix),
         tries: stored.tries,
         marked: stored.marked,
@@ -89,6 +118,12 @@ mod tests {
             since: at(1),
             by_hand: true,
             refused: Some(Cause::Unknown),
+            objection: Some(Objection {
+                cause: Cause::WrongEnvironment,
+                is_owners: true,
+                since: Timestamp::from_unix(5),
+                times: 6,
+            }),
             prove_from: at(2),
             tries: 3,
             marked: true,

@@ -264,7 +264,7 @@ fn read_account(entry: &Mapping, care: Care) -> Result<StoredAccount, Fault> {
             expires_at,
             refresh_expires_at,
             scopes,
-            subject,
+            subject: subject.clone(),
         })
     });
     let enabled = match entry.get("enabled") {
@@ -275,6 +275,7 @@ fn read_account(entry: &Mapping, care: Care) -> Result<StoredAccount, Fault> {
     };
     Ok(StoredAccount {
         id,
+        subject,
         app: care.beside_token(name(entry, "app"))?.map(Into::into),
         owner: care
             .beside_token(text(entry, "owner"))?

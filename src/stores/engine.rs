@@ -267,7 +267,6 @@ impl<D: Driver> Inner<D> {
         if let Plan::Nothing(saved) = plan(&self.fingerprinter, old, token, expected) {
             return self.roll_back(lease, saved).await;
         }
-        let old = old.expect("only a stored token can be the expected one");
         let written = fingerprint_once_saved(&self.fingerprinter, old, token);
         let samples = self.samples(&mut lease, &found).await?;
         let Some(query) = self.statements.update(id, &found, token, &samples) else {

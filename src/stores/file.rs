@@ -156,7 +156,6 @@ impl TokenStore for FileStore {
                     return Ok(Change::Nothing((saved, None)));
                 }
                 let index = document.find(&id).expect("the account was read from this document");
-                let old = old.expect("only a stored token can be the expected one");
                 let written = fingerprint_once_saved(&place.fingerprinter, old, &token);
                 Ok(if document.put_token(index, &stored, &token) {
                     Change::Write((Saved::Written, Some(written)))

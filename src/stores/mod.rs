@@ -49,6 +49,8 @@ pub struct StoredAccount {
     /// Mail address of its owner, where the store has one. A secret by type: it is delivered to, never
     /// shown.
     pub owner: Option<Secret>,
+    /// The provider's own id of it, where the row says so, with a token or without.
+    pub subject: Option<String>,
     /// The token; `None` when the row has no access token.
     pub token: Option<Token>,
     /// False when the publisher's people switched the account off or disconnected it: such an account
@@ -166,7 +168,8 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Writes `token` if the store still holds the token with fingerprint `expected` (access and refresh
     /// token; other columns may have changed), then reads it back. Only token columns are written. A
-    /// missing or blank refresh token in `token` never replaces a stored one.
+    /// missing or blank refresh token in `token` never replaces a stored one. [`Fingerprint::NONE`] expects a row
+    /// without a token.
     ///
     /// # Errors
     /// When the store cannot be read or written, or what was read back is not what was written.
@@ -486,14 +489,18 @@ fn plan(
     new: &Token,
     expected: Fingerprint,
 ) -> Plan {
-    let Some(stored) = stored else { return Plan::Nothing(Saved::Conflict) };
+    let Some(stored) = stored else {
+        // A row that was never connected, or that somebody emptied, and whose owner has consented since.
+        let is_awaited = expected == Fingerprint::NONE;
+        return if is_awaited { Plan::Write } else { Plan::Nothing(Saved::Conflict) };
+    };
     let held = fingerprinter.of_token(stored);
     // The expected token is also written over itself: a provider that extends a token in place
     // returns the same text with a later end.
     if held == expected {
         return Plan::Write;
     }
-    Plan::Nothing(if held == fingerprint_once_saved(fingerprinter, stored, new) {
+    Plan::Nothing(if held == fingerprint_once_saved(fingerprinter, Some(stored), new) {
         Saved::AlreadyThere
     } else {
         Saved::Conflict
@@ -503,10 +510,10 @@ fn plan(
 /// The fingerprint of what the store holds after `new` was saved over `stored`.
 fn fingerprint_once_saved(
     fingerprinter: &Fingerprinter,
-    stored: &Token,
+    stored: Option<&Token>,
     new: &Token,
 ) -> Fingerprint {
-    let refresh = effective_refresh(new, Some(stored)).cloned();
+    let refresh = effective_refresh(new, stored).cloned();
     fingerprinter.of_token(&Token { refresh, ..new.clone() })
 }
 

@@ -404,7 +404,6 @@ impl TokenStore for RedisStore {
             if changes.is_empty() {
                 return Ok(Saved::AlreadyThere);
             }
-            let old = old.expect("only a stored token can be the expected one");
             let written = fingerprint_once_saved(&self.fingerprinter, old, token);
             match self.compare_and_set(&key, &raw, &changes).await {
                 Ok(Wrote::Yes { before }) => {

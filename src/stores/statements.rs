@@ -309,11 +309,12 @@ impl Statements {
                 expires_at,
                 refresh_expires_at,
                 scopes: scopes.and_then(scopes_from_text),
-                subject,
+                subject: subject.clone(),
             })
         });
         let account = StoredAccount {
             id,
+            subject,
             app: care.beside_token(name(row, APP, columns.app.as_ref()))?.map(Into::into),
             owner: care
                 .beside_token(optional_text(row, OWNER, columns.owner.as_ref()))?

@@ -265,7 +265,6 @@ impl Place {
         if let Plan::Nothing(saved) = plan(&self.fingerprinter, old, token, expected) {
             return Ok(saved);
         }
-        let old = old.expect("only a stored token can be the expected one");
         let written = fingerprint_once_saved(&self.fingerprinter, old, token);
         let samples = self.samples(&transaction, statements, &found);
         let Some(Query { sql, values }) = statements.update(id, &found, token, &samples) else {

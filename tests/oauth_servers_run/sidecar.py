@@ -114,7 +114,7 @@ class Sidecar:
             raise SystemExit(f"the program ended at once:\n{self.log.read_text()}")
         found = [
             re.search(words + r"([0-9.:]+)[^0-9.:].*\n", self.log.read_text() + " ")
-            for words in ("metrics at http://", "publisher's API at http://")
+            for words in ("metrics=http://", 'the publisher\'s API is served" url=http://')
         ]
         if all(found):
             self.telemetry, self.reports = (f"http://{one.group(1)}" for one in found)

@@ -41,6 +41,8 @@ ABOUT = {
     "OAuthKeepaliveOutboxStuck": SIDECAR,
     "OAuthKeepaliveOutboxGrowing": SIDECAR,
     "OAuthKeepaliveMailGivenUp": SIDECAR,
+    "OAuthKeepaliveWebhookFailing": SIDECAR,
+    "OAuthKeepaliveNoticesHeld": SIDECAR,
 }
 
 # Source and target, and the labels that have to be the same. `/critical` is a band where an alert has two.

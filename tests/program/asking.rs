@@ -5,7 +5,7 @@ use crate::{
     postgres::Schema,
     process::Program,
     until_or,
-    world::{REPORTS_SECRET, World},
+    world::{OPERATOR, REPORTS_SECRET, World, owner},
 };
 use serde_json::{Value, json};
 use std::{
@@ -159,6 +159,36 @@ async fn proving(state: Option<&str>) -> World {
 async fn permit(program: &Program, post: &str) -> Value {
     let wish = json!({ "post": post }).to_string();
     told(program, "POST", &format!("{ACCOUNT}/permits"), &wish).await
+}
+
+#[tokio::test]
+async fn an_owner_whose_account_may_not_publish_is_told_once_and_again_when_it_may() {
+    let world = proving(None).await;
+    let refused = json!({ "worked": false, "status": 403, "body": { "error": {
+        "code": "spam_risk_user_banned_from_posting", "message": "said in words", "log_id": "2026A" } } });
+    for _ in 0..3 {
+        until_gate(&world, "canary").await;
+        told(world.running(), "POST", &format!("{ACCOUNT}/canary"), &refused.to_string()).await;
+        until_gate(&world, "held").await;
+        told(world.running(), "POST", &format!("{ACCOUNT}/resume"), "").await;
+    }
+    until_gate(&world, "canary").await;
+    world.until_mails(&owner("brand-01"), 1).await;
+    let worked = json!({ "worked": true }).to_string();
+    told(world.running(), "POST", &format!("{ACCOUNT}/canary"), &worked).await;
+    until_gate(&world, "open").await;
+    world.until_mails(&owner("brand-01"), 2).await;
+    let mails = world.mails_to(&owner("brand-01"));
+    let [first, second] = &mails[..] else { panic!("{}", world.tell()) };
+    assert!(first.subject.contains("publishing is refused"), "{}", first.subject);
+    let said = first.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["does not let this account publish", "only you can ask it why, or appeal"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("econnect"), "reconnecting mends nothing: {said}");
+    assert!(second.text.contains("works again"), "{}", second.text);
+    assert!(!second.text.contains("Renewing"), "that was never the trouble: {}", second.text);
+    assert!(world.mails_to(OPERATOR).is_empty(), "{}", world.tell());
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use crate::{
     postgres::Schema,
     process::{Program, command, stderr, stdout},
     told::last_lines,
-    world::{Plan, SCOPES, World},
+    until_or,
+    world::{OPERATOR, Plan, SCOPES, World, owner},
 };
 use oauth_keepalive::{
     connect::links::Links,
@@ -61,7 +62,8 @@ impl Browser {
 
     fn at(program: &Program) -> Self {
         let log = program.log();
-        let (_, rest) = log.split_once("links for owners at http://").expect("it says where");
+        let (_, rest) =
+            log.split_once("links for owners are answered\" url=http://").expect("it says where");
         let at = rest.split('/').next().unwrap().parse().unwrap();
         Self { at, cookie: None }
     }
@@ -322,9 +324,21 @@ async fn what_the_provider_refuses_is_told_apart_by_whose_trouble_it_is() {
     }
     until_result(&world, "provider_trouble", 2.0).await;
     world.until_metric("journal_entries", &[], 0.0).await;
-    assert!(world.running().log().contains("redirect_uri_mismatch"), "the operator is told");
+    assert!(world.running().log().contains("redirect_uri_mismatch"), "the log has it");
+    let told = |words: &str| {
+        let mails = world.mails_to(OPERATOR);
+        mails.iter().filter(|mail| mail.text.contains(words)).count()
+    };
+    for words in ["redirect URI is not the registered one", "the provider refuses the app"] {
+        let is_told = async || told(words) == 1;
+        until_or(&format!("the operator hears: {words}"), is_told, || world.tell()).await;
+    }
     let done = browser.go(&link, &allow("brand-01")).await;
     assert_eq!(done.status, 200, "{}", done.text());
+    // Two ends, in one mail or in two.
+    let over = async || told("Ended") == 2 || told("2 problems are over") == 1;
+    until_or("the operator hears that it is over", over, || world.tell()).await;
+    assert!(world.mails_to(&owner("brand-01")).is_empty(), "no owner can mend it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,10 +356,36 @@ async fn while_the_store_is_away_the_token_is_kept_and_saved_later() {
     assert!(answer.text().contains("id=\"saved_later\""), "{}", answer.text());
     until_result(&world, "saved_later", 1.0).await;
     world.until_metric("journal_entries", &[], 1.0).await;
+    world.until_metric("unsaved_tokens", &[], 1.0).await;
     fs::remove_dir(&database).unwrap();
     fs::rename(&away, &database).unwrap();
     world.until_kept_and_live("brand-01").await;
     world.until_metric("journal_entries", &[], 0.0).await;
+    world.until_metric("unsaved_tokens", &[], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_whose_row_holds_no_token_is_shown_and_connected_by_its_link() {
+    let world = start(plan()).await;
+    world.execute(
+        "UPDATE accounts SET access_token = NULL, refresh_token = NULL, expires_at = NULL \
+         WHERE account = 'brand-01'",
+    );
+    world.until_cause("brand-01", "not_renewable").await;
+    let mails = world.until_mails(&owner("brand-01"), 1).await;
+    assert!(mails[0].subject.contains("not connected"), "{}", mails[0].subject);
+    assert!(mails[0].text.contains("Please connect your TikTok account"), "{}", mails[0].text);
+    let link = link(&world, "brand-01").await;
+    let mut browser = Browser::of(&world);
+    let another = browser.go(&link, &allow("brand-02")).await;
+    assert_wrong_turn(&another, 403, "other_account");
+    let done = browser.go(&link, &allow("brand-01")).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert!(world.kept("brand-01") && world.live("brand-01"));
+    world.until_cause("brand-01", "none").await;
+    world.until_metric("gate", &[("account", "brand-01"), ("gate", "open")], 1.0).await;
+    world.until_metric("journal_entries", &[], 0.0).await;
+    world.until_mails(&owner("brand-01"), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,8 +76,9 @@ async fn kill_9_ten_times_loses_no_token_of_a_provider_with_grace() {
     let plan = World::new().accounts(accounts.len()).renewed_early().grace(600);
     let plan = plan.section("http", "{total_deadline: 3s, connect_deadline: 1s}");
     let mut world = plan.prepare().await;
-    // The provider has spent the old token and its answer is on the way for a while: the moment that hurts.
-    let slow = Fault::HangFor(Duration::from_millis(100));
+    // The provider has spent the old token and its answer is on the way for a while: the moment that hurts. Two of three
+    // kills meet one.
+    let slow = Fault::HangFor(Duration::from_millis(300));
     world.provider.plant(None, Surface::Token, slow, ALWAYS);
     kill_again_and_again(&mut world, 10, seed(), Between::Settled).await;
     world.provider.behave();
@@ -209,7 +210,11 @@ async fn after_sigterm_no_refresh_is_begun() {
     world.until_held_back().await;
     world.program().signal("-TERM");
     until_stopping(&world).await;
-    let begun = world.running().log().matches(" why=").count();
+    let log = world.running().log();
+    let begun = log.matches(" why=").count();
+    // A call that was under way may not have come to its request yet; that of `brand-01` has.
+    let (_, in_flight) = log.split_once("stopping:").unwrap().1.split_once("in_flight=").unwrap();
+    let in_flight: usize = in_flight.split_whitespace().next().unwrap().parse().unwrap();
     // All of them are due by then.
     until_or(
         "every token has ended",
@@ -219,7 +224,8 @@ async fn after_sigterm_no_refresh_is_begun() {
     .await;
     world.provider.release();
     assert_eq!(world.program().ended().await.code(), Some(0));
-    assert_eq!(world.running().log().matches(" why=").count(), begun);
+    let in_all = world.running().log().matches(" why=").count();
+    assert!(in_all < begun + in_flight, "{in_all}, {begun} of them before: {}", world.tell());
     for number in 1..=6 {
         assert!(world.kept(&format!("brand-{number:02}")), "{}", world.tell());
     }

@@ -169,8 +169,8 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
     assert!(complaints.contains("tiktok/nobody is not in the store"), "{complaints}");
 
     // The page says the same.
-    let page = world.running().get("/?q=brand-02").await.text();
-    assert!(page.contains("Why: certain"), "{page}");
+    let page = world.running().get("/accounts/tiktok/brand-02").await.text();
+    assert!(page.contains("This is <strong>certain</strong>"), "{page}");
     assert!(page.contains("Reconnect the account in your publishing tool."), "{page}");
 
     // The program went on as if nobody had looked.
@@ -183,7 +183,7 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
     assert_eq!(kept, &rejected["history"]["failures"]);
     world.start().await;
     world.until_cause("brand-02", "refresh_token_rejected").await;
-    let page = world.running().get("/?q=brand-02").await.text();
+    let page = world.running().get("/accounts/tiktok/brand-02").await.text();
     assert!(page.contains("invalid_grant"), "{page}");
 }
 

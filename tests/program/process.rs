@@ -65,8 +65,8 @@ impl Program {
     /// True once it has said where it listens.
     pub(crate) fn listens(&mut self) -> bool {
         let text = self.log();
-        let metrics = address_after(&text, "metrics at http://");
-        let reports = address_after(&text, "publisher's API at http://");
+        let metrics = address_after(&text, "metrics=http://");
+        let reports = address_after(&text, "the publisher's API is served\" url=http://");
         let (Some(metrics), Some(reports)) = (metrics, reports) else { return false };
         (self.telemetry, self.reports) = (metrics, reports);
         true

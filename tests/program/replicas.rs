@@ -181,7 +181,7 @@ async fn each_account_is_looked_after_and_shown_by_exactly_one_of_two_replicas()
         )
         .await;
         let page = program.get("/").await.text();
-        assert!(page.contains("128 of 256") && page.contains("2 replicas"), "{page}");
+        assert!(page.contains("128 of 256 shares") && page.contains("2 alive"), "{page}");
         assert_eq!(program.get("/-/ready").await.status, 200);
     }
 }

@@ -63,7 +63,7 @@ fn removed(world: &World, account: &str, at: i64, reason: u8) -> String {
 
 fn address(program: &Program) -> SocketAddr {
     let log = program.log();
-    let (_, rest) = log.split_once("webhooks at http://").expect("it says where");
+    let (_, rest) = log.split_once("webhooks are heard\" url=http://").expect("it says where");
     rest.split('/').next().unwrap().parse().unwrap()
 }
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +21,8 @@ OPERATOR = "operator@invented.example"
 PUBLISHER_SECRET = "invented-publisher-secret-9a31"
 # Whole seconds are the finest that permits know, so that less could not be seen to be kept.
 RESUME_EVERY_SECONDS = 2
+# What belongs together must not come further apart, on a slow machine either.
+DIGEST_AFTER_SECONDS = 3
 # Old enough for a 401 to be about the token and not about the one before it.
 TOKEN_AGE_SECONDS = 600
 DEADLINE_SECONDS = 60
@@ -210,7 +213,7 @@ class Sidecar:
                 "operator": [OPERATOR],
                 "time_zone": "Europe/Berlin",
                 "external_url": "https://keepalive.invented.example",
-                "digest_after": "1s",
+                "digest_after": f"{DIGEST_AFTER_SECONDS}s",
                 "smtp": {"host": "127.0.0.1", "port": smtp_port, "tls": "none"},
             },
             "server": {"listen": "127.0.0.1:0"},
@@ -238,7 +241,7 @@ class Sidecar:
         def listens():
             if self.process.poll() is not None:
                 raise Broken(f"the program ended at once:\n{log.read_text()}")
-            words = ("metrics at http://", "publisher's API at http://", "links for owners at http://")
+            words = ("metrics=http://", 'API is served" url=http://', 'owners are answered" url=http://')
             found = [re.search(words + r"([0-9.:]+)[^0-9.:].*\n", log.read_text()) for words in words]
             if all(found):
                 self.telemetry, self.api, _ = (f"http://{one.group(1)}" for one in found)
@@ -296,18 +299,18 @@ class Sidecar:
     def gate(self, account):
         """What the publisher is told; nothing of an account that is not there."""
         try:
-            return self.ask("GET", f"accounts/tiktok/{account}/gate")
+            return self.ask("GET", f"{path_of(account)}/gate")
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return {"gate": None, "known": False}
             raise
 
     def permit(self, account, post, scheduled_at):
-        return self.ask("POST", f"accounts/tiktok/{account}/permits", {"post": post, "scheduled_at": scheduled_at})
+        return self.ask("POST", f"{path_of(account)}/permits", {"post": post, "scheduled_at": scheduled_at})
 
-    def report(self, account, status):
+    def report(self, accounts, status):
         """The publisher says what it was answered with."""
-        responses = [{"provider": "tiktok", "account": account, "status": status}]
+        responses = [{"provider": "tiktok", "account": account, "status": status} for account in accounts]
         self.ask("POST", "responses", {"responses": responses})
 
     def link(self, account):
@@ -349,6 +352,10 @@ class Events:
     def close(self):
         with contextlib.suppress(OSError):
             self.stream.close()
+
+
+def path_of(account):
+    return f"accounts/tiktok/{urllib.parse.quote(account, safe='')}"
 
 
 def end(process):

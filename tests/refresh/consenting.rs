@@ -119,6 +119,34 @@ async fn what_a_code_buys_is_saved_when_it_fits_and_left_alone_when_it_does_not(
             "other account; sent [c check]; store 0; journal empty",
         ),
         (
+            "a row that holds no token gets its first one",
+            |bench| {
+                bench.store.put(&id(), None);
+                bench.answers(200, &good("7"));
+            },
+            "saved, nobody knows whose; sent [c]; store 7; journal empty",
+        ),
+        (
+            "and none of another account, where the row says whose it is",
+            |bench| {
+                bench.store.put_of(&id(), Some("open-bob"), None);
+                bench.answers(200, &good("7"));
+            },
+            "other account; sent [c]; store no token; journal empty",
+        ),
+        (
+            "unless somebody else has put one there meanwhile",
+            |bench| {
+                bench.store.put(&id(), None);
+                let body = good("7");
+                bench.does(Box::new(move |store| {
+                    store.put(&id(), Some(token("9")));
+                    crate::bench::answered(200, &body)
+                }));
+            },
+            "theirs; sent [c]; store 9; journal orphans 1",
+        ),
+        (
             "somebody else's newer token is left alone, and ours kept aside",
             |bench| {
                 let body = good("7");
@@ -145,11 +173,6 @@ async fn nothing_is_sent_where_what_came_back_could_not_be_kept() {
             "an account that was switched off",
             |bench| bench.store.switch_off(&id()),
             "not there; sent []; store 0; journal empty",
-        ),
-        (
-            "a row without a token has nothing that could be compared",
-            |bench| bench.store.put(&id(), None),
-            "not there; sent []; store no token; journal empty",
         ),
         (
             "a state that does not take the intent",
@@ -180,6 +203,18 @@ async fn a_token_that_was_received_is_not_lost_whatever_fails() {
             .ends("it is saved later", &finished, "renewed; sent [c]; store 7; journal empty")
             .await;
     }
+    // The same of a row that holds no token yet.
+    let mut bench = Bench::new().await;
+    bench.store.put(&id(), None);
+    bench.store.play(Call::Save, [Trick::Fails]);
+    bench.answers(200, &good("7"));
+    let connected = bench.refresher.connect(&consent(&bench, "c")).await;
+    assert_eq!(
+        after(&bench, &connected).await,
+        "later; sent [c]; store no token; journal result 7"
+    );
+    let finished = bench.settle().await;
+    bench.ends("it is saved later", &finished, "renewed; sent [c]; store 7; journal empty").await;
     // Our state does not take the result.
     let mut bench = Bench::new().await;
     bench.state_refuses(Write::Result);

@@ -54,7 +54,14 @@ impl PlayedStore {
     }
 
     pub(crate) fn put(&self, id: &AccountId, token: Option<Token>) {
-        let row = StoredAccount { id: id.clone(), app: None, owner: None, token, enabled: true };
+        self.put_of(id, None, token);
+    }
+
+    /// The same, whose row says whose it is.
+    pub(crate) fn put_of(&self, id: &AccountId, subject: Option<&str>, token: Option<Token>) {
+        let subject = subject.map(str::to_owned);
+        let row =
+            StoredAccount { id: id.clone(), app: None, owner: None, subject, token, enabled: true };
         self.rows.lock().unwrap().insert(id.clone(), row);
     }
 
@@ -115,7 +122,11 @@ impl PlayedStore {
             return Saved::Gone;
         };
         let Some(stored) = &row.token else {
-            return Saved::Conflict;
+            if expected != Fingerprint::NONE {
+                return Saved::Conflict;
+            }
+            row.token = Some(token.clone());
+            return Saved::Written;
         };
         let there = self.maker.of_token(stored);
         if there == self.maker.of_token(token) {

@@ -235,6 +235,24 @@ async fn a_row_that_somebody_keeps_locked_costs_one_time_limit_and_is_told() {
     state.record_result(entry, &ann(), &token("one")).await.unwrap();
 }
 
+/// Whoever is told to end while the server says nothing would otherwise wait for the time limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_that_nobody_waits_for_any_more_ends_before_its_time_limit() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = Postgres::make().await;
+    let mut settings = world.settings();
+    let limit = Duration::from_secs(120);
+    let server = settings.postgres.as_mut().unwrap();
+    server.host = "127.0.0.1".to_owned();
+    server.port = silent.local_addr().unwrap().port();
+    server.connect_timeout = limit;
+    let opening = tokio::spawn(async move { State::open(&settings).await.map(drop) });
+    let _connection = silent.accept().await.unwrap();
+    opening.abort();
+    let ended = tokio::time::timeout(limit / 2, opening).await;
+    assert!(ended.expect("it does not wait").is_err_and(|error| error.is_cancelled()));
+}
+
 #[tokio::test]
 async fn a_server_that_became_read_only_is_told_and_works_when_it_is_back() {
     let world = Postgres::make().await;

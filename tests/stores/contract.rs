@@ -89,6 +89,27 @@ pub(crate) async fn a_save_against_a_token_that_is_not_there_any_more_changes_no
     assert_eq!(kind.content(), before);
 }
 
+/// A row that was never connected, or that the publisher emptied: `take_away` is what each kind calls empty.
+pub(crate) async fn a_row_without_a_token_takes_a_first_one_and_no_second<K: Kind>() {
+    let kind = K::make().await;
+    let store = kind.open().await;
+    let old = held(&store, "brand-a").await;
+    kind.write_token("brand-a", "", "");
+    assert!(store.get(&id("brand-a")).await.unwrap().expect("it is there").token.is_none());
+    let new = rotated("brand-a");
+    let against_old = store.save(&id("brand-a"), &new, old).await.unwrap();
+    assert_eq!(against_old, Saved::Conflict, "whoever emptied it wants no refreshed one there");
+    let saved = store.save(&id("brand-a"), &new, Fingerprint::NONE).await.unwrap();
+    assert_eq!(saved, Saved::Written);
+    let found = stored(&store, "brand-a").await;
+    assert_eq!((&found.access, &found.refresh), (&new.access, &new.refresh));
+    let again = store.save(&id("brand-a"), &new, Fingerprint::NONE).await.unwrap();
+    assert_eq!(again, Saved::AlreadyThere);
+    let other = Token { access: secret("act.invented-second"), ..new };
+    let second = store.save(&id("brand-a"), &other, Fingerprint::NONE).await.unwrap();
+    assert_eq!(second, Saved::Conflict);
+}
+
 pub(crate) async fn an_unrelated_write_neither_stops_a_save_nor_is_lost_by_it<K: Kind>() {
     let kind = K::make().await;
     let store = kind.open().await;

@@ -124,6 +124,7 @@ pub(crate) fn accounts() -> Vec<StoredAccount> {
         id: id(account),
         app: None,
         owner: None,
+        subject: None,
         token: Some(token),
         enabled: true,
     };

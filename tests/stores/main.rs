@@ -37,6 +37,7 @@ macro_rules! contract {
                 dates_are_written_in_the_form_in_which_they_stood,
                 an_end_in_the_last_year_is_none_and_does_not_stop_a_save,
                 a_save_against_a_token_that_is_not_there_any_more_changes_nothing,
+                a_row_without_a_token_takes_a_first_one_and_no_second,
                 an_unrelated_write_neither_stops_a_save_nor_is_lost_by_it,
                 a_blank_refresh_token_never_replaces_the_stored_one,
                 saving_what_is_there_already_says_so,

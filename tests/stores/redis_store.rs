@@ -29,7 +29,7 @@ pub(crate) fn account(name: &str, text: &str) -> StoredAccount {
 
 fn account_of(id: AccountId, text: &str) -> StoredAccount {
     let token = token(&format!("act.invented-{text}"), Some(&format!("rft.invented-{text}")));
-    StoredAccount { id, app: None, owner: None, token: Some(token), enabled: true }
+    StoredAccount { id, app: None, owner: None, subject: None, token: Some(token), enabled: true }
 }
 
 pub(crate) fn new(text: &str) -> Token {

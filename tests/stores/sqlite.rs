@@ -182,6 +182,7 @@ async fn a_table_that_needs_more_than_we_know_refuses_a_new_account() {
         id: id("new"),
         app: None,
         owner: None,
+        subject: None,
         token: Some(token("act.invented-2", None)),
         enabled: true,
     };

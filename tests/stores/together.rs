@@ -111,7 +111,7 @@ fn state_settings(
         password: Some(SecretRef::File(table.server.folder.join("password"))),
         tls: postgres::Tls::None,
         schema: ours(table),
-        statement_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(20),
         lease: Duration::from_secs(30),
     };

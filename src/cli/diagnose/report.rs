@@ -1,171 +1,218 @@
-//! The report for people: 80 columns, fit for a ticket.
+//! The report for people: fit for a ticket in 80 columns, and for a terminal in as many as it has.
 
 use super::{
-    super::output::{moment, wrapped},
+    super::{accounts::tone, output::moment},
     Found, FoundApp, environment, who,
 };
-use crate::core::{
-    Cause, Timestamp,
-    diagnose::{Check, Confidence, Fact, length},
-    history::{Failure, Source, Writer},
+use crate::{
+    core::{
+        Cause, Timestamp,
+        diagnose::{Check, Confidence, Fact, length},
+        history::{Failure, Source, Writer},
+    },
+    terminal::{self, Terminal, Tone, text::wrapped},
 };
 use std::fmt::Write;
 
-/// All about one account.
-pub(super) fn account(found: &Found<'_>, now: Timestamp) -> String {
-    let Found { account, diagnosis, .. } = found;
-    let mut text = match diagnosis.cause {
-        Some(cause) => {
-            let sure = diagnosis.confidence.as_label();
-            let head = format!("{}: {}, {sure}", account.id, cause.as_label());
-            wrapped("", &head) + &wrapped("  ", cause.sentence())
-        }
-        None => wrapped("", &format!("{}: nothing is wrong", account.id)),
-    };
-    let step = diagnosis.step;
-    let step = match who(step.actor()) {
-        Some(who) => format!("{who}: {}", step.sentence()),
-        None => step.sentence().to_owned(),
-    };
-    text += &wrapped("  Next step   ", &step);
-    if let Some(since) = diagnosis.since {
-        text += &wrapped("  Since       ", &moment(now, since));
-    }
-    if diagnosis.confidence != Confidence::Certain && !diagnosis.suspects.is_empty() {
-        text += &wrapped("  Or          ", &labels(&diagnosis.suspects));
-    }
-    text += &list("What speaks for it", &diagnosis.reasons_for, now);
-    text += &list("What speaks against it", &diagnosis.reasons_against, now);
-    if !diagnosis.ruled_out.is_empty() {
-        text += "\n  Ruled out\n";
-        for (cause, fact) in &diagnosis.ruled_out {
-            text += &wrapped("  - ", &format!("{}: {}", cause.as_label(), timed(fact, now)));
-        }
-    }
-    text += "\n  What a person asks first\n";
-    let told: Vec<&Fact> = diagnosis
-        .reasons_for
-        .iter()
-        .chain(&diagnosis.reasons_against)
-        .chain(diagnosis.ruled_out.iter().map(|(_, fact)| fact))
-        .collect();
-    for one in &diagnosis.checks {
-        let because = one.because.as_ref().filter(|fact| !told.contains(fact));
-        text += &check(one, because, now);
-    }
-    text += "\n  Evidence\n";
-    text += &evidence(found, now);
-    text.push('\n');
-    text
+/// What is written, and for whom.
+pub(super) struct Report {
+    terminal: Terminal,
+    columns: usize,
+    now: Timestamp,
+    pub(super) text: String,
 }
 
-/// The app itself.
-pub(super) fn app(found: &FoundApp, now: Timestamp) -> String {
-    let FoundApp { app, accounts, well, .. } = found;
-    let mut text = wrapped("", &format!("app {}", app.name));
-    let about = format!("{}, {}, client id {}", app.provider.name, environment(app), app.client_id);
-    text += &wrapped("  Registered  ", &about);
-    let plural = if *accounts == 1 { "" } else { "s" };
-    text += &wrapped("  Accounts    ", &format!("{accounts} account{plural}, {well} of them well"));
-    let renewed = found.last_refresh_at.map_or_else(|| "never".to_owned(), |at| moment(now, at));
-    text += &wrapped("  Refreshed   ", &renewed);
-    let secret = match &found.secret_trouble {
-        Some(trouble) => format!("cannot be read: {trouble}"),
-        None if app.client_secrets.in_use().is_none() => "none is configured".to_owned(),
-        None => "can be read".to_owned(),
-    };
-    text += &wrapped("  Secret      ", &secret);
-    text.push('\n');
-    text
-}
-
-/// How many were told of, and of how many there are.
-pub(super) fn closing(found: &[Found<'_>], accounts: usize) -> String {
-    let plural = if accounts == 1 { "" } else { "s" };
-    format!("{accounts} account{plural}, {} not well\n", found.len())
-}
-
-fn list(title: &str, facts: &[Fact], now: Timestamp) -> String {
-    if facts.is_empty() {
-        return String::new();
+impl Report {
+    pub(super) fn new(terminal: Terminal, now: Timestamp) -> Self {
+        let columns = terminal.prose_columns().unwrap_or(terminal::COLUMNS);
+        Self { terminal, columns, now, text: String::new() }
     }
-    let mut text = format!("\n  {title}\n");
-    for fact in facts {
-        text += &wrapped("  - ", &timed(fact, now));
-    }
-    text
-}
 
-/// The sentence, and when.
-fn timed(fact: &Fact, now: Timestamp) -> String {
-    let sentence = fact.to_string();
-    let Some(at) = fact.at else { return sentence };
-    let mut text = format!("{}: {}", sentence.trim_end_matches('.'), moment(now, at));
-    if let Some(since) = fact.since {
+    /// `text` after `first`, and beneath itself where it is long.
+    fn put(&mut self, first: &str, text: &str) {
+        self.text += &wrapped(first, text, self.columns);
+    }
+
+    /// The line under which the rest of an account or an app stands.
+    fn head(&mut self, tone: Tone, text: &str) {
+        let line = wrapped("", text, self.columns);
+        self.text += &self.terminal.paint_lines(tone, &line);
+    }
+
+    fn title(&mut self, title: &str) {
+        let title = self.terminal.paint(Tone::Strong, title);
         // Writing to a string does not fail.
-        let _ = write!(text, ", first {}", moment(now, since));
+        let _ = writeln!(self.text, "\n  {title}");
     }
-    text
-}
 
-fn check(check: &Check, because: Option<&Fact>, now: Timestamp) -> String {
-    let answer = match check.answer {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "not known",
-    };
-    let first = format!("  {:<34}", check.question.sentence());
-    let because = because.map(|fact| format!(" - {}", timed(fact, now))).unwrap_or_default();
-    wrapped(&first, &format!("{answer}{because}"))
-}
+    fn moment(&self, at: Timestamp) -> String {
+        moment(self.now, at)
+    }
 
-fn evidence(found: &Found<'_>, now: Timestamp) -> String {
-    let account = found.account;
-    let at =
-        |at: Option<Timestamp>| at.map_or_else(|| "not known".to_owned(), |at| moment(now, at));
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| text += &wrapped(&format!("  {name:<20}"), &value);
-    let registered = found.app.as_ref().map_or_else(String::new, |app| {
-        format!(" ({}, client id {})", environment(app), app.client_id)
-    });
-    line("App", format!("{}{registered}", account.app));
-    if let Some(app) = &found.app {
-        line("Required", or_none(app.scopes.iter().map(|scope| &**scope)));
-    }
-    let granted = found.granted.map(|granted| or_none(granted.iter().map(String::as_str)));
-    line("Granted", granted.unwrap_or_else(|| "not recorded in the store".to_owned()));
-    if let Some(token) = &account.token {
-        line("Token", format!("{} (a fingerprint)", token.token));
-        line("Issued, or found", moment(now, token.issued_at));
-        line("Access token ends", at(token.expires_at));
-        let end = account.refresh_end;
-        let known = end.map(|end| format!(" ({}, {})", end.from.as_label(), end.moves.as_label()));
-        let ends_at = end.map(|end| end.at).or(token.refresh_expires_at);
-        line("Refresh token ends", at(ends_at) + known.as_deref().unwrap_or_default());
-    }
-    line("First seen", at(account.first_seen_at));
-    line(
-        "Last good refresh",
-        account.last_refresh_at.map_or_else(|| "none".into(), |a| moment(now, a)),
-    );
-    let Some(history) = &account.history else { return text };
-    for writing in &history.writings {
-        line("Written by", format!("{} {}", writer(writing.by), moment(now, writing.at)));
-    }
-    for seen in &history.scopes {
-        let missing = or_none(seen.missing.iter().map(|scope| &**scope));
-        line("Missing from", format!("{}: {missing}", moment(now, seen.at)));
-    }
-    if let Some(check) = history.check {
-        let said = match check.alive {
-            Some(true) => "it works",
-            Some(false) => "it is refused",
-            None => "no answer",
+    /// All about one account.
+    pub(super) fn account(&mut self, found: &Found<'_>) {
+        let Found { account, diagnosis, .. } = found;
+        match diagnosis.cause {
+            Some(cause) => {
+                let sure = diagnosis.confidence.as_label();
+                let head = format!("{}: {}, {sure}", account.id, cause.as_label());
+                self.head(tone(Some(cause)), &head);
+                self.put("  ", cause.sentence());
+            }
+            None => self.head(Tone::Good, &format!("{}: nothing is wrong", account.id)),
+        }
+        let step = diagnosis.step;
+        let step = match who(step.actor()) {
+            Some(who) => format!("{who}: {}", step.sentence()),
+            None => step.sentence().to_owned(),
         };
-        line("Last tried", format!("{}: {said}", moment(now, check.at)));
+        self.put("  Next step   ", &step);
+        if let Some(since) = diagnosis.since {
+            self.put("  Since       ", &self.moment(since));
+        }
+        if diagnosis.confidence != Confidence::Certain && !diagnosis.suspects.is_empty() {
+            self.put("  Or          ", &labels(&diagnosis.suspects));
+        }
+        self.list("What speaks for it", &diagnosis.reasons_for);
+        self.list("What speaks against it", &diagnosis.reasons_against);
+        if !diagnosis.ruled_out.is_empty() {
+            self.title("Ruled out");
+            for (cause, fact) in &diagnosis.ruled_out {
+                self.put("  - ", &format!("{}: {}", cause.as_label(), self.timed(fact)));
+            }
+        }
+        self.title("What a person asks first");
+        let told: Vec<&Fact> = diagnosis
+            .reasons_for
+            .iter()
+            .chain(&diagnosis.reasons_against)
+            .chain(diagnosis.ruled_out.iter().map(|(_, fact)| fact))
+            .collect();
+        for one in &diagnosis.checks {
+            let because = one.because.as_ref().filter(|fact| !told.contains(fact));
+            self.check(one, because);
+        }
+        self.title("Evidence");
+        self.evidence(found);
+        self.text.push('\n');
     }
-    history.failures.iter().rev().for_each(|one| line("Failure", failure(one, now)));
-    text
+
+    /// The app itself.
+    pub(super) fn app(&mut self, found: &FoundApp) {
+        let FoundApp { app, accounts, well, .. } = found;
+        let tone = match found.secret_trouble {
+            Some(_) => Tone::Bad,
+            None => Tone::Strong,
+        };
+        self.head(tone, &format!("app {}", app.name));
+        let about =
+            format!("{}, {}, client id {}", app.provider.name, environment(app), app.client_id);
+        self.put("  Registered  ", &about);
+        let plural = if *accounts == 1 { "" } else { "s" };
+        self.put("  Accounts    ", &format!("{accounts} account{plural}, {well} of them well"));
+        let renewed =
+            found.last_refresh_at.map_or_else(|| "never".to_owned(), |at| self.moment(at));
+        self.put("  Refreshed   ", &renewed);
+        let secret = match &found.secret_trouble {
+            Some(trouble) => format!("cannot be read: {trouble}"),
+            None if app.client_secrets.in_use().is_none() => "none is configured".to_owned(),
+            None => "can be read".to_owned(),
+        };
+        self.put("  Secret      ", &secret);
+        self.text.push('\n');
+    }
+
+    /// How many were told of, and of how many there are.
+    pub(super) fn closing(&mut self, found: &[Found<'_>], accounts: usize) {
+        let plural = if accounts == 1 { "" } else { "s" };
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "{accounts} account{plural}, {} not well", found.len());
+    }
+
+    fn list(&mut self, title: &str, facts: &[Fact]) {
+        if facts.is_empty() {
+            return;
+        }
+        self.title(title);
+        for fact in facts {
+            self.put("  - ", &self.timed(fact));
+        }
+    }
+
+    /// The sentence, and when.
+    fn timed(&self, fact: &Fact) -> String {
+        let sentence = fact.to_string();
+        let Some(at) = fact.at else { return sentence };
+        let mut text = format!("{}: {}", sentence.trim_end_matches('.'), self.moment(at));
+        if let Some(since) = fact.since {
+            // Writing to a string does not fail.
+            let _ = write!(text, ", first {}", self.moment(since));
+        }
+        text
+    }
+
+    fn check(&mut self, check: &Check, because: Option<&Fact>) {
+        let answer = match check.answer {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not known",
+        };
+        let first = format!("  {:<34}", check.question.sentence());
+        let because = because.map(|fact| format!(" - {}", self.timed(fact))).unwrap_or_default();
+        self.put(&first, &format!("{answer}{because}"));
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        self.put(&format!("  {name:<20}"), value);
+    }
+
+    fn evidence(&mut self, found: &Found<'_>) {
+        let account = found.account;
+        let now = self.now;
+        let at =
+            |at: Option<Timestamp>| at.map_or_else(|| "not known".to_owned(), |at| moment(now, at));
+        let registered = found.app.as_ref().map_or_else(String::new, |app| {
+            format!(" ({}, client id {})", environment(app), app.client_id)
+        });
+        self.line("App", &format!("{}{registered}", account.app));
+        if let Some(app) = &found.app {
+            self.line("Required", &or_none(app.scopes.iter().map(|scope| &**scope)));
+        }
+        let granted = found.granted.map(|granted| or_none(granted.iter().map(String::as_str)));
+        self.line("Granted", &granted.unwrap_or_else(|| "not recorded in the store".to_owned()));
+        if let Some(token) = &account.token {
+            self.line("Token", &format!("{} (a fingerprint)", token.token));
+            self.line("Issued, or found", &moment(now, token.issued_at));
+            self.line("Access token ends", &at(token.expires_at));
+            let end = account.refresh_end;
+            let known =
+                end.map(|end| format!(" ({}, {})", end.from.as_label(), end.moves.as_label()));
+            let ends_at = end.map(|end| end.at).or(token.refresh_expires_at);
+            self.line("Refresh token ends", &(at(ends_at) + known.as_deref().unwrap_or_default()));
+        }
+        self.line("First seen", &at(account.first_seen_at));
+        self.line(
+            "Last good refresh",
+            &account.last_refresh_at.map_or_else(|| "none".into(), |a| moment(now, a)),
+        );
+        let Some(history) = &account.history else { return };
+        for writing in &history.writings {
+            self.line("Written by", &format!("{} {}", writer(writing.by), moment(now, writing.at)));
+        }
+        for seen in &history.scopes {
+            let missing = or_none(seen.missing.iter().map(|scope| &**scope));
+            self.line("Missing from", &format!("{}: {missing}", moment(now, seen.at)));
+        }
+        if let Some(check) = history.check {
+            let said = match check.alive {
+                Some(true) => "it works",
+                Some(false) => "it is refused",
+                None => "no answer",
+            };
+            self.line("Last tried", &format!("{}: {said}", moment(now, check.at)));
+        }
+        history.failures.iter().rev().for_each(|one| self.line("Failure", &failure(one, now)));
+    }
 }
 
 fn failure(failure: &Failure, now: Timestamp) -> String {

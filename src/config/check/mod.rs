@@ -4,6 +4,7 @@
 //! A section with a problem still yields a value, so that the next one is looked at too; nobody ever sees
 //! that value, because a file with a problem yields no settings.
 
+mod actions;
 mod apps;
 mod consent;
 mod dangers;
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::{
     delivery::Settings as Delivery,
+    logs::Settings as Log,
     secrets::{SecretError, SecretRef},
 };
 use reqwest::Url;
@@ -70,6 +72,7 @@ pub(super) fn check(
         gate: super::Gate { proof: file.gate.proof },
         observe: observe::check(&mut check, &file.observe, &store, &names),
         metrics: super::Metrics { per_account: file.metrics.per_account },
+        log: Log { level: file.log.level, format: file.log.format },
         state: state::check(&mut check, &file.state, &store),
         store,
         providers: providers.described,

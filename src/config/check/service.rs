@@ -1,6 +1,6 @@
 //! `refresh`, `http`, `server`, `webhooks` and `connect`.
 
-use super::{Check, is_loopback, publisher, web};
+use super::{Check, actions, is_loopback, publisher, web};
 use crate::{
     config::{
         Refresh, explain,
@@ -115,6 +115,14 @@ pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settin
             "add tls_server_config to it, or listen on a loopback address",
         );
     }
+    let actions = actions::actions(check, &server.actions);
+    if is_seen && actions.is_some() && web.as_ref().is_none_or(|web| web.tls.is_none()) {
+        check.warn(
+            "server.actions",
+            "secrets and sessions cross the network without encryption",
+            "name a web_config_file with TLS, or listen on a loopback address behind a proxy that has it",
+        );
+    }
     let publisher = publisher::publisher(check, &file.publisher, &file.gate, listen);
     let webhooks = webhooks(check, &file.webhooks, listen, publisher.as_ref());
     let asked = publisher.as_ref().and_then(|one| one.listen.address());
@@ -127,6 +135,7 @@ pub(super) fn server(check: &mut Check<'_>, file: &file::File) -> server::Settin
         listen,
         listen_also,
         web,
+        actions,
         enable_reload,
         connections_max: server.connections_max as usize,
         connect: connect(check, &file.connect, &taken),
@@ -232,7 +241,7 @@ pub(super) const HOUR: Span = Span::seconds(60 * 60);
 pub(super) const DAY: Span = Span::seconds(24 * 60 * 60);
 const LIFE_LEAST: Span = Span::seconds(10);
 const LIFE_MOST: Span = Span::seconds(366 * 24 * 60 * 60);
-const MINUTE: Span = Span::seconds(60);
+pub(super) const MINUTE: Span = Span::seconds(60);
 const LINK_LIFE_MOST: Span = Span::seconds(30 * 24 * 60 * 60);
 const PROXY: &str =
     "put a reverse proxy with TLS in front, and write its address: https://connect.example.com";

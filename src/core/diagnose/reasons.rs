@@ -6,7 +6,8 @@
 use super::{Case, Confidence, Fact, Step, What};
 use crate::core::{
     Cause, History, Timestamp,
-    history::{Failure, Writer},
+    gate::Objection,
+    history::{Failure, Source, Writer},
     second_clock::Provenance,
 };
 use std::{sync::Arc, time::Duration};
@@ -95,7 +96,7 @@ pub(super) fn sharpened(case: &Case<'_>) -> Option<Cause> {
     if !case.store_up || !case.state_up {
         return Some(Cause::StoreUnreachable);
     }
-    shown
+    shown.or_else(|| case.account.door.objected().map(|one| one.cause))
 }
 
 /// By our clock a token has ended that lives by the provider's, or the other way round.
@@ -127,6 +128,10 @@ fn is_redirect_uri(case: &Case<'_>, shown: Option<Cause>) -> bool {
 /// Weighs what is known.
 pub(super) fn weigh(case: &Case<'_>, cause: Option<Cause>) -> Weighed {
     let Some(cause) = cause else { return well(case) };
+    let objection = case.account.door.objected().filter(|one| one.cause == cause);
+    if let Some(objection) = objection.filter(|_| case.account.cause.is_none()) {
+        return publishing_refused(case, objection);
+    }
     let mut pro = Vec::new();
     let mut contra = Vec::new();
     let failure = case.failure_of(cause);
@@ -172,6 +177,25 @@ fn well(case: &Case<'_>) -> Weighed {
         reasons_against: Vec::new(),
         suspects: Vec::new(),
         step: Step::Nothing,
+    }
+}
+
+/// The token works, and the provider or the publisher says that publishing does not.
+fn publishing_refused(case: &Case<'_>, objection: Objection) -> Weighed {
+    let failures = case.history().map_or(&[][..], |history| &history.failures);
+    let said = |one: &&Failure| matches!(one.source, Source::Check | Source::Publisher);
+    let said = failures.iter().rev().find(said);
+    let mut pro: Vec<Fact> = said.map(Fact::said).into_iter().collect();
+    if case.worked_at().is_some() {
+        pro.push(last_good(case));
+    }
+    pro.extend(access_end(case));
+    Weighed {
+        confidence: if said.is_some() { Confidence::Certain } else { Confidence::Likely },
+        reasons_for: pro,
+        reasons_against: Vec::new(),
+        suspects: Vec::new(),
+        step: if objection.is_owners { Step::Appeal } else { Step::MendPublishing },
     }
 }
 
@@ -326,7 +350,7 @@ fn not_renewable(case: &Case<'_>, pro: &mut Vec<Fact>) -> Verdict {
         pro.insert(0, Fact::of(What::NoToken));
         let writing = case.history().and_then(History::last_writing);
         pro.extend(writing.map(|writing| Fact::at(What::WroteLast(writing.by), writing.at)));
-        return (Confidence::Certain, vec![], Step::Reconnect);
+        return (Confidence::Certain, vec![], Step::Connect);
     };
     let nothing_renews = token.renewable_by.is_none();
     if nothing_renews {

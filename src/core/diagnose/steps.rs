@@ -9,6 +9,8 @@ pub enum Step {
     Nothing,
     /// It is tried again by itself.
     Wait,
+    /// The owner connects the account: there is no token for it.
+    Connect,
     /// The owner connects the account again.
     Reconnect,
     /// The owner connects it again and grants everything.
@@ -41,15 +43,20 @@ pub enum Step {
     MendState,
     /// A token waits to be saved.
     SaveAtOnce,
+    /// The provider lets the account publish no more, and its owner can ask why.
+    Appeal,
+    /// The provider refuses to let the account publish, for a reason that is the app's or the tool's.
+    MendPublishing,
     /// Nobody knows; the provider does.
     AskSupport,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Nothing,
         Self::Wait,
+        Self::Connect,
         Self::Reconnect,
         Self::ReconnectGranting,
         Self::ReconnectOffline,
@@ -66,6 +73,8 @@ impl Step {
         Self::MendStore,
         Self::MendState,
         Self::SaveAtOnce,
+        Self::Appeal,
+        Self::MendPublishing,
         Self::AskSupport,
     ];
 
@@ -75,6 +84,7 @@ impl Step {
         match self {
             Self::Nothing => "nothing",
             Self::Wait => "wait",
+            Self::Connect => "connect",
             Self::Reconnect => "reconnect",
             Self::ReconnectGranting => "reconnect_granting_all",
             Self::ReconnectOffline => "reconnect_with_offline_access",
@@ -91,6 +101,8 @@ impl Step {
             Self::MendStore => "mend_store",
             Self::MendState => "mend_state",
             Self::SaveAtOnce => "make_store_writable_at_once",
+            Self::Appeal => "appeal",
+            Self::MendPublishing => "mend_publishing",
             Self::AskSupport => "ask_support",
         }
     }
@@ -101,12 +113,20 @@ impl Step {
         Self::ALL.into_iter().find(|step| step.as_label() == label)
     }
 
+    /// True when the connection works and publishing is refused all the same.
+    #[must_use]
+    pub const fn is_about_publishing(self) -> bool {
+        matches!(self, Self::Appeal | Self::MendPublishing)
+    }
+
     /// Who acts.
     #[must_use]
     pub const fn actor(self) -> Actor {
         match self {
             Self::Nothing | Self::Wait => Actor::Nobody,
-            Self::Reconnect | Self::ReconnectGranting => Actor::Owner,
+            Self::Connect | Self::Reconnect | Self::ReconnectGranting | Self::Appeal => {
+                Actor::Owner
+            }
             _ => Actor::Operator,
         }
     }
@@ -117,6 +137,7 @@ impl Step {
         match self {
             Self::Nothing => "Nothing is to be done.",
             Self::Wait => "Nothing: it is tried again by itself.",
+            Self::Connect => "Connect the account in your publishing tool.",
             Self::Reconnect => "Reconnect the account in your publishing tool.",
             Self::ReconnectGranting => {
                 "Reconnect the account in your publishing tool and grant every permission it asks for."
@@ -154,6 +175,12 @@ impl Step {
             Self::MendState => "Make the sidecar's state directory or database writable again.",
             Self::SaveAtOnce => {
                 "Make the token store writable again at once, and do not stop the sidecar before it saved."
+            }
+            Self::Appeal => {
+                "Log in at the provider with this account and look what it says about posting: only you can ask it why, or appeal. Posting goes on by itself as soon as the provider allows it."
+            }
+            Self::MendPublishing => {
+                "Look up what the provider says below: the connection works, and it does not let the account publish. It is asked again by itself, and posting goes on when it agrees."
             }
             Self::AskSupport => {
                 "Look up the provider's code below; if it says nothing, send the log id to the provider's support."

@@ -505,7 +505,7 @@ fn hard_rows() -> Vec<Row> {
             }),
             Cause::NotRenewable,
             Certain,
-            Step::Reconnect,
+            Step::Connect,
         ),
     ]
 }

@@ -3,7 +3,7 @@
 use super::{Checked, Effect, Fleet};
 use crate::core::{
     AccountId, Cause, Event, Evidence, Order, Timestamp,
-    gate::{self, Gate, Proof},
+    gate::{self, Gate, Objection, Proof},
     history::Source,
     schedule::RETRY_AFTER_MAX,
 };
@@ -135,6 +135,7 @@ impl Fleet {
         }
         self.change_door(now, id, |door| {
             (door.refused, door.prove_from, door.tries) = (None, None, 0);
+            door.objection = door.objection.filter(|_| !is_open);
             if is_open {
                 (door.gate, door.since) = (Gate::Canary, Some(now));
             }
@@ -187,9 +188,9 @@ impl Fleet {
 
     /// Held again, for the reason that was given, until it is tried the next time.
     fn refuse(&mut self, now: Timestamp, id: &AccountId, evidence: &Evidence) {
-        let cause = evidence.cause;
         self.change_door(now, id, |door| {
-            door.refused = Some(cause);
+            door.refused = Some(evidence.cause);
+            door.objection = Some(Objection::after(door.objection, evidence, now));
             door.prove_later(now.plus(gate::prove_again_after(door.tries)));
         });
     }
@@ -223,7 +224,12 @@ mod tests {
         },
         *,
     };
-    use crate::core::{decide::App, gate::Why};
+    use crate::core::{
+        decide::App,
+        diagnose::Step,
+        gate::Why,
+        notices::{Audience, Change, Notice, Subject},
+    };
 
     const MINUTE: u64 = 60;
 
@@ -340,6 +346,102 @@ mod tests {
         assert_eq!((gate(&bench).0, bench.started()), (Gate::Canary, vec!["prove a".to_owned()]));
         proven(&mut bench, Checked::Alive);
         assert_eq!(gate(&bench).0, Gate::Open);
+    }
+
+    fn firing(bench: &Bench) -> Vec<Notice> {
+        let notice = |effect: &Effect| match effect {
+            Effect::Notify(notice) if notice.change == Change::Firing => Some(notice.clone()),
+            _ => None,
+        };
+        bench.effects.iter().filter_map(notice).collect()
+    }
+
+    /// The check is refused with `detail`, and again when it is made the next time.
+    fn refused_twice(bench: &mut Bench, cause: Cause, detail: &str) {
+        let mut evidence = bench.evidence(cause);
+        evidence.detail = Some(detail.into());
+        proven(bench, Checked::Refused(evidence.clone()));
+        assert_eq!(bench.notices(), [], "once is often: a provider needs a moment");
+        bench.pass(MINUTE);
+        assert_eq!(bench.started(), ["prove a"]);
+        proven(bench, Checked::Refused(evidence));
+    }
+
+    #[test]
+    fn of_publishing_that_is_refused_again_and_again_one_person_hears_once_and_of_its_end() {
+        let rows = [
+            (Cause::Unknown, "account_banned_from_posting", Audience::Owner, Step::Appeal),
+            (Cause::Unknown, "request_malformed", Audience::Operator, Step::MendPublishing),
+            (Cause::WrongEnvironment, "app_not_audited", Audience::Operator, Step::MendPublishing),
+        ];
+        for (cause, detail, audience, step) in rows {
+            let mut bench = reconnected(Proof::Check);
+            refused_twice(&mut bench, cause, detail);
+            let about = Subject::Account(id("a"));
+            let told = (about.clone(), cause, Change::Firing, audience);
+            assert_eq!(bench.notices(), [told], "{detail}");
+            let [notice] = &firing(&bench)[..] else { panic!("{detail}") };
+            let said = notice.evidence.as_ref().and_then(|evidence| evidence.detail.as_deref());
+            assert_eq!((notice.step, said), (Some(step), Some(detail)));
+            assert_eq!(notice.since, bench.now.minus(std::time::Duration::from_secs(MINUTE)));
+            for _ in 0..30 {
+                bench.pass(MINUTE);
+                assert_eq!(bench.notices(), [], "{detail}: one incident, whatever the gate does");
+                if bench.started() == ["prove a"] {
+                    let mut evidence = bench.evidence(cause);
+                    evidence.detail = Some(detail.into());
+                    proven(&mut bench, Checked::Refused(evidence));
+                    assert_eq!(bench.notices(), [], "{detail}: one incident");
+                }
+            }
+            order(&mut bench, 1, Order::Prove);
+            proven(&mut bench, Checked::Alive);
+            assert_eq!(gate(&bench).0, Gate::Open);
+            assert_eq!(bench.notices(), [(about, cause, Change::Resolved, audience)], "{detail}");
+            bench.pass(MINUTE);
+            assert_eq!((bench.notices(), bench.account("a").door.objection), (vec![], None));
+        }
+    }
+
+    #[test]
+    fn a_restart_neither_tells_of_it_again_nor_forgets_to_tell_of_its_end() {
+        let mut before = reconnected(Proof::Check);
+        refused_twice(&mut before, Cause::Unknown, "account_banned_from_posting");
+        let token = before.account("a").token.unwrap();
+        let (memories, _) = before.fleet.take_changed();
+        let mut after = bench(Proof::Check);
+        after.now = before.now;
+        after.load(&[]);
+        after.tell(Input::Recalled(memories));
+        after.load(&[("a", token)]);
+        assert_eq!(after.notices(), []);
+        for _ in 0..20 {
+            after.pass(MINUTE);
+            assert_eq!(after.notices(), []);
+        }
+        proven(&mut after, Checked::Alive);
+        let over = (Subject::Account(id("a")), Cause::Unknown, Change::Resolved, Audience::Owner);
+        assert_eq!(after.notices(), [over]);
+    }
+
+    #[test]
+    fn what_only_its_owner_mends_is_told_instead_of_that_publishing_is_refused() {
+        let mut bench = reconnected(Proof::Check);
+        refused_twice(&mut bench, Cause::Unknown, "request_malformed");
+        let evidence = bench.evidence(Cause::ConsentRevoked);
+        bench.pass(3_600);
+        bench.tell(Input::Announced {
+            id: id("a"),
+            evidence: Evidence { at: bench.now, ..evidence },
+        });
+        proven(&mut bench, Checked::Unknown);
+        let told: Vec<_> = firing(&bench).iter().map(|one| (one.cause, one.audience)).collect();
+        assert_eq!(told, [(Cause::ConsentRevoked, Audience::Owner)]);
+        bench.pass(MINUTE);
+        let new = bench.token(3, 0.0);
+        bench.load(&[("a", new)]);
+        proven(&mut bench, Checked::Alive);
+        assert_eq!((gate(&bench).0, firing(&bench)), (Gate::Open, vec![]));
     }
 
     #[test]

@@ -126,6 +126,18 @@ pub enum Input {
         /// Its place among all that was ever told.
         position: i64,
     },
+    /// An owner was on the way to connect an account, and the provider refused the app.
+    ConnectRefused {
+        /// Which app.
+        app: Arc<str>,
+        /// What was said.
+        evidence: Evidence,
+    },
+    /// An owner connected an account: the provider takes the app as it is registered.
+    ConnectWorked {
+        /// Which app.
+        app: Arc<str>,
+    },
     /// Somebody asked for a refresh now.
     Asked {
         /// Of which account.

@@ -7,6 +7,7 @@
 
 mod announced;
 mod apps;
+mod connecting;
 mod ends;
 mod gating;
 mod holding;
@@ -93,6 +94,8 @@ pub struct Fleet {
     state: Standing,
     /// The machine's clock.
     wall_clock: Standing,
+    /// When the operator was last told that owners cannot connect accounts of an app, and of what.
+    unconnectable: BTreeMap<(Arc<str>, Cause), Timestamp>,
     /// When something was last handled.
     handled_at: Option<Timestamp>,
     /// When something was first handled.
@@ -136,6 +139,7 @@ impl Fleet {
             store: Standing::default(),
             state: Standing::default(),
             wall_clock: Standing::default(),
+            unconnectable: BTreeMap::new(),
             handled_at: None,
             began_at: None,
             clock_offsets: BTreeMap::new(),
@@ -184,6 +188,10 @@ impl Fleet {
             Input::Told { id, order, position } => self.follow(now, &id, order, position),
             Input::Wondered { id } => self.note_wonder(now, &id),
             Input::Asked { id } => self.note_question(now, &id),
+            Input::ConnectRefused { app, evidence } => {
+                self.note_connect_refused(now, &app, evidence);
+            }
+            Input::ConnectWorked { app } => self.note_connect_worked(now, &app),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
                 self.look_at_app(now, &app);
@@ -290,6 +298,7 @@ impl Fleet {
         self.policy = policy;
         let other_scopes = self.apps.replace(apps);
         self.correlation.retain(|app| self.apps.find(app).is_some());
+        self.forget_unconnectable();
         if !other_scopes.is_empty() {
             self.forget_missing_scopes(&other_scopes);
         }

@@ -5,6 +5,7 @@ use crate::core::{
     AccountId, Cause, Event, Evidence, Memory, Timestamp,
     cause::Actor,
     diagnose::{self, Step, Tally},
+    gate::Objection,
     notices::{self, Audience, Change, Notice, Subject},
     schedule,
 };
@@ -56,7 +57,9 @@ impl Fleet {
         let Some(account) = self.table.find(id) else {
             return;
         };
-        let (told, cause) = (account.told, account.cause);
+        // That publishing is refused is somebody's trouble when nothing else is.
+        let objection = account.door.objected().filter(|_| account.cause.is_none());
+        let (told, cause) = (account.told, account.cause.or(objection.map(|one| one.cause)));
         if told == cause && self.is_reminder_due(now, account) {
             self.remind(now, id);
             return;
@@ -73,13 +76,18 @@ impl Fleet {
             .and_then(|token| schedule::danger_from(&token, &self.policy))
             .is_some_and(|at| at.has_come(now));
         // Trouble that may mend itself gets its one retry before anybody hears of it.
-        let too_early = cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
+        let too_early = account.cause.is_some_and(mends_itself) && account.failed_in_a_row < 2;
         // What the last run left in the journal is saved before it is worth a word.
         let untried = cause == Some(Cause::UnsavedToken) && account.failed_in_a_row == 0;
         // Its app's own notice speaks for it, whatever the app is frozen for.
         let is_shared = cause.is_some() && self.apps.frozen(&account.app) == cause;
         let waits = too_early || untried || is_shared || self.is_withheld(now, account);
-        let audience = notices::audience(account, in_danger).filter(|_| !waits);
+        let audience = match objection {
+            Some(Objection { is_owners: true, .. }) => Some(Audience::Owner),
+            Some(_) => Some(Audience::Operator),
+            None => notices::audience(account, in_danger),
+        };
+        let audience = audience.filter(|_| !waits);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
             return;
@@ -88,7 +96,13 @@ impl Fleet {
             // It has a better name now; who must reconnect it knows that already.
             return;
         }
-        let since = account.cause_since.unwrap_or(now);
+        let since = objection.map(|one| one.since).or(account.cause_since).unwrap_or(now);
+        let evidence = match objection {
+            Some(_) => account.history.as_ref().and_then(|history| history.last_objection()),
+            None => account.last_failure.clone(),
+        };
+        // Whoever was told that publishing is refused hears of its end, too.
+        let told_of = account.door.objection.filter(|one| one.is_news() && told == Some(one.cause));
         let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
         let notice = |cause: Cause, change, audience, since| Notice {
             subject: Subject::Account(id.clone()),
@@ -98,7 +112,7 @@ impl Fleet {
             since,
             at: now,
             expires_at: token.and_then(|token| token.expires_at),
-            evidence: account.last_failure.clone(),
+            evidence: evidence.clone(),
             step: None,
             missing_scopes: Vec::new(),
             accounts: 1,
@@ -110,7 +124,14 @@ impl Fleet {
             // Of an end that was announced and has come nobody hears that all is well.
             let came = told == Cause::NotRenewable && cause.is_some_and(Cause::needs_reconnect);
             let change = if came { Change::Withdrawn } else { Change::Resolved };
-            owed.push(notice(told, change, audience_of(told), began));
+            let mut over = notice(told, change, audience_of(told), began);
+            if let Some(one) = told_of {
+                (over.audience, over.step) = match one.is_owners {
+                    true => (Audience::Owner, Some(Step::Appeal)),
+                    false => (Audience::Operator, Some(Step::MendPublishing)),
+                };
+            }
+            owed.push(over);
         }
         let mut now_told = None;
         if let (Some(cause), Some(audience)) = (cause, audience) {
@@ -279,7 +300,7 @@ impl Fleet {
 }
 
 /// A notice to the operator about something that accounts share.
-const fn shared(
+pub(super) const fn shared(
     subject: Subject,
     cause: Cause,
     change: Change,

@@ -24,7 +24,7 @@ mod clients;
 pub mod events;
 mod gates;
 mod orders;
-mod path;
+pub(super) mod path;
 mod permits;
 mod problem;
 pub mod responses;

@@ -10,22 +10,18 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    core::{AccountId, Announcement, Gate, Order, Said, Whose, permits::REPORT_FOLLOWED_WITHIN},
+    core::{AccountId, Gate, Order, permits::REPORT_FOLLOWED_WITHIN},
     server::{
         answer::{Answer, json},
         bounded::body,
-        webhooks::{self, WRITTEN_WITHIN},
+        ordered::{self, NotWritten},
     },
 };
 use hyper::{HeaderMap, Request, StatusCode, body::Incoming};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 /// Hands on an order that needs no more than its name.
 pub(super) async fn order(
@@ -98,40 +94,13 @@ async fn hand_on(
     order: Order,
     key: Option<Vec<u8>>,
 ) -> Result<(), Problem> {
-    let name = id.to_string();
-    let kind: &[u8] = match order {
-        Order::Hold => b"hold",
-        Order::Resume => b"resume",
-        Order::Prove => b"prove",
-        Order::Refresh => b"refresh",
-        Order::Published { .. } => b"published",
-    };
     let now = context.clock.now();
-    let key = match order {
-        // Whatever a publisher asks for, and however often: a bug of its must not become our storm.
-        Order::Refresh => (now.as_unix() / REFRESH_EVERY_SECONDS).to_be_bytes().to_vec(),
-        // Without a name of the publisher's own each request is another order.
-        _ => key.unwrap_or_else(drawn),
-    };
-    let announcement = Announcement {
-        key: webhooks::key_of(&[b"api", kind, name.as_bytes(), &key]),
-        whose: Whose::Account(id.clone()),
-        said: Said::Order(order),
-        heard_at: now,
-    };
-    let (told, answer) = oneshot::channel();
-    let again = || Problem::unavailable("it cannot be written down now; send it again");
-    context.deliveries.try_send((announcement, told)).map_err(|_| again())?;
-    match timeout(WRITTEN_WITHIN, answer).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(again()),
+    match ordered::hand_on(&context.deliveries, now, id, order, key).await {
+        Ok(_) => Ok(()),
+        Err(NotWritten) => {
+            Err(Problem::unavailable("it cannot be written down now; send it again"))
+        }
     }
-}
-
-fn drawn() -> Vec<u8> {
-    let mut drawn = vec![0; 16];
-    SystemRandom::new().fill(&mut drawn).expect("the operating system has random numbers");
-    drawn
 }
 
 /// What makes the same request again the same order.
@@ -159,9 +128,6 @@ struct Canary {
     /// What the provider answered.
     body: Option<serde_json::Value>,
 }
-
-/// An account is refreshed on request once in this time at most.
-const REFRESH_EVERY_SECONDS: i64 = 60;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 256;

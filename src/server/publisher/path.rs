@@ -45,7 +45,7 @@ pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
 ///
 /// # Errors
 /// When one is unknown, comes twice or is no text.
-pub(super) fn query<'a, const N: usize>(
+pub(in crate::server) fn query<'a, const N: usize>(
     query: Option<&'a str>,
     known: [&'static str; N],
 ) -> Result<[Option<Cow<'a, str>>; N], Problem> {

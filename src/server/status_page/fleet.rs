@@ -242,7 +242,7 @@ pub(super) fn parts(scene: &Scene<'_>) -> Vec<Part> {
     if let Some(all) = readings.all_replicas {
         parts.push(Part {
             name: "Replicas",
-            tone: if snapshot.holding.len() > 0 { Tone::Good } else { Tone::Low },
+            tone: if !snapshot.holding.is_empty() { Tone::Good } else { Tone::Low },
             state: format!("{} of {SHARES} shares held", snapshot.holding.len()),
             detail: Some(format!(
                 "{} alive, {} in all",

@@ -111,7 +111,7 @@ impl Query {
 
     /// The same, of another list.
     pub(super) fn path_below(&self, path: &str) -> String {
-        let page = (self.page > 0).then(|| (self.page + 1).to_string()).unwrap_or_default();
+        let page = if self.page > 0 { (self.page + 1).to_string() } else { String::new() };
         let refresh = if self.refresh == Refresh::default() {
             String::new()
         } else {

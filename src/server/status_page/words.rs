@@ -176,7 +176,7 @@ fn segment(text: &str) -> String {
     }
 }
 
-pub(super) fn percent_encoded(text: &str) -> String {
+pub(in crate::server) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -134,7 +134,7 @@ impl Sent<'_> {
             return Ok(Landed::Saved(rows));
         };
         let code = failure.code().map_or("none", SqlState::code);
-        tracing::info!("a save together with its result was refused (SQLSTATE {code})");
+        tracing::info!(sqlstate = code, "a save together with its result was refused");
         let held_up = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
         Ok(Landed::Refused(failure.code().is_some_and(|code| held_up.contains(code))))
     }

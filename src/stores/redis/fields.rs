@@ -167,11 +167,12 @@ impl Raw {
                 expires_at,
                 refresh_expires_at,
                 scopes,
-                subject,
+                subject: subject.clone(),
             })
         });
         Ok(StoredAccount {
             id,
+            subject,
             app: care.beside_token(self.present(fields, APP))?.map(Into::into),
             owner: care
                 .beside_token(self.text(fields, OWNER))?

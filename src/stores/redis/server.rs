@@ -104,7 +104,7 @@ pub(super) async fn listen(link: &Arc<Link>, news: &Arc<News>, settings: &Settin
     };
     let first = subscription.begin().await;
     if let Err(error) = &first {
-        tracing::warn!("no keyspace notifications, changes are noticed by polling: {error}");
+        tracing::warn!(%error, "no keyspace notifications, changes are noticed by polling");
     }
     Listener(tokio::spawn(subscription.keep(first.ok())).abort_handle())
 }

@@ -281,6 +281,8 @@ pub(crate) fn reconnect(world: &World, who: usize) {
     player.alive = true;
     let number = player.mint(Maker::Owner, now);
     player.put(number, now, now);
+    // A new consent is another connection: what was tried with the former one does not count against it.
+    player.failures.clear();
     truth.store_version += 1;
     truth.trouble(who);
     truth.note(Some(who), || format!("its owner reconnects it: {number}"));

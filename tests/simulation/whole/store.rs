@@ -230,6 +230,7 @@ fn stored(truth: &Truth, who: usize) -> Option<StoredAccount> {
         id: player.id.clone(),
         app: None,
         owner: Some(Secret::new(format!("owner-{who}@example.org"))),
+        subject: None,
         token: Some(player.token(row.number, row.issued_at)),
         enabled: row.enabled,
     })
