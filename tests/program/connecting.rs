@@ -425,7 +425,7 @@ async fn a_crash_while_the_code_is_on_its_way_leaves_the_link_good() {
         .await;
     });
     let has_arrived = async || codes(&world) == [true];
-    crate::until_or("the code has arrived", has_arrived, || world.tell()).await;
+    until_or("the code has arrived", has_arrived, || world.tell()).await;
     world.program().kill_9();
     waiting.abort();
     world.start().await;
@@ -592,7 +592,7 @@ async fn of_two_replicas_one_sends_away_and_the_other_takes_in() {
     let other = world.configure_beside("config-2.yaml", "state", &section("state-2"));
     let one = Program::start(&world.config(), world.path("one.log")).await;
     let two = Program::start(&other, world.path("two.log")).await;
-    crate::until_or(
+    until_or(
         "each looks after some",
         async || {
             let (one, two) =

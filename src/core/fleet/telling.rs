@@ -59,7 +59,8 @@ impl Fleet {
         };
         // That publishing is refused is somebody's trouble when nothing else is.
         let objection = account.door.objected().filter(|_| account.cause.is_none());
-        let (told, cause) = (account.told, account.cause.or(objection.map(|one| one.cause)));
+        let (told, cause) =
+            (account.told, account.cause.or_else(|| objection.map(|one| one.cause)));
         if told == cause && self.is_reminder_due(now, account) {
             self.remind(now, id);
             return;

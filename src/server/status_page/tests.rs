@@ -59,6 +59,7 @@ fn readings() -> Readings {
         spilled_tokens: 0,
         outbox_length: 0,
         outbox_held: 0,
+        connected_unsaved: 0,
         clock_unconfirmed_step: 0,
         all_replicas: None,
         posts: None,
