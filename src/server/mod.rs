@@ -3,7 +3,10 @@
 //!
 //! | listener | route | answer |
 //! | --- | --- | --- |
-//! | telemetry | `GET /` | status page |
+//! | telemetry | `GET /` | the list of accounts; see [`status_page`] |
+//! | telemetry | `GET /accounts/{provider}/{account}` | the page of an account |
+//! | telemetry | `GET /apps/{app}`, `GET /providers/{provider}` | the pages of an app and a provider |
+//! | telemetry | `GET /accounts.json`, and each page with `.json` behind it | the same as JSON |
 //! | telemetry | `GET /metrics` | the exposition |
 //! | telemetry | `GET /-/healthy` | 200 while the process answers |
 //! | telemetry | `GET /-/ready` | 200 once the store has been read, 503 before |

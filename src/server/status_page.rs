@@ -18,7 +18,7 @@ use super::{
     answer::{Answer, json, styled_page, text},
 };
 use crate::core::{Account, AccountId};
-use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::HeaderName};
+use hyper::{HeaderMap, StatusCode, Uri, header::HeaderValue, http::HeaderName};
 use minijinja::{Environment, UndefinedBehavior, Value};
 use query::{Query, Refresh, path_decoded};
 use scene::Scene;
@@ -100,9 +100,10 @@ impl Route {
     }
 }
 
-/// The page, or its JSON, for this query string.
-pub async fn answer(context: Context, route: Route, query: &str, headers: &HeaderMap) -> Answer {
-    let query = Query::read(query);
+/// The page, or its JSON, that was asked for at this address.
+pub async fn answer(context: Context, route: Route, uri: &Uri, headers: &HeaderMap) -> Answer {
+    let query = Query::read(uri.query().unwrap_or_default());
+    let again = again(uri);
     let viewer = context.viewer(headers);
     // A pass over a million accounts takes tens of milliseconds; the threads that answer others must not
     // wait for it.
@@ -111,7 +112,7 @@ pub async fn answer(context: Context, route: Route, query: &str, headers: &Heade
         let config = context.config.load();
         let now = context.clock.now();
         let scene = Scene { snapshot: &snapshot, readings: &readings, config: &config, now };
-        respond(&scene, &route, &query, |account| actions::form(account, &viewer))
+        respond(&scene, &route, &query, &again, |account| actions::form(account, &viewer))
     });
     match made.await {
         Ok(Ok(answer)) => answer,
@@ -127,6 +128,7 @@ fn respond(
     scene: &Scene<'_>,
     route: &Route,
     query: &Query,
+    again: &str,
     actions: impl FnOnce(&Account) -> String,
 ) -> Result<Answer, minijinja::Error> {
     if route.as_json {
@@ -136,8 +138,10 @@ fn respond(
         Some(html) => {
             let mut answer = styled_page(StatusCode::OK, html, POLICY.clone());
             if query.refresh != Refresh(0) {
-                // A header and no element of the page: it keeps address and place, and can be switched off by a link.
-                answer.headers_mut().insert(REFRESH, HeaderValue::from(query.refresh.0));
+                let value = format!("{}; url={again}", query.refresh.0);
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    answer.headers_mut().insert(REFRESH, value);
+                }
             }
             Ok(answer)
         }
@@ -147,6 +151,14 @@ fn respond(
             Ok(styled_page(status, html, POLICY.clone()))
         }
     }
+}
+
+/// The way from an address to itself. Browsers that are told no address do not load a page again that was gone to
+/// with a fragment; told its own, they do, and stay where the reader has scrolled to.
+fn again(uri: &Uri) -> String {
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("./{name}{query}")
 }
 
 /// `None` where there is no such thing.
@@ -313,7 +325,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
 });
 
-/// Loads the same address again after so many seconds. No standard has it, every browser does.
+/// Loads an address after so many seconds. A header and no element of the page, since it is chosen by a link.
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 #[cfg(test)]

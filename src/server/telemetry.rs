@@ -44,8 +44,7 @@ pub async fn handle(context: Context, request: Request<Incoming>) -> Answer {
         path => match Route::of(path) {
             Some(_) if !reads => wrong_method("GET, HEAD"),
             Some(route) => {
-                let query = request.uri().query().unwrap_or_default();
-                status_page::answer(context, route, query, request.headers()).await
+                status_page::answer(context, route, request.uri(), request.headers()).await
             }
             None => not_found(),
         },

@@ -14,6 +14,9 @@ LOOKS = {
     "400-percent": {"width": 320, "height": 256},
 }
 
+# A hundred accounts are thousands of elements, and axe looks at each of them.
+AXE_DEADLINE = 240.0
+
 
 class Eyes:
     """Looks at pages one after the other and keeps what was wrong with them."""
@@ -34,7 +37,7 @@ class Eyes:
             page.look(**window)
             page.open(url)
             expect(page.status == status, f"{name}: status {page.status}")
-            found = page.violations(self.axe)
+            found = page.violations(self.axe, AXE_DEADLINE)
             expect(not found, f"{name}, {look}: axe: {found}")
             expect(page.overflow() <= 0, f"{name}, {look}: {page.overflow()} pixels wider than the window")
             if self.screenshots:

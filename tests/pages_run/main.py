@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -18,7 +19,7 @@ import in_thousands
 import on_stage
 import pictures
 import world
-from eyes import Eyes
+from eyes import LOOKS, Eyes
 
 
 def main():
@@ -30,56 +31,62 @@ def main():
         stage, many = Path(folder, "demo"), Path(folder, "many")
         stage.mkdir()
         many.mkdir()
-        running = []
+        starts = {"demo": (world.demo, stage), "many": (world.thousands, many)}
+        running = {}
         try:
             # Both start while the browser does.
-            running.append(world.demo(options.binary, stage))
-            running.append(world.thousands(options.binary, many))
+            for part in options.only or starts:
+                start, place = starts[part]
+                running[part] = start(options.binary, place)
             with chromium.Browser() as browser:
-                look(browser, *(one.base for one in running), options)
+                eyes = Eyes(browser, options.axe, options.screenshots)
+                said = [look(browser, eyes, running[part].base, options) for part, look in PARTS.items() if part in running]
+                print(f"REMARK: {eyes.looked_at} looks clean; {'; '.join(said)}")
         except (world.Broken, chromium.Failed) as broken:
-            for one in running:
+            for one in running.values():
                 print(one.log.read_text(errors="replace")[-800:])
+            traceback.print_exc()
             print(f"\nFAILED: {broken}")
             sys.exit(1)
         finally:
-            for one in running:
+            for one in running.values():
                 one.close()
     print(f"everything as it should be after {time.monotonic() - began:.0f} s")
 
 
-def look(browser, stage, many, options):
-    eyes = Eyes(browser, options.axe, options.screenshots)
+def ten_thousand(browser, eyes, base, options):
     page = eyes.page
-    tell("filters agree with the store", in_thousands.filters(page, many))
-    tell("orders are what they are called", in_thousands.orders(page, many))
-    in_thousands.paging(page, many)
-    tell("names stay text and lead to their pages", in_thousands.names_stay_text(page, many))
-    eyes.look(f"{many}/?refresh=0", "ten-thousand", looks={"light": eyes_of("light"), "phone": eyes_of("phone")})
-    on_stage.strict(stage)
-    hurt = on_stage.when_something_is_wrong(stage)
-    on_stage.looks(eyes, stage, hurt)
-    tell("looks without a finding of axe", eyes.looked_at)
-    on_stage.what_is_said(eyes, stage, hurt)
-    on_stage.without_scripts(browser, stage, hurt)
-    on_stage.by_keyboard(browser, stage)
-    on_stage.it_loads_itself_again(browser, stage)
+    tell("filters agree with the store", in_thousands.filters(page, base))
+    tell("orders are what they are called", in_thousands.orders(page, base))
+    in_thousands.paging(page, base)
+    tell("names stay text and lead to their pages", in_thousands.names_stay_text(page, base))
+    eyes.look(f"{base}/?refresh=0", "ten-thousand", looks={"light": LOOKS["light"]})
+    return f"10,000 accounts: {measure(page, base, options.requests)}"
+
+
+def the_demo(browser, eyes, base, options):
+    on_stage.strict(base)
+    hurt = on_stage.when_something_is_wrong(base)
     if options.pictures:
-        draw(page, stage, hurt, options.pictures)
-    fastest = measure(page, many, options.requests)
-    print(f"REMARK: {eyes.looked_at} looks clean; 10,000 accounts: {fastest}")
+        draw(eyes.page, base, options.pictures)
+    on_stage.looks(eyes, base, hurt)
+    tell("looks without a finding of axe", eyes.looked_at)
+    on_stage.what_is_said(eyes, base, hurt)
+    on_stage.without_scripts(browser, base, hurt)
+    on_stage.by_keyboard(browser, base)
+    on_stage.it_loads_itself_again(browser, base)
+    tell("ways to work them: no scripts, no mouse, no hand at all", 3)
+    return f"{hurt['account']} of the demo needed its owner"
 
 
-def eyes_of(look_name):
-    import eyes
-
-    return eyes.LOOKS[look_name]
+PARTS = {"demo": the_demo, "many": ten_thousand}
 
 
-def draw(page, stage, hurt, folder):
+def draw(page, stage, folder):
+    one = on_stage.in_full_swing(stage)
     for name, path, words in [
         ("list", "/?refresh=0", "The status page of the demo: what is to be done, the sidecar, the accounts, worst first"),
-        ("account", f"{hurt['page']}?refresh=0", "The page of an account whose owner took the consent back"),
+        ("account", f"{one['page']}?refresh=0", "The page of an account whose owner must grant a scope again"),
         ("phone", "/?refresh=0&cause=any", "The status page on a phone"),
     ]:
         size = pictures.draw(page, stage + path, name, folder, words)
@@ -111,6 +118,7 @@ def arguments():
     parser.add_argument("--binary", required=True, type=lambda path: str(Path(path).resolve()))
     parser.add_argument("--screenshots")
     parser.add_argument("--pictures")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="one of the two sidecars; both otherwise")
     parser.add_argument("--requests", type=int, default=20)
     return parser.parse_args()
 

@@ -22,6 +22,18 @@ def when_something_is_wrong(base):
     return until("an account of the demo is held and has 401s", somebody)[0]
 
 
+def in_full_swing(base):
+    """Three accounts need their owners and nothing else is wrong: the one of them that was renewed most often."""
+
+    def three():
+        answer = get_json(f"{base}/accounts.json?cause=owner")
+        is_calm = answer["found"] == 3 and answer["fleet"]["healthy"] == answer["fleet"]["accounts"] - 3
+        hurt = [get_json(f"{base}{one['page']}.json") for one in answer["accounts"]] if is_calm else []
+        return [one for one in hurt if one["unauthorized_last_day"] > 0 and len(one["tokens"]) > 4]
+
+    return max(until("three accounts of the demo need their owners", three), key=lambda one: len(one["tokens"]))
+
+
 def looks(eyes, base, hurt):
     pages = {
         "list": "/?refresh=0",
@@ -123,7 +135,7 @@ def it_loads_itself_again(browser, base):
     with page.navigation(deadline=90):
         pass
     expect(page.text(".clock") != made, "the page that was loaded again is the old one")
-    expect(page.url() == f"{base}/?gate=open&refresh={RELOAD_SECONDS}#accounts", f"it went to {page.url()}")
+    expect(page.url().split("#")[0] == f"{base}/?gate=open&refresh={RELOAD_SECONDS}", f"it went to {page.url()}")
     place = page.evaluate("scrollY")
     expect(place > 100, f"it went back to the top: {place}")
     page.follow(".refresh a:last-child")

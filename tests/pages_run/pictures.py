@@ -27,6 +27,15 @@ LINKS = "a.link { color: var(--link); text-decoration: underline; } .brand a.lin
 .figures a.link { color: inherit; } .refresh a[aria-current] { color: var(--ink); text-decoration: none; }"
 
 
+def of_width(style, width):
+    """The style as it is at this width: whoever shows a picture smaller must not get the page of a smaller window."""
+
+    def narrow(match):
+        return match.group(2) if width <= int(match.group(1)) else ""
+
+    return re.sub(r"^@media \(max-width: (\d+)px\) \{\n(.*?)^\}\n", narrow, style, flags=re.MULTILINE | re.DOTALL)
+
+
 def draw(page, url, name, folder, words):
     """Writes one picture and looks at it as a README does."""
     width = WIDTHS[name]
@@ -34,7 +43,7 @@ def draw(page, url, name, folder, words):
     page.open(url)
     seen = page.evaluate(SERIALIZE)
     body = re.sub(r"\n\s*\n+", "\n", seen["body"])
-    style = (seen["style"] + LINKS).replace("&", "&amp;").replace("<", "&lt;")
+    style = (of_width(seen["style"], width) + LINKS).replace("&", "&amp;").replace("<", "&lt;")
     height = seen["height"]
     picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">\n'

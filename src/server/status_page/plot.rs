@@ -240,7 +240,7 @@ mod tests {
         let course = Course::of(&account, at(0)).unwrap();
         assert_eq!(course.past, "M0 0L500 1000L500 0L500 0");
         assert_eq!(course.ahead, "M500 0L1000 1000");
-        assert!(course.words.contains("1 new token, now 16 min 40 s left"), "{}", course.words);
+        assert!(course.words.contains("1 new token; now 16 min 40 s left"), "{}", course.words);
     }
 
     #[test]

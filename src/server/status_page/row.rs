@@ -11,6 +11,7 @@ use crate::core::{
     second_clock::{End, Moves, Provenance},
 };
 use serde::Serialize;
+use std::time::Duration;
 
 /// One account.
 #[derive(Serialize)]
@@ -60,8 +61,8 @@ struct Connection {
     at: Moment,
     /// How that is known, where it is not simply declared.
     how: Option<&'static str>,
-    /// Each renewal moves it on, and the account is renewed: nobody needs to think of it.
-    moves_on: bool,
+    /// Worth a line in a list: it ended, or comes soon and no renewal moves it.
+    matters: bool,
 }
 
 impl<'a> Row<'a> {
@@ -98,9 +99,10 @@ impl<'a> Row<'a> {
             connection: ends.filter(|at| *at <= now || !is_over).map(|at| Connection {
                 at: moment(at),
                 how: end.and_then(how),
-                moves_on: account.cause.is_none()
-                    && at > now
-                    && end.is_some_and(|end| end.moves == Moves::Sliding),
+                matters: at <= now
+                    || at.since(now) < CONNECTION_SOON
+                        && (account.cause.is_some()
+                            || end.is_none_or(|end| end.moves != Moves::Sliding)),
             }),
             last_refresh: account.last_refresh_at.map(moment),
             unauthorized: Hours::of(scene, account),
@@ -159,3 +161,6 @@ const fn doing(busy: Busy) -> Option<&'static str> {
         Busy::Idle => None,
     }
 }
+
+/// An end of a connection that is further away is no news in a list.
+const CONNECTION_SOON: Duration = Duration::from_secs(30 * 86_400);

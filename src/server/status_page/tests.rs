@@ -86,7 +86,8 @@ fn get_with(snapshot: &Snapshot, readings: &Readings, errors: &[&str], address: 
     let scene = Scene { snapshot, readings, config: &config, now: NOON };
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let route = Route::of(path).unwrap_or_else(|| panic!("{path} is none of the pages"));
-    let answer = respond(&scene, &route, &Query::read(query), |_| String::new()).unwrap();
+    let again = again(&address.parse().unwrap());
+    let answer = respond(&scene, &route, &Query::read(query), &again, |_| String::new()).unwrap();
     let status = answer.status();
     let refresh = answer.headers().get(REFRESH).map(|value| value.to_str().unwrap().to_owned());
     let body = futures_util::FutureExt::now_or_never(answer.into_body().collect());
@@ -322,9 +323,11 @@ fn what_is_to_be_done_leads_to_the_accounts_and_apps_it_is_about() {
         r#"<a href="./?cause=consent_revoked&amp;refresh=0">2 accounts: consent revoked</a>"#,
     );
     assert!(app.is_some() && app < account, "{todos}");
+    let one = r#"<a href="./accounts/tiktok/d?refresh=0">tiktok/d: scope missing</a>"#;
+    assert!(todos.contains(one), "one alone is called by its name: {todos}");
     assert_eq!(
         todos.matches("<li").count(),
-        2,
+        3,
         "what the app's accounts have is said once: {todos}"
     );
 }
@@ -333,10 +336,10 @@ fn what_is_to_be_done_leads_to_the_accounts_and_apps_it_is_about() {
 fn every_page_says_how_to_stop_it_and_a_choice_is_kept() {
     let snapshot = snapshot([account("a", 100, None)]);
     for (address, refresh) in [
-        ("/", Some("30")),
-        ("/?refresh=10&cause=none", Some("10")),
+        ("/", Some("30; url=./")),
+        ("/?refresh=10&cause=none", Some("10; url=./?refresh=10&cause=none")),
         ("/?refresh=0", None),
-        ("/accounts/tiktok/a", Some("30")),
+        ("/accounts/tiktok/a", Some("30; url=./a")),
         ("/apps/main?refresh=0", None),
         ("/accounts/tiktok/nobody", None),
         ("/accounts.json", None),
