@@ -123,7 +123,8 @@ pub(crate) async fn until_killed(scene: &mut Scene, strace: &mut Strace) {
     }
     // What it wrote is complete when it has ended itself.
     if scene.world.program().has_ended() {
-        until_or("strace has ended", async || strace.has_ended(), || strace.text()).await;
+        let text = strace.reader();
+        until_or("strace has ended", async || strace.has_ended(), text).await;
     }
 }
 

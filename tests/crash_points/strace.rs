@@ -56,7 +56,13 @@ impl Strace {
 
     /// What it wrote so far.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
+        self.reader()()
+    }
+
+    /// The same for whoever waits for it to end.
+    pub(crate) fn reader(&self) -> impl Fn() -> String + use<> {
+        let output = self.output.clone();
+        move || String::from_utf8_lossy(&fs::read(&output).unwrap_or_default()).into_owned()
     }
 
     /// Waits until nothing has been written for `pause`.
