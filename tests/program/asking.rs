@@ -144,9 +144,7 @@ async fn proving(state: Option<&str>) -> World {
         plan = plan.section("state", state);
     }
     let mut world = plan.prepare().await;
-    let key = world.path("state-key");
-    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.write_state_key();
     world.start().await;
     world.until_ready().await;
     told(world.running(), "POST", &format!("{ACCOUNT}/hold"), "").await;

@@ -1,6 +1,7 @@
 //! The other commands, and what they tell scripts by their exit codes.
 
 use crate::{
+    postgres::Schema,
     process::{command, stderr, stdout},
     until_or,
     world::{HELD_BACK, OPERATOR, World, owner},
@@ -270,21 +271,35 @@ async fn the_exit_code_of_a_refresh_says_how_it_went() {
     assert_eq!(code, UNREACHABLE);
 }
 
-#[tokio::test]
-async fn notices_lists_mails_without_addresses_and_a_test_mail_says_what_the_server_answered() {
-    let mut world = World::new().start().await;
+/// Of the account whose owner takes the consent back.
+async fn a_mail_is_listed_without_its_address(world: &mut World) {
     world.provider.revoke_consent("brand-01");
     world.until_mails(&owner("brand-01"), 1).await;
-    let is_sent = async || run(&world, &["notices"]).await.1.contains("1 sent");
+    let is_sent = async || run(world, &["notices"]).await.1.contains("1 sent");
     until_or("the mail is noted as sent", is_sent, || world.tell()).await;
-    let (code, said, complaints) = run(&world, &["notices"]).await;
+    let (code, said, complaints) = run(world, &["notices"]).await;
     assert_eq!(code, DONE, "{said}{complaints}");
     assert!(said.contains("tiktok/brand-01") && !said.contains(&owner("brand-01")), "{said}");
-    let (code, said, _) = run(&world, &["notices", "--output", "json"]).await;
+    let (code, said, _) = run(world, &["notices", "--output", "json"]).await;
     assert_eq!(code, DONE);
     let list: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&list[0]["state"], &list[0]["notices"]), (&"sent".into(), &1.into()));
     assert!(!said.contains(&owner("brand-01")), "{said}");
+}
+
+#[tokio::test]
+async fn notices_lists_what_lies_in_a_state_on_postgresql_too() {
+    let state = Schema::new().on_socket("state", "30s");
+    let mut world = World::new().section("state", &state).prepare().await;
+    world.write_state_key();
+    world.start().await;
+    a_mail_is_listed_without_its_address(&mut world).await;
+}
+
+#[tokio::test]
+async fn notices_lists_mails_without_addresses_and_a_test_mail_says_what_the_server_answered() {
+    let mut world = World::new().start().await;
+    a_mail_is_listed_without_its_address(&mut world).await;
 
     let (code, said, complaints) = run(&world, &["notices", "--send-test"]).await;
     assert_eq!(code, DONE, "{said}{complaints}");

@@ -20,7 +20,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
@@ -586,9 +585,7 @@ async fn of_two_replicas_one_sends_away_and_the_other_takes_in() {
     let schema = Schema::new();
     let section = |state: &str| schema.on_socket(state, "30s");
     let world = plan().accounts(8).section("state", &section("state")).prepare().await;
-    let key = world.path("state-key");
-    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.write_state_key();
     let other = world.configure_beside("config-2.yaml", "state", &section("state-2"));
     let one = Program::start(&world.config(), world.path("one.log")).await;
     let two = Program::start(&other, world.path("two.log")).await;

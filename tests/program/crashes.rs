@@ -241,8 +241,7 @@ async fn sighup_while_it_still_starts_does_not_end_it_and_sigterm_does() {
          database: keepalive, user: nobody, password_file: state-password, connect_timeout: 60s}}"
     );
     let world = World::new().section("state", &state).prepare().await;
-    std::fs::write(world.path("state-key"), "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n")
-        .unwrap();
+    world.write_state_key();
     std::fs::write(world.path("state-password"), "invented").unwrap();
     let mut starting = std::process::Command::new(crate::process::BINARY)
         .args(["run", "--config"])

@@ -6,7 +6,7 @@ use crate::{
     until_or,
     world::World,
 };
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::fs;
 
 #[tokio::test]
 async fn result_and_save_of_each_refresh_are_one_transaction() {
@@ -19,9 +19,7 @@ async fn result_and_save_of_each_refresh_are_one_transaction() {
     let state = schema.on_socket("state", "5s");
     let plan = World::new().accounts(3).section("state", &state).section("store", &store);
     let mut world = plan.prepare().await;
-    let key = world.path("state-key");
-    fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.write_state_key();
     let accounts = ["brand-01", "brand-02", "brand-03"];
     let list = accounts.map(|account| {
         let token = world.provider.current(account).unwrap();

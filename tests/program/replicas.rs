@@ -12,8 +12,6 @@ use crate::{
 use oauth_keepalive::demo::provider::{Fault, Lasting, Refreshed, Surface};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
@@ -49,9 +47,7 @@ impl Pair {
 
     async fn start_with(plan: Plan, first: &str, second: &str) -> Self {
         let world = plan.section("state", first).prepare().await;
-        let key = world.path("state-key");
-        fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        world.write_state_key();
         let other = world.configure_beside("config-2.yaml", "state", second);
         let one = Program::start(&world.config(), world.path("one.log")).await;
         let two = Program::start(&other, world.path("two.log")).await;

@@ -15,6 +15,7 @@ use rusqlite::{Connection, params};
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::{Duration, Instant},
@@ -191,6 +192,13 @@ impl Plan {
 impl World {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Seals what replicas share; [`crate::postgres::Schema`] names the file.
+    pub(crate) fn write_state_key(&self) {
+        let key = self.path("state-key");
+        fs::write(&key, "aW52ZW50ZWQga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXM=\n").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn config(&self) -> PathBuf {
