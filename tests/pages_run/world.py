@@ -73,7 +73,7 @@ def thousands(binary, folder):
     (folder / "secret").write_text("invented")
     (folder / "secret").chmod(0o600)
     (folder / "config.yaml").write_text(CONFIG)
-    return Program(binary, ["run", "--config", "config.yaml"], folder, r"status page at (http://[^/]+)/")
+    return Program(binary, ["run", "--config", "config.yaml"], folder, r"status_page=(http://[^/ ]+)/")
 
 
 def make_store(path):

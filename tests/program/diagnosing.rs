@@ -77,7 +77,7 @@ async fn each_broken_account_is_named_with_its_cause_and_its_one_step_and_no_tok
         ("brand-04", "rotation_lost", "likely", "reconnect", "owner"),
         ("brand-05", "refresh_token_expired", "certain", "reconnect", "owner"),
         ("brand-06", "wrong_environment", "certain", "compare_account", "operator"),
-        ("brand-07", "not_renewable", "certain", "reconnect", "owner"),
+        ("brand-07", "not_renewable", "certain", "connect", "owner"),
         ("brand-08", "not_renewable", "certain", "reconnect", "owner"),
     ];
     for (account, cause, ..) in expected {
