@@ -223,14 +223,12 @@ impl Hook {
                 if progress.failures == 0 {
                     tracing::warn!(url = %self.settings.url, "a webhook was not taken and is sent again");
                 }
-                let pause = PAUSE_FIRST.saturating_mul(1 << progress.failures.min(16));
-                let pause = pause.min(PAUSE_MAX);
-                let pause = retry_after.map_or(pause, |asked| asked.min(PAUSE_MAX).max(pause));
+                let pause = pause(progress.failures, *retry_after);
                 progress.failures += 1;
                 progress.next_try = Instant::now() + pause;
                 if !is_still_first {
                     progress.tries = 0;
-                } else if progress.tries >= TRIES_MAX {
+                } else if is_given_up(progress.tries) {
                     tracing::error!(url = %self.settings.url, "a webhook was given up; let the publisher read the gates that are not open");
                     self.metrics.gate_webhook(HookResult::GivenUp);
                     progress.untold.done(turn);
@@ -239,6 +237,16 @@ impl Hook {
             }
         }
     }
+}
+
+/// Before another try, after so many failures before this one. Whoever asks for patience has it, within bounds.
+fn pause(failures: u32, asked: Option<Duration>) -> Duration {
+    let ours = PAUSE_FIRST.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+    asked.map_or(ours, |asked| asked.min(PAUSE_MAX).max(ours))
+}
+
+const fn is_given_up(tries: u32) -> bool {
+    tries >= TRIES_MAX
 }
 
 /// The same gate since the same moment has the same id, in this process and in the next one.
@@ -284,3 +292,55 @@ const OPENED_LATELY: Duration = Duration::from_secs(3_600);
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(provider: &str, account: &str, to: Gate, at: i64) -> Move {
+        let (id, at) = (AccountId::new(provider, account), Timestamp::from_unix(at));
+        Move { id, from: None, to, why: None, at }
+    }
+
+    #[test]
+    fn a_signature_is_what_openssl_makes_of_instant_and_body() {
+        let secret = Secret::new("invented-secret".to_owned());
+        assert_eq!(
+            signature(&secret, Timestamp::from_unix(1_800_000_000), r#"{"a":1}"#),
+            "t=1800000000,s=663162d7e006ea3a31188e0c1ddab2f8df948ddfb278e021c821f433885848a8"
+        );
+    }
+
+    #[test]
+    fn whatever_makes_it_another_piece_of_news_makes_another_id() {
+        let all = [
+            moved("tiktok", "a", Gate::Held, 1),
+            moved("x", "a", Gate::Held, 1),
+            moved("tiktok", "b", Gate::Held, 1),
+            moved("tiktok", "a", Gate::Canary, 1),
+            moved("tiktok", "a", Gate::Held, 2),
+            moved("tikto", "ka", Gate::Held, 1),
+        ];
+        let ids: std::collections::BTreeSet<_> = all.iter().map(delivery_id).collect();
+        assert_eq!(ids.len(), all.len());
+        let because = Move { why: Some(crate::core::gate::Why::Person), ..all[0].clone() };
+        assert_eq!(delivery_id(&because), delivery_id(&all[0]), "the reason may come later");
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_heed_whoever_asks_for_longer_ones() {
+        let cases = [
+            (0, None, 1),
+            (3, None, 8),
+            (40, None, 300),
+            (0, Some(30), 30),
+            (5, Some(2), 32),
+            (0, Some(86_400), 300),
+        ];
+        for (failures, asked, seconds) in cases {
+            let made = pause(failures, asked.map(Duration::from_secs));
+            assert_eq!(made.as_secs(), seconds, "{failures} failures, asked for {asked:?}");
+        }
+        assert!((0..TRIES_MAX).all(|tries| !is_given_up(tries)) && is_given_up(TRIES_MAX));
+    }
+}

@@ -84,14 +84,15 @@ async fn whoever_missed_what_nobody_knows_any_more_is_told_so() {
     for _ in 0..=MOVES_KEPT {
         bench.news.push(moved("a", Gate::Held));
     }
-    let first_of_this_run = {
+    let (first_of_this_run, last_of_another) = {
         let mut stream = Stream::open(&bench, "/v1/events", RIGHT).await;
         stream.until("retry: ").await;
         bench.news.push(moved("a", Gate::Open));
         stream.until("id: ").await;
-        format!("{}-0", stream.last_id().split('-').next().unwrap())
+        let (run, number) = stream.last_id().split_once('-').unwrap();
+        (format!("{run}-0"), format!("00000000-{number}"))
     };
-    for id in [&*first_of_this_run, "00000000-1", "nonsense", "-", "é", &"9".repeat(500)] {
+    for id in [&*first_of_this_run, &last_of_another, "nonsense", "-", "é", &"9".repeat(500)] {
         let headers = format!("{RIGHT}Last-Event-ID: {id}\r\n");
         let mut stream = Stream::open(&bench, "/v1/events", &headers).await;
         stream.until("event: reset\n").await;
@@ -102,6 +103,23 @@ async fn whoever_missed_what_nobody_knows_any_more_is_told_so() {
     stream.until("retry: ").await;
     bench.news.lose();
     stream.until("event: reset\n").await;
+}
+
+#[tokio::test]
+async fn whoever_is_far_behind_catches_up_at_once() {
+    let bench = Bench::start().await;
+    let mut stream = Stream::open(&bench, "/v1/events", RIGHT).await;
+    stream.until("retry: ").await;
+    bench.news.push(moved("a", Gate::Held));
+    stream.until("\"gate\":\"held\"").await;
+    let seen = stream.last_id().to_owned();
+    drop(stream);
+    // More than one piece holds.
+    (0..1_000).for_each(|_| bench.news.push(moved("a", Gate::Held)));
+    bench.news.push(moved("last", Gate::Canary));
+    let headers = format!("{RIGHT}Last-Event-ID: {seen}\r\n");
+    let mut again = Stream::open(&bench, "/v1/events", &headers).await;
+    again.until("\"account\":\"last\"").await;
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use std::{
-    fs, os::unix::net::UnixListener, path::Path, process::Command, sync::Arc, time::Duration,
+    fs, os::unix::fs::PermissionsExt as _, os::unix::net::UnixListener, path::Path,
+    process::Command, sync::Arc, time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -117,6 +118,7 @@ async fn a_socket_that_a_killed_process_left_is_taken_over_and_one_that_lives_is
     assert!(path.exists(), "what a killed process leaves");
     let (place, stop) = serve(listen.clone(), None).await;
     assert_eq!(place, Place::Unix(path.clone()));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let error = Socket::bind(&listen, None).await.err().unwrap();
     assert!(error.contains("somebody listens there already"), "{error}");
     stop.send(true).unwrap();

@@ -54,13 +54,38 @@ async fn a_mail_that_a_killed_process_had_claimed_is_not_late() {
     let world = Sqlite::make().await;
     let (one, two) = (open(&world).await, open(&world).await);
     one.fire(&outbox::firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
-    assert_eq!(outbox::hand_out(&one, at(1_000), 10).await.len(), 1);
+    let [mail]: [Owed; 1] = outbox::hand_out(&one, at(1_000), 10).await.try_into().unwrap();
+    assert!(one.begin(mail.row, "line").await.unwrap());
     // While one of them is there, the claims of both are obeyed.
     one.shut().await;
     let three = open(&world).await;
     assert!(outbox::hand_out(&three, at(1_001), 10).await.is_empty());
     drop((two, three));
-    assert_eq!(outbox::hand_out(&open(&world).await, at(1_002), 10).await.len(), 1);
+    let again = outbox::hand_out(&open(&world).await, at(1_002), 10).await;
+    assert_eq!(again.iter().map(|mail| mail.doubts).collect::<Vec<_>>(), [1], "it may have left");
+}
+
+#[tokio::test]
+async fn of_an_incident_that_is_over_nothing_is_left_but_its_letters() {
+    let world = Sqlite::make().await;
+    let state = open(&world).await;
+    let over = Notice { change: Change::Resolved, ..outbox::firing() };
+    state.fire(&outbox::firing(), vec![Secret::new("one@example.org".to_owned())]).await.unwrap();
+    for now in [1_000, 2_000] {
+        let [mail]: [Owed; 1] = outbox::hand_out(&state, at(now), 10).await.try_into().unwrap();
+        assert!(state.begin(mail.row, "line").await.unwrap());
+        state.sent(mail.row, at(now)).await.unwrap();
+        state.resolve(&over).await.unwrap();
+    }
+    state.shut().await;
+    let file = world.settings().directory.join("state.db");
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let rows = |table: &str| -> i64 {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!((rows("outbox"), rows("incident"), rows("letter")), (0, 0, 2));
 }
 
 #[tokio::test]
