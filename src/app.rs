@@ -951,6 +951,7 @@ mod tests {
             not_before: None,
             first_seen_at: None,
             door: None,
+            left: None,
         }
     }
 }

@@ -162,7 +162,7 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         }
         let arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
-        self.tell(Input::ConnectWorked { app: Arc::clone(&app.name) });
+        self.tell(Input::ConnectWorked { id: id.clone(), app: Arc::clone(&app.name) });
         tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "its owner connected it again");
         self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)
