@@ -82,7 +82,7 @@ mod tests {
         *,
     };
     use crate::core::{
-        Cause, Event, Order,
+        Cause, Door, Event, Order,
         decide::App,
         gate::{Gate, Proof, Why},
     };
@@ -205,6 +205,28 @@ mod tests {
             with_a(&mut after, 2);
             assert_eq!(gate_of_a(&after).0, Gate::Canary, "leaves first: {leaves_first}");
         }
+    }
+
+    #[test]
+    fn an_incident_that_was_left_open_is_closed_and_the_account_waited_for_no_longer_than_before() {
+        let mut before = bench(Proof::Check);
+        revoke(&mut before);
+        let known = before.account("a").memory();
+        let left = before.now;
+        let mut after = bench(Proof::Check);
+        after.now = left.plus(Duration::from_secs(DAY));
+        // The process ended between the farewell and the end of the incident, which the outbox still has.
+        let door = known.door.and_then(Door::kept_away);
+        without_a(&mut after);
+        after.fleet.take_changed();
+        let memory = Memory { token: None, cause: None, left: Some(left), door, ..known };
+        after.tell(Input::Recalled(vec![memory]));
+        without_a(&mut after);
+        let changes: Vec<Change> = after.notices().into_iter().map(|notice| notice.2).collect();
+        assert_eq!(changes, [Change::Withdrawn]);
+        let gone = after.fleet.take_changed().1;
+        assert_eq!(gone.len(), 1);
+        assert!(gone[0].kept.is_some_and(|kept| kept.left == left));
     }
 
     #[test]
