@@ -285,7 +285,8 @@ impl<O: Outbox> Mailer<O> {
         let mut next = reminded_next;
         if may_arrange && self.quiet_until.is_none() {
             let operators = self.operators(settings);
-            let arranged = self.outbox.arrange(self.way, now, &settings.rules, &operators).await?;
+            let rules = self.rules(settings);
+            let arranged = self.outbox.arrange(self.way, now, &rules, &operators).await?;
             for (cap, notices) in arranged.held {
                 self.tell(Event::NoticesHeld { cap, notices });
             }
@@ -403,6 +404,15 @@ impl<O: Outbox> Mailer<O> {
         match self.way {
             Way::Mail => settings.operator.clone(),
             Way::Webhook => webhooks(),
+        }
+    }
+
+    /// How notices are put together and held back.
+    const fn rules(&self, settings: &Settings) -> Rules {
+        match self.way {
+            Way::Mail => settings.rules,
+            // A program is not tired by many notices, and many people may read what it shows: no cap of one owner's is its.
+            Way::Webhook => Rules { owner_per_day: usize::MAX, ..settings.rules },
         }
     }
 
