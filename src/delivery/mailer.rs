@@ -438,7 +438,10 @@ impl<O: Outbox> Mailer<O> {
     fn letter<'a>(&'a self, settings: &'a Settings, owed: &'a Owed, now: Timestamp) -> Letter<'a> {
         // One that somebody has as a stand-in needs the reason more than the others do.
         let roles = owed.notices.iter().map(|(_, notice)| role(notice, settings, &owed.to));
-        let role = roles.max_by_key(|role| *role == Role::StandIn).unwrap_or(Role::Operator);
+        let role = match self.way {
+            Way::Mail => roles.max_by_key(|role| *role == Role::StandIn).unwrap_or(Role::Operator),
+            Way::Webhook => Role::Channel,
+        };
         Letter {
             notices: &owed.notices,
             counts: &owed.counts,
