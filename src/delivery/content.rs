@@ -421,17 +421,23 @@ fn why(role: Role, notice: &Notice, about: &About) -> String {
             "you run oauth-keepalive and no mail address is known for the owner of the {}",
             about.long
         ),
+        Role::Channel => format!("this channel is told of the {}", about.long),
     };
-    let again = match notice.change {
-        Change::Firing | Change::Reminder => {
-            " You get a few reminders while it lasts, and one mail when it is over."
-        }
-        Change::Resolved | Change::Withdrawn => "",
-    };
+    let again = if notice.change.is_trouble() { again(role) } else { "" };
     format!(
         "You receive this because {reason}. It was sent by oauth-keepalive, which keeps the \
          connections of your publishing tool alive. It never asks for a password.{again}"
     )
+}
+
+/// What follows while the trouble lasts.
+pub(super) const fn again(role: Role) -> &'static str {
+    match role {
+        Role::Channel => " A few reminders follow while it lasts, and a last word when it is over.",
+        Role::Owner | Role::Operator | Role::StandIn => {
+            " You get a few reminders while it lasts, and one mail when it is over."
+        }
+    }
 }
 
 pub(super) fn capitalised(text: &str) -> String {

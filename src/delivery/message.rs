@@ -116,6 +116,8 @@ pub enum Role {
     Operator,
     /// They run the sidecar, and nobody knows whose account it is.
     StandIn,
+    /// A webhook shows it to whoever reads there.
+    Channel,
 }
 
 /// A letter cannot become a mail, however often it is tried.

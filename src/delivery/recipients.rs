@@ -38,11 +38,11 @@ pub fn recipients(
         };
         about && webhook.audience == notice.audience
     };
-    // A program is not tired by many notices: no cap of an owner's is its.
     let webhook = |webhook: &super::Webhook| Recipient {
         address: Secret::new(webhook.name.clone()),
         way: Way::Webhook,
-        is_operator: true,
+        // Whoever hears what owners can mend leaves the operator's part of the hour alone.
+        is_operator: webhook.audience == Audience::Operator,
     };
     let mails = addresses.into_iter().map(mail);
     mails.chain(settings.webhooks.iter().filter(hears).map(webhook)).collect()

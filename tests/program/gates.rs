@@ -106,6 +106,17 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
     world.kill_at_rest().await;
     world.start().await;
     until_gate(&world, "brand-01", "held").await;
+    // Nothing is wrong with it, so whoever looks must see the gate itself.
+    let (_, said) = told(&world, &["accounts", "--output", "json"]).await;
+    let accounts: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let held = accounts.iter().find(|one| one["account"] == "brand-01").unwrap();
+    assert_eq!((&held["gate"]["gate"], &held["gate"]["why"]), (&"held".into(), &"by_hand".into()));
+    let (_, said) = told(&world, &["diagnose", "tiktok/brand-01"]).await;
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("Gate held by hand since"), "{said}");
+    let (code, said) = told(&world, &["canary", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("oauth-keepalive resume tiktok/brand-01"), "the way out: {said}");
 
     let (code, said) = told(&world, &["resume", "tiktok/brand-01", "--output", "json"]).await;
     assert_eq!(code, Some(0), "{said}");
