@@ -227,7 +227,10 @@ mod tests {
             let text = listed(&[&long], now, Terminal::wide(columns), false);
             assert!(text.lines().all(|line| line.chars().count() <= columns), "{columns}:\n{text}");
             let row = text.lines().nth(1).unwrap_or_default();
-            assert!(row.starts_with("tiktok") && row.contains("  app_credentials_rejected"), "{text}");
+            assert!(
+                row.starts_with("tiktok") && row.contains("  app_credentials_rejected"),
+                "{text}"
+            );
         }
         let narrow = listed(&[&long], now, Terminal::wide(40), false);
         assert!(!narrow.contains("ACCESS ENDS") && narrow.contains("--wide"), "{narrow}");
