@@ -9,7 +9,7 @@ use crate::core::{AccountId, Announcement, Door, Secret, Timestamp, permits::Can
 #[expect(clippy::missing_errors_doc, reason = "said once, above each block")]
 impl State {
     /// Keeps an announcement; false when it was kept before. What is older than [`INBOX_KEPT_FOR`] is forgotten,
-    /// and beyond [`INBOX_MESSAGES_MAX`] the oldest. Not fenced: every replica may hear of every account.
+    /// and beyond [`INBOX_MESSAGES_MAX`](crate::state::INBOX_MESSAGES_MAX) the oldest. Not fenced: every replica may hear of every account.
     pub async fn take_in(&self, announcement: &Announcement) -> Result<bool, Error> {
         let letter = inbox::letter(announcement);
         let forget_until = announcement.heard_at.minus(INBOX_KEPT_FOR);
