@@ -700,7 +700,9 @@ async fn measure<S: TokenStore, T: Transport>(
             // With mail switched off nothing is on its way, and nothing can be late.
             let owed = if delivery.borrow().smtp.is_some() { owed } else { 0 };
             gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
-            gauges.outbox_held.store(held as u64, Ordering::Relaxed);
+            if let Ok((_, of_webhooks)) = state.outbox(Way::Webhook).await {
+                gauges.outbox_held.store((held + of_webhooks) as u64, Ordering::Relaxed);
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}
@@ -951,6 +953,7 @@ mod tests {
             not_before: None,
             first_seen_at: None,
             door: None,
+            left: None,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `accounts`: what the store holds and what is remembered of it, worst first.
 
 use super::{
-    Exit, Output, complain, load,
+    Exit, Output, complain, gate, load,
     look::{Looked, look, worst_first},
     output::{self, Cell, Give, print},
 };
 use crate::{
     app,
-    core::{Account, Cause, Snapshot, Timestamp, cause::Actor},
+    core::{Account, Cause, Gate, Snapshot, Timestamp, cause::Actor},
     state::Role,
     terminal::{Terminal, Tone, text::folded},
 };
@@ -64,7 +64,7 @@ fn show(snapshot: &Snapshot, now: Timestamp, arguments: &Arguments) {
 fn listed(accounts: &[&Account], now: Timestamp, terminal: Terminal, wide: bool) -> String {
     let rows = accounts.iter().map(|account| row(account, now)).collect();
     let gives: &[_] = if wide { &[] } else { &GIVES };
-    let head = ["ACCOUNT", "STATE", "ACCESS ENDS", "REFRESH DUE", "APP"];
+    let head = ["ACCOUNT", "STATE", "GATE", "ACCESS ENDS", "REFRESH DUE", "APP"];
     let table = output::table(terminal, head, rows, gives);
     let mut text = table.text;
     if !table.is_whole && !wide {
@@ -82,7 +82,15 @@ fn closing(accounts: &[&Account], terminal: Terminal) -> String {
     }
     let plural = if number == 1 { "" } else { "s" };
     let mut text =
-        format!("{number} account{plural}, {} in trouble\n", troubled.values().sum::<usize>());
+        format!("{number} account{plural}, {} in trouble", troubled.values().sum::<usize>());
+    // By causes of their own as well as by hand, which nobody could see in the state.
+    for (gate, words) in [(Gate::Held, "held"), (Gate::Canary, "to be proven")] {
+        let count = accounts.iter().filter(|account| account.door.gate == gate).count();
+        if count > 0 {
+            text += &format!(", {count} {words}");
+        }
+    }
+    text.push('\n');
     let sentence = |first: &str, sentence: &str| match terminal.prose_columns() {
         Some(columns) => folded(first, 2, sentence, columns),
         None => format!("{first}{sentence}\n"),
@@ -101,7 +109,7 @@ fn closing(accounts: &[&Account], terminal: Terminal) -> String {
     text
 }
 
-fn row(account: &Account, now: Timestamp) -> [Cell; 5] {
+fn row(account: &Account, now: Timestamp) -> [Cell; 6] {
     let at = |at: Option<Timestamp>| {
         Cell::from(at.map_or_else(|| "-".to_owned(), |at| output::from_now(now, at)))
     };
@@ -109,10 +117,19 @@ fn row(account: &Account, now: Timestamp) -> [Cell; 5] {
     [
         account.id.to_string().into(),
         Cell::toned(account.cause.map_or("ok", |cause| cause.as_label()), tone(account.cause)),
+        Cell::toned(account.door.gate.as_label(), gate_tone(account.door.gate)),
         at(account.token.and_then(|token| token.expires_at)),
         at(due_at),
         account.app.to_string().into(),
     ]
+}
+
+const fn gate_tone(gate: Gate) -> Tone {
+    match gate {
+        Gate::Open => Tone::Good,
+        Gate::Canary => Tone::Doubtful,
+        Gate::Held => Tone::Bad,
+    }
 }
 
 pub(super) const fn tone(cause: Option<Cause>) -> Tone {
@@ -134,6 +151,7 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
         "app": &*account.app,
         "cause": account.cause.map_or("none", |cause| cause.as_label()),
         "cause_since": unix(account.cause_since),
+        "gate": gate::as_json(&account.door),
         "next_step": account.cause.map(|cause| cause.next_step()),
         "issued_at": unix(token.map(|token| token.issued_at)),
         "expires_at": unix(token.and_then(|token| token.expires_at)),
@@ -146,12 +164,13 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
 }
 
 /// What a window that is too narrow does without first. Whose account it is and what is wrong with it stay to the end.
-const GIVES: [Give; 6] = [
-    Give::Out(4),
+const GIVES: [Give; 7] = [
+    Give::Out(5),
     Give::Short(0, ACCOUNT_COLUMNS),
+    Give::Out(4),
     Give::Out(3),
-    Give::Out(2),
     Give::Short(0, ACCOUNT_COLUMNS_MIN),
+    Give::Out(2),
     Give::Short(1, STATE_COLUMNS_MIN),
 ];
 
@@ -195,13 +214,34 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_is_well_and_held_by_hand_is_seen_to_be_held() {
+        let now = Timestamp::from_unix(900);
+        let (mut held, mut proven) = (account("a", None), account("b", None));
+        held.door.gate = Gate::Held;
+        proven.door.gate = Gate::Canary;
+        let text = listed(&[&held, &proven, &account("c", None)], now, Terminal::wide(80), false);
+        for expected in
+            ["tiktok/a  ok     held  ", "tiktok/b  ok     canary", "tiktok/c  ok     open  "]
+        {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(text.ends_with("3 accounts, 0 in trouble, 1 held, 1 to be proven\n"), "{text}");
+    }
+
+    #[test]
     fn no_renewal_is_announced_where_none_can_help() {
         let now = Timestamp::from_unix(900);
         let (due, dead) =
             (account("a", Some(Cause::ScopeMissing)), account("b", Some(Cause::RotationLost)));
         let text = listed(&[&due, &dead], now, Terminal::piped(), false);
-        assert!(text.contains("tiktok/a  scope_missing  -            in 1m 40s    main"), "{text}");
-        assert!(text.contains("tiktok/b  rotation_lost  -            -            main"), "{text}");
+        assert!(
+            text.contains("tiktok/a  scope_missing  open  -            in 1m 40s    main"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tiktok/b  rotation_lost  open  -            -            main"),
+            "{text}"
+        );
     }
 
     #[test]

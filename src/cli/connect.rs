@@ -335,14 +335,20 @@ async fn hold_on(parts: &Parts, id: &AccountId) {
 
 fn told(id: &AccountId, arrived: &Result<Arrived, Wrong>, output: Output) -> Exit {
     match arrived {
-        Ok(Arrived { arrival: Arrival::Saved, is_proven, .. }) => {
+        Ok(Arrived { arrival: Arrival::Saved, is_proven, is_held, .. }) => {
             let says = match is_proven {
                 true => "connected; the new token is in the store and was read back",
                 false => {
                     "connected; the new token is in the store, and nobody could tell whose it is: look at the account once"
                 }
             };
-            tell(id, Arrival::Saved.as_label(), says, output, Exit::Done)
+            let held = match is_held {
+                true => format!(
+                    "; it is still held by hand, and `oauth-keepalive resume {id}` lets it go on"
+                ),
+                false => String::new(),
+            };
+            tell(id, Arrival::Saved.as_label(), &format!("{says}{held}"), output, Exit::Done)
         }
         Ok(Arrived { arrival, .. }) => {
             let says = "the new token is in the journal and the store did not take it; `run` saves it, and so does this command when it is given again";

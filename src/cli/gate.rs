@@ -116,7 +116,8 @@ fn tell(parts: &Parts, id: &AccountId, wish: Wish, door: Door, output: Output) -
         door.since.map_or_else(String::new, |at| format!(" ({})", output::from_now(now, at)));
     let why = match door.why {
         Some(Why::Cause(cause)) => format!(" {}", cause.sentence()),
-        Some(Why::Person) | None => String::new(),
+        Some(Why::Person) => format!(" Somebody holds it by hand: {}.", resume(id)),
+        None => String::new(),
     };
     let (sentence, worked) = match (door.gate, wish) {
         (Gate::Held, Wish::Hold) => {
@@ -143,6 +144,44 @@ fn tell(parts: &Parts, id: &AccountId, wish: Wish, door: Door, output: Output) -
     if worked { Exit::Done } else { Exit::Failed }
 }
 
+/// The gate of `id` in a few words, with what a person can do about it; `since` is the instant for people.
+pub(super) fn in_words(id: &AccountId, door: &Door, since: Option<&str>) -> String {
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    let said =
+        door.objection.filter(|_| door.gate != Gate::Open).map_or_else(String::new, |said| {
+            let plural = if said.times == 1 { "" } else { "s" };
+            format!("; publishing was refused {} time{plural}", said.times)
+        });
+    match (door.gate, door.why) {
+        (Gate::Open, _) => "open".to_owned(),
+        (Gate::Held, Some(Why::Cause(cause))) => {
+            let by_hand = match door.by_hand {
+                true => format!("; by hand as well: {}", resume(id)),
+                false => String::new(),
+            };
+            format!("held{since}: {}{said}{by_hand}", cause.as_label())
+        }
+        (Gate::Held, _) => format!("held by hand{since}: {}", resume(id)),
+        (Gate::Canary, _) => {
+            format!("canary{since}: one publish, or the provider's check, is to prove it{said}")
+        }
+    }
+}
+
+fn resume(id: &AccountId) -> String {
+    format!("`oauth-keepalive resume {id}` lets it go on")
+}
+
+/// The same for scripts.
+pub(super) fn as_json(door: &Door) -> serde_json::Value {
+    let why = door.why.filter(|_| door.gate != Gate::Open);
+    serde_json::json!({
+        "gate": door.gate.as_label(),
+        "why": why.map(Why::as_label),
+        "since": door.since.map(crate::core::Timestamp::as_unix),
+    })
+}
+
 /// Tells this order from all others.
 fn key() -> std::sync::Arc<str> {
     let mut bytes = [0_u8; 16];
@@ -159,3 +198,43 @@ const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long it is waited for the provider's check.
 const PROVEN_WITHIN: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Cause, Timestamp, gate::Objection};
+
+    #[test]
+    fn a_shut_gate_says_why_and_what_a_person_can_do() {
+        let id = AccountId::new("tiktok", "a");
+        let door = |gate, why, by_hand| Door { gate, why, by_hand, ..Door::default() };
+        let revoked = Some(Why::Cause(Cause::ConsentRevoked));
+        let resume = "`oauth-keepalive resume tiktok/a` lets it go on";
+        let said = Objection {
+            cause: Cause::Unknown,
+            is_owners: false,
+            since: Timestamp::from_unix(0),
+            times: 3,
+        };
+        let canary = "canary since noon: one publish, or the provider's check, is to prove it";
+        for (door, expected) in [
+            (door(Gate::Open, revoked, false), "open".to_owned()),
+            (
+                door(Gate::Held, Some(Why::Person), true),
+                format!("held by hand since noon: {resume}"),
+            ),
+            (door(Gate::Held, revoked, false), "held since noon: consent_revoked".to_owned()),
+            (
+                door(Gate::Held, revoked, true),
+                format!("held since noon: consent_revoked; by hand as well: {resume}"),
+            ),
+            (door(Gate::Canary, revoked, false), canary.to_owned()),
+            (
+                Door { objection: Some(said), ..door(Gate::Canary, revoked, false) },
+                format!("{canary}; publishing was refused 3 times"),
+            ),
+        ] {
+            assert_eq!(in_words(&id, &door, Some("noon")), expected);
+        }
+    }
+}

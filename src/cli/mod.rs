@@ -14,7 +14,11 @@ mod refresh;
 mod run;
 mod web;
 
-use crate::{config::Overrides, logs, terminal};
+use crate::{
+    config::Overrides,
+    logs,
+    terminal::{self, Terminal},
+};
 use clap::{Parser, Subcommand, ValueEnum};
 use output::complain;
 use std::{path::PathBuf, process::ExitCode};
@@ -126,6 +130,8 @@ pub enum Exit {
     Usage = 2,
     /// Store, state, mail server or a port to listen on cannot be used.
     Unreachable = 3,
+    /// Ctrl-C, in work that shows on a terminal how far it has come: what shells say of a command that it ended.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -149,22 +155,40 @@ pub fn main() -> Exit {
         }
     };
     let config = arguments.config;
-    runtime.block_on(async move {
+    let exit = runtime.block_on(async move {
         match arguments.command {
             Command::Run(arguments) => run::run(&config, arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
-            Command::Check(arguments) => check::run(&config, arguments).await,
-            Command::Accounts(arguments) => accounts::run(&config, arguments).await,
-            Command::Diagnose(arguments) => diagnose::run(&config, arguments).await,
+            Command::Check(arguments) => watched(check::run(&config, arguments)).await,
+            Command::Accounts(arguments) => watched(accounts::run(&config, arguments)).await,
+            Command::Diagnose(arguments) => watched(diagnose::run(&config, arguments)).await,
             Command::Refresh(arguments) => refresh::run(&config, arguments).await,
             Command::Connect(arguments) => connect::run(&config, arguments).await,
             Command::Hold(arguments) => gate::run(&config, gate::Wish::Hold, arguments).await,
             Command::Resume(arguments) => gate::run(&config, gate::Wish::Resume, arguments).await,
             Command::Canary(arguments) => gate::run(&config, gate::Wish::Canary, arguments).await,
             Command::Notices(arguments) => notices::run(&config, arguments).await,
-            Command::Import(arguments) => import::run(&config, arguments).await,
+            Command::Import(arguments) => watched(import::run(&config, arguments)).await,
         }
-    })
+    });
+    if exit == Exit::Interrupted {
+        // A thread that waits for a database would keep whoever pressed Ctrl-C waiting with it.
+        runtime.shutdown_background();
+    }
+    exit
+}
+
+/// Long work that ends on Ctrl-C as it always would, but for its line of progress, which would stay on the terminal. Where
+/// nobody looks the signal does what it does to every program.
+async fn watched(work: impl Future<Output = Exit>) -> Exit {
+    if Terminal::stderr().columns().is_none() {
+        return work.await;
+    }
+    tokio::select! {
+        exit = work => exit,
+        // Dropping the work takes its line away.
+        Ok(()) = tokio::signal::ctrl_c() => Exit::Interrupted,
+    }
 }
 
 /// Logs go to standard error, so that what a command prints can be piped.
@@ -203,4 +227,5 @@ Exit codes:
   1  it did not work: a refresh failed, the demo found something wrong, an
      account that was diagnosed needs a person, a mail was given up
   2  the command line or the configuration is wrong
-  3  store, state, mail server or a port to listen on cannot be used";
+  3  store, state, mail server or a port to listen on cannot be used
+130  Ctrl-C on a terminal, in the middle of long work";

@@ -160,9 +160,10 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         if let Connected::Refused(evidence) = &connected {
             self.tell_operator(&app.name, turn_of(evidence, false), evidence.clone());
         }
-        let arrived = judged(&named, connected)
+        let mut arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
-        self.tell(Input::ConnectWorked { app: Arc::clone(&app.name) });
+        arrived.is_held = is_held(&self.refresher, &id).await;
+        self.tell(Input::ConnectWorked { id: id.clone(), app: Arc::clone(&app.name) });
         tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "its owner connected it again");
         self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)
@@ -205,6 +206,14 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
     }
 }
 
+/// Whether a person holds the account. While nobody can tell it is what it is for most.
+pub(super) async fn is_held<S: TokenStore, T: Transport>(
+    refresher: &Refresher<S, T>,
+    id: &AccountId,
+) -> bool {
+    matches!(refresher.state.door(id).await, Ok(Some(door)) if door.by_hand)
+}
+
 /// Every replica hears that the account has a new token.
 pub(super) async fn announce<S: TokenStore, T: Transport>(
     refresher: &Refresher<S, T>,
@@ -244,7 +253,8 @@ async fn save_at_last<S: TokenStore, T: Transport>(refresher: &Refresher<S, T>, 
 /// What came of a code, as the person hears it.
 pub(super) fn judged(named: &Named, connected: Connected) -> Result<Arrived, (Turn, Vec<String>)> {
     let arrived = |arrival, is_proven, are_scopes_known| {
-        Ok(Arrived { named: named.clone(), arrival, is_proven, are_scopes_known })
+        let (named, is_held) = (named.clone(), false);
+        Ok(Arrived { named, arrival, is_proven, are_scopes_known, is_held })
     };
     let turn = match connected {
         Connected::Saved { is_proven, are_scopes_known, .. } => {

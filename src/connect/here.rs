@@ -3,7 +3,7 @@
 
 use super::{
     NONCE_BYTES, Query, VERIFIER_BYTES, Way,
-    back::{announce, judged},
+    back::{announce, is_held, judged},
     named, random,
 };
 use crate::{
@@ -89,8 +89,9 @@ impl Here {
             may_add: true,
         };
         let connected = refresher.connect(&consent).await;
-        let arrived = judged(&named, connected)
+        let mut arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
+        arrived.is_held = is_held(refresher, &self.id).await;
         announce(refresher, &self.id, &self.nonce).await;
         Ok(arrived)
     }

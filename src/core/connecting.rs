@@ -49,6 +49,8 @@ pub struct Arrived {
     pub is_proven: bool,
     /// False when the provider did not say which permissions were granted.
     pub are_scopes_known: bool,
+    /// True while a person holds the account, so that its queue does not resume by itself.
+    pub is_held: bool,
 }
 
 /// Somebody took a wrong turn.

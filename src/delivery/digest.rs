@@ -2,7 +2,7 @@
 
 use super::{
     content::{
-        About, BY_LINK, NAME_CHARS_MAX, URL_CHARS_MAX, capitalised, colour, in_short, posts,
+        About, BY_LINK, NAME_CHARS_MAX, URL_CHARS_MAX, again, capitalised, colour, in_short, posts,
         reconnect_link, step, what_is_wrong,
     },
     message::{Letter, Role},
@@ -247,17 +247,17 @@ fn why(letter: &Letter<'_>) -> String {
         Role::StandIn => {
             "you run oauth-keepalive and no mail address is known for the owners of these accounts"
         }
+        Role::Channel => "this channel is told of these accounts",
     };
     let lasts = letter.notices.iter().any(|(_, one)| one.change.is_trouble());
     let needs_owner = letter.notices.iter().any(|(_, one)| one.cause.actor() == Actor::Owner);
-    let again = if lasts && needs_owner { AGAIN } else { "" };
+    let again = if lasts && needs_owner { again(letter.role) } else { "" };
     format!(
         "You receive this because {reason}. It was sent by oauth-keepalive, which keeps the \
          connections of your publishing tool alive. It never asks for a password.{again}"
     )
 }
 
-const AGAIN: &str = " You get a few reminders while it lasts, and one mail when it is over.";
 const MANY_HINT: &str = "When so many fail within minutes, look at what they share before their owners do: the app at the provider, the client secret, an announcement of the provider.";
 const WARNING: &str = "#e37400";
 /// Names in the line beside the subject.

@@ -285,7 +285,8 @@ impl<O: Outbox> Mailer<O> {
         let mut next = reminded_next;
         if may_arrange && self.quiet_until.is_none() {
             let operators = self.operators(settings);
-            let arranged = self.outbox.arrange(self.way, now, &settings.rules, &operators).await?;
+            let rules = self.rules(settings);
+            let arranged = self.outbox.arrange(self.way, now, &rules, &operators).await?;
             for (cap, notices) in arranged.held {
                 self.tell(Event::NoticesHeld { cap, notices });
             }
@@ -406,6 +407,15 @@ impl<O: Outbox> Mailer<O> {
         }
     }
 
+    /// How notices are put together and held back.
+    const fn rules(&self, settings: &Settings) -> Rules {
+        match self.way {
+            Way::Mail => settings.rules,
+            // A program is not tired by many notices, and many people may read what it shows: no cap of one owner's is its.
+            Way::Webhook => Rules { owner_per_day: usize::MAX, ..settings.rules },
+        }
+    }
+
     /// Everything that is needed to send `letter`, before an attempt begins.
     fn prepare<'a>(
         &'a self,
@@ -428,7 +438,10 @@ impl<O: Outbox> Mailer<O> {
     fn letter<'a>(&'a self, settings: &'a Settings, owed: &'a Owed, now: Timestamp) -> Letter<'a> {
         // One that somebody has as a stand-in needs the reason more than the others do.
         let roles = owed.notices.iter().map(|(_, notice)| role(notice, settings, &owed.to));
-        let role = roles.max_by_key(|role| *role == Role::StandIn).unwrap_or(Role::Operator);
+        let role = match self.way {
+            Way::Mail => roles.max_by_key(|role| *role == Role::StandIn).unwrap_or(Role::Operator),
+            Way::Webhook => Role::Channel,
+        };
         Letter {
             notices: &owed.notices,
             counts: &owed.counts,

@@ -116,6 +116,8 @@ pub enum Role {
     Operator,
     /// They run the sidecar, and nobody knows whose account it is.
     StandIn,
+    /// A webhook shows it to whoever reads there.
+    Channel,
 }
 
 /// A letter cannot become a mail, however often it is tried.
@@ -242,7 +244,7 @@ const ADDRESS_BYTES_MAX: usize = 512;
 pub(super) mod tests {
     use super::*;
     use crate::core::{
-        AccountId, Cause,
+        AccountId, Cause, Gate,
         notices::{Audience, Subject},
     };
 
@@ -263,6 +265,7 @@ pub(super) mod tests {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: Gate::Open,
         }
     }
 

@@ -38,11 +38,11 @@ pub fn recipients(
         };
         about && webhook.audience == notice.audience
     };
-    // A program is not tired by many notices: no cap of an owner's is its.
     let webhook = |webhook: &super::Webhook| Recipient {
         address: Secret::new(webhook.name.clone()),
         way: Way::Webhook,
-        is_operator: true,
+        // Whoever hears what owners can mend leaves the operator's part of the hour alone.
+        is_operator: webhook.audience == Audience::Operator,
     };
     let mails = addresses.into_iter().map(mail);
     mails.chain(settings.webhooks.iter().filter(hears).map(webhook)).collect()
@@ -78,7 +78,7 @@ fn configured_owner<'a>(notice: &Notice, settings: &'a Settings) -> Option<&'a O
 mod tests {
     use super::*;
     use crate::{
-        core::{AccountId, Cause, Timestamp, digest::Rules, notices::Change},
+        core::{AccountId, Cause, Gate, Timestamp, digest::Rules, notices::Change},
         delivery::templates::Templates,
     };
 
@@ -124,6 +124,7 @@ mod tests {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: Gate::Open,
         }
     }
 

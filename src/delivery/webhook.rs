@@ -163,7 +163,10 @@ const SLACK_CHARS_MAX: usize = 3_000;
 #[cfg(test)]
 mod tests {
     use super::{
-        super::message::tests::{notice, with_letter},
+        super::message::{
+            Role,
+            tests::{notice, with_letter},
+        },
         *,
     };
     use crate::{
@@ -218,6 +221,22 @@ mod tests {
         assert!(text.starts_with('*'), "{text}");
         assert!(text.contains("&lt;!channel&gt; &amp; co") && !text.contains('<'), "{text}");
         assert!(text.chars().count() <= SLACK_CHARS_MAX);
+    }
+
+    #[test]
+    fn nobody_who_reads_a_channel_is_taken_for_the_owner_of_what_it_tells() {
+        let mut notice = notice("brand-a", Cause::ConsentRevoked, Audience::Owner);
+        let text = |notice: &_| {
+            let channel =
+                |letter: &Letter<'_>| as_slack(&Letter { role: Role::Channel, ..*letter });
+            with_letter(notice, channel).split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let told = text(&notice);
+        assert!(told.contains("this channel is told of the TikTok account “brand-a”"), "{told}");
+        assert!(told.contains("A few reminders follow"), "{told}");
+        assert!(!told.contains("you are the owner") && !told.contains("one mail"), "{told}");
+        notice.change = Change::Resolved;
+        assert!(!text(&notice).contains("reminders"), "it is over");
     }
 
     #[test]

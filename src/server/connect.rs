@@ -242,6 +242,10 @@ impl<'a> View<'a> {
     fn arrived(arrived: &'a Arrived) -> Self {
         let Named { id, .. } = &arrived.named;
         let mut paragraphs = vec![match arrived.arrival {
+            Arrival::Saved if arrived.is_held => format!(
+                "{} is connected again. Posts still wait: whoever runs your publishing tool holds this account, and lets it go on.",
+                id.account
+            ),
             Arrival::Saved => format!(
                 "{} is connected again. The new connection is tried once, and then your queue resumes by itself, the oldest posts first.",
                 id.account
@@ -261,6 +265,7 @@ impl<'a> View<'a> {
             id: arrived.arrival.as_label(),
             tone: "good",
             heading: match arrived.arrival {
+                Arrival::Saved if arrived.is_held => "Done: you are connected".to_owned(),
                 Arrival::Saved => "Done: your queue resumes".to_owned(),
                 Arrival::Later => "Done, as far as you are concerned".to_owned(),
             },
@@ -423,12 +428,15 @@ mod tests {
             arrival: Arrival::Saved,
             is_proven: false,
             are_scopes_known: false,
+            is_held: false,
         };
         let page = html(&View::arrived(&arrived));
         assert!(
             page.contains("your queue resumes") && page.contains("which account you signed in")
         );
         assert!(page.contains("which permissions"));
+        let held = html(&View::arrived(&Arrived { is_held: true, ..arrived.clone() }));
+        assert!(held.contains("holds this account") && !held.contains("queue resumes"), "{held}");
         let later = Arrived { arrival: Arrival::Later, is_proven: true, ..arrived };
         assert!(html(&View::arrived(&later)).contains("keep it safe"));
     }

@@ -54,8 +54,8 @@ use self::{
 };
 use crate::{
     core::{
-        AccountId, Announcement, AppMemory, Cause, Door, Fingerprint, History, Memory, Recipient,
-        Secret, Shares, Timestamp,
+        AccountId, Announcement, AppMemory, Cause, Door, Farewell, Fingerprint, History, Memory,
+        Recipient, Secret, Shares, Timestamp,
         digest::{self, Cap, Rules, Summary},
         notices::{Change, Notice, Way, reminders_by},
         permits::Canary,
@@ -572,9 +572,10 @@ impl State {
         self.0.backend.app_memories().await
     }
 
-    /// Forgets, the newest token and the history too; what is not known is no error. Journal and incidents stay.
-    pub async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
-        self.0.backend.forget(ids).await
+    /// Forgets, the newest token and the history too, all but a gate that is to be kept; what is not known is no
+    /// error. Journal and incidents stay.
+    pub async fn forget(&self, gone: Vec<Farewell>) -> Result<(), Error> {
+        self.0.backend.forget(gone).await
     }
 
     /// Everything that is remembered, sorted by account.

@@ -215,6 +215,20 @@ async fn one_link_brings_a_dead_account_back_and_looking_at_it_spends_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_connects_what_a_person_holds_is_not_told_that_its_queue_resumes() {
+    let world = start(plan()).await;
+    let config = world.config();
+    let held = command(&["hold", "tiktok/brand-01", "-c", config.to_str().unwrap()]).await;
+    assert!(held.status.success(), "{}", stderr(&held));
+    let link = link(&world, "brand-01").await;
+    let done = Browser::of(&world).go(&link, &allow("brand-01")).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    let page = done.text();
+    assert!(page.contains("holds this account") && !page.contains("queue resumes"), "{page}");
+    assert!(world.kept("brand-01") && world.live("brand-01"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_altered_or_for_nobody_leads_nowhere() {
     let world = start(plan()).await;
     let link = link(&world, "brand-01").await;

@@ -106,6 +106,17 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
     world.kill_at_rest().await;
     world.start().await;
     until_gate(&world, "brand-01", "held").await;
+    // Nothing is wrong with it, so whoever looks must see the gate itself.
+    let (_, said) = told(&world, &["accounts", "--output", "json"]).await;
+    let accounts: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let held = accounts.iter().find(|one| one["account"] == "brand-01").unwrap();
+    assert_eq!((&held["gate"]["gate"], &held["gate"]["why"]), (&"held".into(), &"by_hand".into()));
+    let (_, said) = told(&world, &["diagnose", "tiktok/brand-01"]).await;
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("Gate held by hand since"), "{said}");
+    let (code, said) = told(&world, &["canary", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("oauth-keepalive resume tiktok/brand-01"), "the way out: {said}");
 
     let (code, said) = told(&world, &["resume", "tiktok/brand-01", "--output", "json"]).await;
     assert_eq!(code, Some(0), "{said}");
@@ -113,6 +124,34 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
     assert_eq!((&answer["gate"], &answer["why"]), (&"open".into(), &"by_hand".into()));
     until_status(&world, "brand-01", "connected").await;
     assert!(world.mails_to(&owner("brand-01")).is_empty(), "who holds it knows it");
+}
+
+#[tokio::test]
+async fn a_hold_outlives_the_rows_absence_and_a_kill_meanwhile() {
+    let mut world = World::new().start().await;
+    let (code, said) = told(&world, &["hold", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    world.execute("UPDATE accounts SET enabled = 0 WHERE account = 'brand-01'");
+    let is_gone = async || gate_of(&world, "brand-01").await.is_none();
+    until_or("brand-01 is shown no more", is_gone, || world.tell()).await;
+
+    world.kill_at_rest().await;
+    world.start().await;
+    until_gate(&world, "brand-02", "open").await;
+    assert_eq!(gate_of(&world, "brand-01").await, None);
+    // Whoever switches it on clears the column as well.
+    world.execute(
+        "UPDATE accounts SET enabled = 1, status = 'connected' WHERE account = 'brand-01'",
+    );
+    until_gate(&world, "brand-01", "held").await;
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    let opened = world.running().scrape().await.value("gate_moves_total", &[("to", "open")]);
+    assert_eq!(opened, Some(0.0), "not for a moment");
+
+    let (code, said) = told(&world, &["resume", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    until_status(&world, "brand-01", "connected").await;
 }
 
 #[tokio::test]

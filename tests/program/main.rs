@@ -9,6 +9,7 @@
 
 mod apps;
 mod asking;
+mod capped;
 mod clocks;
 mod commands;
 mod configuring;
@@ -18,6 +19,7 @@ mod diagnosing;
 mod doubt;
 mod gates;
 mod healthy;
+mod hook;
 mod http;
 mod leaks;
 mod mail_server;

@@ -1,19 +1,13 @@
 //! What only a person can mend: who hears of it, how often, and what ends it.
 
 use crate::{
+    hook::Hook,
     mail_server::MailServer,
     until_or,
     world::{OPERATOR, SCOPES, World, brands, owner},
 };
 use oauth_keepalive::demo::provider::Refreshed;
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_revoked_consent_is_mailed_once_and_resolved_once_in_the_same_thread_over_restarts() {
@@ -176,54 +170,6 @@ async fn a_refresh_token_that_reaches_its_end_is_told_and_not_presented_for_ever
     assert!(ended.count() <= 1, "{}", world.tell());
     let mails = world.mails_to(&owner("brand-01"));
     assert!((1..=2).contains(&mails.len()), "announced, and there: {}", mails.len());
-}
-
-/// A webhook that keeps what it is sent.
-struct Hook {
-    url: String,
-    requests: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-impl Hook {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keepalive", listener.local_addr().unwrap());
-        let requests: Arc<Mutex<Vec<_>>> = Arc::default();
-        let kept = Arc::clone(&requests);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut text = Vec::new();
-                let mut chunk = [0; 4096];
-                // The head says how long the body is.
-                let whole = loop {
-                    let read = stream.read(&mut chunk).await.unwrap_or(0);
-                    text.extend_from_slice(&chunk[..read]);
-                    let so_far = String::from_utf8_lossy(&text).into_owned();
-                    let Some((head, body)) = so_far.split_once("\r\n\r\n") else {
-                        assert!(read > 0, "a request breaks off: {so_far}");
-                        continue;
-                    };
-                    let lines = head.lines().filter_map(|line| line.split_once(": "));
-                    let length =
-                        lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-                    let length: usize =
-                        length.map(|(_, value)| value.parse::<usize>().unwrap()).sum();
-                    if body.len() >= length || read == 0 {
-                        break (head.to_owned(), body.to_owned());
-                    }
-                };
-                kept.lock().unwrap().push(whole);
-                let _ =
-                    stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-            }
-        });
-        Self { url, requests }
-    }
-
-    fn bodies(&self) -> Vec<serde_json::Value> {
-        let requests = self.requests.lock().unwrap();
-        requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
-    }
 }
 
 #[tokio::test]

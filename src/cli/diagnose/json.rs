@@ -1,6 +1,6 @@
 //! The same for scripts. Keys and words are an API: `docs/diagnose.md`.
 
-use super::{Found, FoundApp, environment};
+use super::{super::gate, Found, FoundApp, environment};
 use crate::core::{
     Evidence, Timestamp,
     cause::Actor,
@@ -41,6 +41,7 @@ fn account(found: &Found<'_>) -> Value {
         "environment": found.app.as_ref().map(|app| environment(app)),
         "cause": diagnosis.cause.map_or("none", |cause| cause.as_label()),
         "cause_shown": account.cause.map_or("none", |cause| cause.as_label()),
+        "gate": gate::as_json(&account.door),
         "confidence": diagnosis.confidence.as_label(),
         "since": unix(diagnosis.since),
         "reasons_for": facts(&diagnosis.reasons_for),

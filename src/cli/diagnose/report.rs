@@ -1,7 +1,7 @@
 //! The report for people: fit for a ticket in 80 columns, and for a terminal in as many as it has.
 
 use super::{
-    super::{accounts::tone, output::moment},
+    super::{accounts::tone, gate, output::moment},
     Found, FoundApp, environment, who,
 };
 use crate::{
@@ -70,6 +70,9 @@ impl Report {
         if let Some(since) = diagnosis.since {
             self.put("  Since       ", &self.moment(since));
         }
+        let since = account.door.since.map(|at| self.moment(at));
+        let gate = gate::in_words(&account.id, &account.door, since.as_deref());
+        self.put("  Gate        ", &gate);
         if diagnosis.confidence != Confidence::Certain && !diagnosis.suspects.is_empty() {
             self.put("  Or          ", &labels(&diagnosis.suspects));
         }

@@ -94,7 +94,24 @@ fn elsewhere(check: &mut Check<'_>, key: KeyPath, own: &str, expected: &str) {
     }
     check.problem(
         key,
-        format!("{}, expected {expected}, where people come back to", explain::shown(own, true)),
+        format!("{}; people come back to {expected}", difference(own, expected)),
         format!("register {expected} at the provider, character for character, and write it here"),
     );
+}
+
+/// What differs, for somebody to whom two long addresses look the same.
+fn difference(own: &str, expected: &str) -> String {
+    let both = own.chars().zip(expected.chars());
+    let same = both.take_while(|(own, expected)| own == expected).count();
+    let rest = |uri: &str| uri.chars().skip(same).collect::<String>();
+    let (found, wanted) = (rest(own), rest(expected));
+    let quoted = |text: &str| explain::shown(text, true);
+    match (found.is_empty(), wanted.is_empty()) {
+        (true, _) => format!("{} is missing at its end", quoted(&wanted)),
+        (_, true) => format!("{} is too much at its end", quoted(&found)),
+        _ => {
+            let at = same + 1;
+            format!("{} stands at character {at}, expected {}", quoted(&found), quoted(&wanted))
+        }
+    }
 }
