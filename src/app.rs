@@ -6,12 +6,13 @@ mod observe;
 mod policy;
 mod publisher;
 mod reload;
+mod sockets;
 mod webhooks;
 
 pub use connect::{Minter, links_of, ways_below};
 pub use policy::{Proofs, apps_of, policy_apps, policy_of};
 
-use self::reload::Reloader;
+use self::{notify::Outgoing, reload::Reloader, sockets::Sockets};
 use crate::{
     clerk::Clerk,
     clock::Clock,
@@ -23,7 +24,7 @@ use crate::{
         notices::Way,
         schedule::Policy,
     },
-    delivery::{self, mailer::Mailer},
+    delivery::{self},
     http_client::{self, HttpClient},
     inbox::Inbox,
     keeper::{self, Keeper},
@@ -39,7 +40,7 @@ use crate::{
         self, ConfigState, ReloadRequest,
         actions::{self, Actions},
         listener::Limits,
-        socket::{Place, Socket},
+        socket::Place,
         web_config::{InForce, Web},
     },
     state::{Counts, Role, State},
@@ -48,7 +49,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -57,7 +58,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
@@ -211,31 +211,9 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
     let proofs = Proofs::in_force(&settings);
     let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
     let web = Arc::new(Web::new(InForce::read(settings.server.web.as_ref())?));
-    let telemetry = bind(settings.server.listen).await?;
-    let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
-    let mut telemetry = vec![Socket::Web(telemetry, Arc::clone(&web))];
-    for address in &settings.server.listen_also {
-        telemetry.push(Socket::Web(bind(*address).await?, Arc::clone(&web)));
-    }
-    let telemetry_places = telemetry.iter().map(Socket::place).collect();
-    let publisher = match &settings.server.publisher {
-        Some(publisher) => {
-            let certificate = publisher.certificate.as_ref();
-            Some((Socket::bind(&publisher.listen, certificate).await?, publisher.clone()))
-        }
-        None => None,
-    };
-    let webhooks = match &settings.server.webhooks {
-        Some(webhooks) => Some((bind(webhooks.listen).await?, webhooks.secret.clone())),
-        None => None,
-    };
-    let owners_listener = match &settings.server.connect {
-        Some(connect) => Some(bind(connect.listen).await?),
-        None => None,
-    };
-    let connect_at = owners_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-    let publisher_at = publisher.as_ref().map(|(socket, _)| socket.place());
+    // Before anything is begun: an address that is taken ends the start while nothing is on its way.
+    let sockets = Sockets::bind(&settings, &web).await?;
+    let (telemetry_at, places) = (sockets.telemetry_at, sockets.places());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
     let (stop, stopped) = watch::channel(false);
@@ -251,7 +229,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
     let config_state = Arc::new(ArcSwap::from_pointee(config_state));
     reporter.report(Event::Reloaded { successful: true, at: now, reason: None });
 
-    let owners = match (&settings.server.connect, connect_at) {
+    let owners = match (&settings.server.connect, places.connect) {
         (Some(asked), Some(at)) => {
             Some(connect::Owners::open(&settings, asked, at, &refresher).await?)
         }
@@ -344,41 +322,32 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         reload: settings.server.enable_reload.then(|| reload.clone()),
         config: config_state,
         actions: settings.server.actions.clone().map(|actions| {
-            let mint = minter.clone().map(|minter| {
-                let mint: Arc<actions::Mint> = Arc::new(move |id, now| minter.mint(id, now));
-                mint
-            });
             let wires = actions::Wires {
                 snapshot: Arc::clone(&snapshot),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 deliveries: deliveries.clone(),
                 web: Arc::clone(&web),
-                mint,
+                mint: minter.clone().map(mint),
             };
             Arc::new(Actions::new(actions, wires))
         }),
     };
-    let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
-    let teller = || {
-        let reporter = reporter.clone();
-        Box::new(move |event| reporter.report(event))
+    let outgoing = Outgoing {
+        state,
+        delivery: delivery_changed,
+        titles: titles(&refresher.apps.load()),
+        reporter,
+        gauges: Arc::clone(&gauges),
+        links: minter.clone(),
+        client: carrying,
     };
-    let at_risk = notify::at_risk(&gauges);
-    let mailer = Mailer::new(state.clone(), delivery_changed.clone(), titles.clone(), teller());
-    let mailer = mailer.with_posts(Arc::clone(&at_risk));
-    let mailer = match minter.clone() {
-        Some(minter) => mailer.with_links(Arc::new(move |id, now| minter.mint(id, now))),
-        None => mailer,
-    };
-    let poster = Mailer::new(state, delivery_changed, titles, teller()).with_posts(at_risk);
-    let poster = poster.of_webhooks(notify::carrier(carrying));
     let mut surface = vec![
-        tokio::spawn(mailer.run(clock.clone(), mail_owed, surface_stopped.clone())),
-        tokio::spawn(poster.run(clock, request_owed, surface_stopped.clone())),
+        tokio::spawn(outgoing.mailer().run(clock.clone(), mail_owed, surface_stopped.clone())),
+        tokio::spawn(outgoing.poster().run(clock, request_owed, surface_stopped.clone())),
     ];
-    for socket in telemetry {
+    for socket in sockets.telemetry {
         let (context, web) = (context.clone(), Arc::clone(&web));
         let handler = move |request| {
             let (context, web) = (context.clone(), Arc::clone(&web));
@@ -389,13 +358,13 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, stop)));
     }
-    if let Some((listener, secret)) = webhooks {
+    if let Some((listener, secret)) = sockets.webhooks {
         let context = webhooks::context(&refresher, &metrics, secret, deliveries.clone());
         let handler = move |request| server::webhooks::handle(context.clone(), request);
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
-    if let Some((listener, owners)) = owners_listener.zip(owners) {
+    if let Some((listener, owners)) = sockets.connect.zip(owners) {
         let wires = Wires {
             load_again: Arc::clone(&load_again),
             unsaved: Arc::clone(&gauges.connected_unsaved),
@@ -405,7 +374,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
             owners.serve(listener, limits, metrics.clone(), wires, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
-    if let Some((socket, asked)) = publisher {
+    if let Some((socket, asked)) = sockets.publisher {
         let wires = publisher::Wires {
             metrics,
             snapshot: Arc::clone(&snapshot),
@@ -427,10 +396,10 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         snapshot,
         events,
         telemetry: telemetry_at,
-        telemetry_places,
-        publisher: publisher_at,
-        webhooks: webhooks_at,
-        connect: connect_at,
+        telemetry_places: places.telemetry,
+        publisher: places.publisher,
+        webhooks: places.webhooks,
+        connect: places.connect,
         links: minter,
         reload,
         stop,
@@ -547,26 +516,13 @@ fn told_of_all(
 }
 
 /// Provider names for people.
-fn titles(apps: &Apps) -> BTreeMap<String, String> {
-    apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
+/// For the actions of the status page.
+fn mint(minter: Minter) -> Arc<actions::Mint> {
+    Arc::new(move |id, now| minter.mint(id, now))
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let bound = match TcpListener::bind(address).await {
-        // `[::]` is every address of both families; a machine may have only the older one.
-        Err(error)
-            if error.kind() == std::io::ErrorKind::Unsupported
-                && address.ip() == Ipv6Addr::UNSPECIFIED =>
-        {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    };
-    bound.map_err(|error| {
-        format!(
-            "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
-        )
-    })
+fn titles(apps: &Apps) -> BTreeMap<String, String> {
+    apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
