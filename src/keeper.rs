@@ -73,6 +73,10 @@ enum Caller {
 /// Inputs that are taken before effects are performed again.
 const INPUTS_AT_ONCE_MAX: usize = 1_024;
 
+/// Accounts of a pass over the store that are taken before effects are performed and a snapshot is published again.
+/// Each input of a pass holds hundreds; without this whoever waits for a first pass saw nothing of it until its end.
+const SEEN_AT_ONCE_MAX: usize = 16_384;
+
 /// Longest sleep: a step of the wall clock is noticed within it.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -189,14 +193,17 @@ impl<S: TokenStore, T: Transport> Keeper<S, T> {
 
     /// More of what has happened already, so that one round serves a burst.
     fn take_what_waits(&mut self, now: Timestamp) {
+        let mut seen = 0;
         for _ in 0..INPUTS_AT_ONCE_MAX {
             let input = match self.calls.try_join_next_with_id() {
                 Some(ended) => self.landed(ended),
                 None => self.inputs.try_recv().ok(),
             };
-            match input {
-                Some(input) => self.fleet.handle(now, input),
-                None => break,
+            let Some(input) = input else { break };
+            seen += accounts_seen(&input);
+            self.fleet.handle(now, input);
+            if seen >= SEEN_AT_ONCE_MAX {
+                break;
             }
         }
         self.count_requests(now);
@@ -397,6 +404,11 @@ impl<S, T> Drop for Keeper<S, T> {
     fn drop(&mut self) {
         self.calls.detach_all();
     }
+}
+
+/// How many accounts a piece of a pass over the store tells of.
+const fn accounts_seen(input: &Input) -> usize {
+    if let Input::Seen(accounts) = input { accounts.len() } else { 0 }
 }
 
 fn take_round(fleet: &mut Fleet, owed: &mut Round) -> Round {

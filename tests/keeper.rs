@@ -11,7 +11,7 @@ use oauth_keepalive::{
     clock::Clock,
     core::{
         AccountId, Busy, Order, Secret, Shares, Snapshot, Timestamp, decide,
-        fleet::{Fleet, Input},
+        fleet::{Fleet, Input, Seen},
         schedule::Policy,
     },
     delivery,
@@ -25,7 +25,7 @@ use oauth_keepalive::{
     state::{self, State},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc, Mutex,
@@ -469,6 +469,34 @@ async fn a_pass_that_breaks_off_counts_for_what_it_saw_and_takes_nobody_for_gone
         bench.in_time("it is whole", |bench| bench.snapshot.load().loaded).await;
         assert_eq!(bench.snapshot.load().accounts.len(), 2);
         bench.ends().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_long_pass_sees_how_far_it_is() {
+    const PIECE: usize = 16_384;
+    by_hand(async {
+        let bench = Bench::new(&[("a", Duration::ZERO)], Writer::Clerk, 64).await;
+        bench.in_time("the first one is read", |bench| bench.snapshot.load().loaded).await;
+        let snapshot = Arc::clone(&bench.snapshot);
+        // On a thread of its own, for a round leaves no room for another task.
+        let watching = tokio::task::spawn_blocking(move || {
+            let (began, mut seen) = (Instant::now(), BTreeSet::new());
+            while seen.last() < Some(&(4 * PIECE)) && began.elapsed() < Duration::from_secs(60) {
+                seen.insert(snapshot.load().accounts.len());
+                std::thread::yield_now();
+            }
+            seen
+        });
+        for piece in 0..4 {
+            let names = (0..PIECE).map(|number| id(&format!("{piece}-{number}")));
+            let seen = names.map(|id| Seen { id, app: "demo".into(), token: None });
+            bench.tell(Input::Seen(seen.collect())).await;
+        }
+        let seen = watching.await.unwrap();
+        assert!(seen.last() >= Some(&(4 * PIECE)), "{seen:?}");
+        assert!(seen.len() > 2, "nothing was seen between the beginning and the end: {seen:?}");
     })
     .await;
 }
