@@ -2,10 +2,13 @@
 //! prometheus-client with the same series in its registry. Both sides run in the same process, one after
 //! the other in each round, so the ratios hold where the milliseconds do not.
 
+mod fleet;
+
 use criterion::{BenchmarkId, Criterion, Throughput};
 use flate2::{Compression, write::GzEncoder};
+use fleet::{at, fleet};
 use oauth_keepalive::{
-    core::{Account, AccountId, Fingerprint, Snapshot, Table, Timestamp, TokenFacts},
+    core::Snapshot,
     metrics::{Format, Metrics, Readings, Scrape},
 };
 use prometheus_client::{
@@ -22,11 +25,10 @@ use std::{
 };
 
 const ACCOUNTS: i64 = 10_000;
-const NOON: i64 = 1_800_000_000;
 const ROUNDS: usize = 15;
 
 fn main() {
-    let snapshot = Arc::new(fleet());
+    let snapshot = Arc::new(fleet(ACCOUNTS));
     let metrics = Metrics::new(["instagram", "tiktok", "x"], at(0));
     let text = scrape(&snapshot, &metrics, Format::Classic).write_all();
     let series = text.iter().filter(|byte| **byte == b'\n').count();
@@ -88,34 +90,6 @@ fn print_ratios(cases: &[(&str, &dyn Fn() -> usize)], series: usize) {
         "prometheus-client, not compressed / classic, gzip: {:.1}",
         family / medians[3].as_secs_f64()
     );
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_unix(NOON + seconds)
-}
-
-fn fleet() -> Snapshot {
-    let mut table = Table::default();
-    for number in 0..ACCOUNTS {
-        let (provider, life) =
-            [("tiktok", 86_400), ("x", 7_200), ("instagram", 5_184_000)][number as usize % 3];
-        let id = AccountId::new(provider, format!("acme-brand-{number:07}"));
-        let mut account = Account::new(id, format!("{provider}-main").into());
-        let age = number * 7_919 % life;
-        account.token = Some(TokenFacts {
-            token: Fingerprint::from_hash(1),
-            renewable_by: None,
-            issued_at: at(-age),
-            expires_at: Some(at(life - age)),
-            refresh_expires_at: None,
-            missing_scopes: 0,
-        });
-        account.due_at = Some(at(life * 2 / 3 - age));
-        account.last_refresh_at = Some(at(-age));
-        account.refresh_attempts = number as u32 % 90;
-        table.put(account);
-    }
-    Snapshot { loaded: true, accounts: table, ..Snapshot::empty(at(0)) }
 }
 
 fn scrape(snapshot: &Arc<Snapshot>, metrics: &Metrics, format: Format) -> Scrape {

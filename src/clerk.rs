@@ -5,7 +5,7 @@
 
 use crate::{
     core::{
-        AccountId, AppMemory, Event, History, Memory, Recipient,
+        AccountId, AppMemory, Event, Farewell, History, Memory, Recipient,
         fleet::Input,
         notices::{Audience, Change, Notice, Subject},
     },
@@ -32,7 +32,7 @@ pub struct Round {
     /// Beside it, for people; not worth insisting on.
     pub histories: Vec<(AccountId, Arc<History>)>,
     /// Out of both.
-    pub forgotten: Vec<AccountId>,
+    pub forgotten: Vec<Farewell>,
     /// Into the publisher's status column, before the memories: connected, or in need of its owner.
     pub marks: Vec<(AccountId, bool)>,
     /// Told when all of this, and everything before it, is written.
@@ -107,17 +107,18 @@ impl<S: TokenStore> Clerk<S> {
                 let write = || self.state.remember_apps(apps.clone());
                 self.insist(&rounds, &mut last_tries, write).await;
             }
+            // Before the memory: whoever came back in the same round is to be remembered.
+            if !round.forgotten.is_empty() {
+                let forgotten = &round.forgotten;
+                let write = || self.state.forget(forgotten.clone());
+                self.insist(&rounds, &mut last_tries, write).await;
+            }
             remember_what_stands(&mut round.memories, &unmarked);
             // Side by side, so that they share a commit.
             tokio::join!(
                 self.remember(&round.memories, &rounds, &mut last_tries),
                 self.keep(&round.histories),
             );
-            if !round.forgotten.is_empty() {
-                let forgotten = &round.forgotten;
-                let write = || self.state.forget(forgotten.clone());
-                self.insist(&rounds, &mut last_tries, write).await;
-            }
             if let Some(written) = round.written {
                 let _ = written.send(());
             }

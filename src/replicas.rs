@@ -322,6 +322,7 @@ fn remember_told(memories: &mut Vec<Memory>, mut told: BTreeMap<AccountId, Cause
         not_before: None,
         first_seen_at: None,
         door: None,
+        left: None,
     }));
 }
 
@@ -395,6 +396,7 @@ mod tests {
             not_before: None,
             first_seen_at: None,
             door: None,
+            left: None,
         };
         let (lost, rejected) = (Some(Cause::RotationLost), Some(Cause::RefreshTokenRejected));
         let mut memories =

@@ -86,6 +86,9 @@ fn log(event: &Event) {
         Event::Adopted { id } => {
             tracing::info!(account = %id, "somebody else put another token into the store; it is taken");
         }
+        Event::Reconnected { id } => {
+            tracing::info!(account = %id, "the token of a new consent is taken");
+        }
         Event::Shared { id } => {
             tracing::debug!(account = %id, "it shares a credential, and has the new token too");
         }

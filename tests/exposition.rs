@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
 use oauth_keepalive::{
     core::{
-        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Posts, PostsAtRisk,
+        Account, AccountId, AppView, Cause, Event, Evidence, Fingerprint, Gate, Posts, PostsAtRisk,
         Revoker, Shares, Snapshot, Table, Timestamp, TokenFacts,
         notices::{Audience, Change, Notice, Subject},
         second_clock::{End, Moves, Provenance},
@@ -133,6 +133,7 @@ fn metrics() -> Metrics {
         missing_scopes: Vec::new(),
         accounts: 1,
         posts_at_risk: None,
+        gate: Gate::Open,
     };
     let events = [
         Event::StoreRead { accounts: 5, gone: 0, damaged: 2 },

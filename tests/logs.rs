@@ -1,9 +1,15 @@
 //! Every event that the sources log stands in `docs/logs.md`, under its level, with what to do; and nothing else
-//! stands there. Its text is constant: what differs from case to case is in fields.
+//! stands there. Its text is constant: what differs from case to case is in fields. Lines that pages show are such as are
+//! logged.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare itself has failed")]
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use oauth_keepalive::core::Cause;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 const LEVELS: [&str; 4] = ["error", "warn", "info", "debug"];
 
@@ -42,6 +48,67 @@ fn events_are_found_however_they_are_written() {
     let found: Vec<_> = events_in(text);
     let expected = [("warn", "it waits"), ("error", "it failed (twice)"), ("info", "{meaning}")];
     assert_eq!(found, expected.map(|(level, text)| (level.to_owned(), text.to_owned())));
+}
+
+#[test]
+fn a_line_that_a_page_shows_is_one_that_is_logged() {
+    let told = told(&fs::read_to_string("docs/logs.md").unwrap());
+    let mut shown = 0;
+    for page in ["README.md", "docs", "docs/runbooks"].map(Path::new).iter().flat_map(pages_of) {
+        let text = fs::read_to_string(&page).unwrap();
+        for line in
+            text.lines().filter(|line| line.starts_with("level=") || line.starts_with("ts="))
+        {
+            let fields = fields_of(line);
+            let value = |wanted: &str| {
+                let field = fields.iter().find(|(name, _)| name == wanted);
+                field.map(|(_, value)| value.clone())
+            };
+            let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            let head = names.strip_prefix(&["ts"]).unwrap_or(&names);
+            assert!(head.starts_with(&["level", "msg"]), "{page:?}: {line}");
+            let event = (value("level").unwrap(), value("msg").unwrap());
+            assert!(told.contains(&event), "{page:?}: nobody logs {event:?}");
+            let Some(cause) = value("cause") else {
+                shown += 1;
+                continue;
+            };
+            let cause = Cause::from_label(&cause).expect("a cause");
+            let meaning = value("meaning").is_none_or(|meaning| meaning == cause.sentence());
+            let step = value("next_step").is_none_or(|step| step == cause.next_step());
+            assert!(
+                meaning && step,
+                "{page:?}: of {} something else is said: {line}",
+                cause.as_label()
+            );
+            shown += 1;
+        }
+    }
+    assert!(shown > 2, "only {shown} lines were found");
+}
+
+/// The pages in a folder, or the page itself.
+fn pages_of(place: &&Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_path_buf()];
+    }
+    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect()
+}
+
+/// The fields of a line in logfmt. A value in quotes has no escaped ones on our pages.
+fn fields_of(line: &str) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    while let Some((name, behind)) = rest.split_once('=') {
+        let (value, next) = match behind.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').expect("a quote is closed"),
+            None => behind.split_once(' ').unwrap_or((behind, "")),
+        };
+        fields.push((name.trim_start().to_owned(), value.to_owned()));
+        rest = next;
+    }
+    fields
 }
 
 /// The last string among the arguments of each of the macros.

@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 use oauth_keepalive::{
     core::{
-        AccountId, Cause, Event, Secret, Timestamp,
+        AccountId, Cause, Event, Gate, Secret, Timestamp,
         digest::{Rules, Summary},
         notices::{Audience, Change, Notice, Subject, Way},
     },
@@ -185,6 +185,7 @@ fn notice(account: &str) -> Notice {
         missing_scopes: Vec::new(),
         accounts: 1,
         posts_at_risk: None,
+        gate: Gate::Open,
     }
 }
 

@@ -63,13 +63,12 @@ fn show(snapshot: &Snapshot, now: Timestamp, arguments: &Arguments) {
 
 fn listed(accounts: &[&Account], now: Timestamp, terminal: Terminal, wide: bool) -> String {
     let rows = accounts.iter().map(|account| row(account, now)).collect();
-    let gives: &[_] = if wide { &[] } else { &[Give::Out(5), Give::Short(0, ACCOUNT_COLUMNS_MIN)] };
+    let gives: &[_] = if wide { &[] } else { &GIVES };
     let head = ["ACCOUNT", "STATE", "GATE", "ACCESS ENDS", "REFRESH DUE", "APP"];
     let table = output::table(terminal, head, rows, gives);
     let mut text = table.text;
     if !table.is_whole && !wide {
-        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
-        text.push('\n');
+        text += &output::not_whole(terminal);
     }
     text + &closing(accounts, terminal)
 }
@@ -164,8 +163,23 @@ fn as_json(snapshot: &Snapshot, account: &Account) -> serde_json::Value {
     })
 }
 
-/// What is left of a name at least.
-const ACCOUNT_COLUMNS_MIN: usize = 16;
+/// What a window that is too narrow does without first. Whose account it is and what is wrong with it stay to the end.
+const GIVES: [Give; 7] = [
+    Give::Out(5),
+    Give::Short(0, ACCOUNT_COLUMNS),
+    Give::Out(4),
+    Give::Out(3),
+    Give::Short(0, ACCOUNT_COLUMNS_MIN),
+    Give::Out(2),
+    Give::Short(1, STATE_COLUMNS_MIN),
+];
+
+/// What is left of a name while there are other columns to do without.
+const ACCOUNT_COLUMNS: usize = 16;
+
+/// What is left of a name, and of a cause, at least.
+const ACCOUNT_COLUMNS_MIN: usize = 12;
+const STATE_COLUMNS_MIN: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -242,5 +256,23 @@ mod tests {
             let text = listed(&[&long], now, terminal, wide);
             assert!(text.contains(name) && !text.contains("--wide"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_narrow_window_shows_whose_it_is_and_what_is_wrong_to_the_end() {
+        let now = Timestamp::from_unix(900);
+        let name = "a-name-of-an-account-that-goes-on-and-on-and-on-until-the-end";
+        let long = account(name, Some(Cause::AppCredentialsRejected));
+        for columns in 40..=80 {
+            let text = listed(&[&long], now, Terminal::wide(columns), false);
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{columns}:\n{text}");
+            let row = text.lines().nth(1).unwrap_or_default();
+            assert!(
+                row.starts_with("tiktok") && row.contains("  app_credentials_rejected"),
+                "{text}"
+            );
+        }
+        let narrow = listed(&[&long], now, Terminal::wide(40), false);
+        assert!(!narrow.contains("ACCESS ENDS") && narrow.contains("--wide"), "{narrow}");
     }
 }

@@ -71,18 +71,13 @@ async fn list(settings: &Settings, arguments: &Arguments) -> Exit {
 
 fn listed(mails: &[Listed], now: Timestamp, terminal: Terminal, wide: bool) -> String {
     let rows = mails.iter().map(|mail| row(mail, now)).collect();
-    let gives: &[_] = if wide {
-        &[]
-    } else {
-        &[Give::Short(1, TO_COLUMNS_MIN), Give::Short(4, ABOUT_COLUMNS_MIN)]
-    };
+    let gives: &[_] = if wide { &[] } else { &GIVES };
     let table = output::table(terminal, ["STATE", "TO", "WHEN", "TRIES", "ABOUT"], rows, gives);
     let mut text = table.text;
     if !table.is_whole && !wide {
-        text += &terminal.paint(Tone::Faint, "Not all of it fits here; --wide shows it whole.");
-        text.push('\n');
+        text += &output::not_whole(terminal);
     }
-    text + &closing(mails)
+    text + &closing(mails, terminal)
 }
 
 fn row(mail: &Listed, now: Timestamp) -> [Cell; 5] {
@@ -127,16 +122,17 @@ fn about(mail: &Listed) -> String {
     }
 }
 
-fn closing(mails: &[Listed]) -> String {
+fn closing(mails: &[Listed], terminal: Terminal) -> String {
     let count = |stage: &str| mails.iter().filter(|mail| mail.stage == stage).count();
-    let mut text = format!(
-        "{} waiting, {} held back, {} owed, {} sent, {} failed\n",
+    let counts = format!(
+        "{} waiting, {} held back, {} owed, {} sent, {} failed",
         count("waiting"),
         count("held"),
         count("owed"),
         count("sent"),
         count(GIVEN_UP)
     );
+    let mut text = output::sentence_for(terminal, "", &counts);
     if mails.len() >= LISTED_MAX {
         text.push_str("Only the newest are shown.\n");
     }
@@ -220,8 +216,18 @@ const OPERATOR: &str = "operator";
 const GIVEN_UP: &str = "given_up";
 const LISTED_MAX: usize = 200;
 const WHEN_COLUMNS: usize = 10;
+/// What a window that is too narrow does without first. What became of it, for whom and about what, stays to the end.
+const GIVES: [Give; 5] = [
+    Give::Short(1, TO_COLUMNS),
+    Give::Short(4, ABOUT_COLUMNS_MIN),
+    Give::Out(3),
+    Give::Out(2),
+    Give::Short(1, TO_COLUMNS_MIN),
+];
+/// What is left of an address while there are other columns to do without.
+const TO_COLUMNS: usize = 18;
 /// What is left of an address, and of what a mail says, at least.
-const TO_COLUMNS_MIN: usize = 18;
+const TO_COLUMNS_MIN: usize = 9;
 const ABOUT_COLUMNS_MIN: usize = 20;
 
 #[cfg(test)]
@@ -264,6 +270,10 @@ mod tests {
         let mut waiting = mail("waiting", "a-webhook-with-a-name-that-does-not-end");
         (waiting.subject, waiting.way) = (None, Way::Webhook);
         let mails = [failed, waiting];
+        for columns in 40..80 {
+            let text = listed(&mails, now, Terminal::wide(columns), false);
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{columns}:\n{text}");
+        }
         let text = listed(&mails, now, Terminal::wide(80), false);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("failed   a…@e….com") && text.contains("RCPT TO: 550"), "{text}");

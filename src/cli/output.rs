@@ -43,7 +43,7 @@ pub(super) enum Give {
 }
 
 /// Lines up `rows` under `head`, two blanks apart, without trailing blanks; of no rows there is no table. What
-/// `gives` says happens in its order, and only until it fits.
+/// `gives` says happens in its order, and only until it fits; what is then left over goes to those that were shortened.
 #[must_use]
 pub(super) fn table<const N: usize>(
     terminal: Terminal,
@@ -64,6 +64,8 @@ pub(super) fn table<const N: usize>(
     let whole = widths.iter().sum::<usize>() + BETWEEN.len() * (N - 1);
     let mut excess = whole.saturating_sub(terminal.columns().unwrap_or(whole));
     let is_whole = excess == 0;
+    let natural = widths;
+    let mut left_over = 0;
     for give in gives {
         let given = match give {
             Give::Out(_) if excess == 0 => 0,
@@ -74,7 +76,13 @@ pub(super) fn table<const N: usize>(
                 given
             }
         };
+        left_over += given.saturating_sub(excess);
         excess = excess.saturating_sub(given);
+    }
+    for (width, natural) in widths.iter_mut().zip(natural).filter(|(width, _)| **width > 0) {
+        let back = (natural - *width).min(left_over);
+        *width += back;
+        left_over -= back;
     }
     let mut text = String::new();
     for row in &rows {
@@ -89,6 +97,13 @@ pub(super) fn table<const N: usize>(
         text = text + line.trim_end() + "\n";
     }
     Table { text, is_whole }
+}
+
+/// What stands under a table that is not whole.
+#[must_use]
+pub(super) fn not_whole(terminal: Terminal) -> String {
+    let told = sentence_for(terminal, "", "Not all of it fits here; --wide shows it whole.");
+    terminal.paint_lines(Tone::Faint, &told)
 }
 
 /// Prints what a command found out. Whoever reads the first lines only closes the pipe; that is no failure.
@@ -127,7 +142,9 @@ pub(super) fn complain(problem: impl std::fmt::Display) {
     progress::aside(text.as_bytes());
 }
 
-fn sentence_for(terminal: Terminal, first: &str, sentence: &str) -> String {
+/// A sentence as it is printed: broken between words on a terminal, one line elsewhere.
+#[must_use]
+pub(super) fn sentence_for(terminal: Terminal, first: &str, sentence: &str) -> String {
     match terminal.prose_columns() {
         Some(columns) => folded(first, SENTENCE_INDENT, sentence, columns),
         None => format!("{first}{}\n", shown(sentence)),
@@ -227,6 +244,14 @@ mod tests {
         assert!(table(34).contains("tiktok/a-name  ok     the-main-app"), "{}", table(34));
         assert_eq!(table(33), "ACCOUNT        STATE\ntiktok/a-name  ok\n");
         assert_eq!(table(19), "ACCOUNT       STATE\ntiktok…-name  ok\n");
+    }
+
+    #[test]
+    fn what_a_column_that_is_left_out_frees_goes_to_the_shortened_ones() {
+        let rows = rows(&["tiktok/a-long-name-01"]);
+        let gives = [Give::Short(0, 8), Give::Out(2)];
+        let table = table(Terminal::wide(27), ["ACCOUNT", "STATE", "APP"], rows, &gives);
+        assert_eq!(table.text, "ACCOUNT               STATE\ntiktok/a-l…g-name-01  ok\n");
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn healthy(id: &AccountId, token: TokenFacts, now: Timestamp) -> Memory {
         not_before: None,
         first_seen_at: None,
         door: None,
+        left: None,
     }
 }
 

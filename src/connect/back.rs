@@ -163,7 +163,7 @@ impl<S: TokenStore, T: Transport> Connector<S, T> {
         let mut arrived = judged(&named, connected)
             .map_err(|(turn, missing)| Wrong { missing, ..wrong(turn) })?;
         arrived.is_held = is_held(&self.refresher, &id).await;
-        self.tell(Input::ConnectWorked { app: Arc::clone(&app.name) });
+        self.tell(Input::ConnectWorked { id: id.clone(), app: Arc::clone(&app.name) });
         tracing::info!(account = %id, saved = arrived.arrival == Arrival::Saved, "its owner connected it again");
         self.finish(link, &id, arrived.arrival).await;
         Ok(arrived)

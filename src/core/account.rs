@@ -256,6 +256,34 @@ pub struct Memory {
     pub first_seen_at: Option<Timestamp>,
     /// Its gate; `None` leaves what is remembered of that as it is.
     pub door: Option<Door>,
+    /// Since when the store does not have it; then nothing but its gate is remembered.
+    pub left: Option<Timestamp>,
+}
+
+/// What stays of an account that the store does not have any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// Which account.
+    pub id: AccountId,
+    /// Its gate, if that must be as it was should the account come back.
+    pub kept: Option<KeptGate>,
+}
+
+/// The gate of an account that the store does not have at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptGate {
+    /// As it was.
+    pub door: Door,
+    /// Since when the store does not have the account.
+    pub left: Timestamp,
+}
+
+impl Farewell {
+    /// Nothing stays.
+    #[must_use]
+    pub const fn for_good(id: AccountId) -> Self {
+        Self { id, kept: None }
+    }
 }
 
 /// An account as the fleet holds it and as everybody else may see it. A million of these must fit, so
@@ -328,6 +356,8 @@ pub struct Account {
     pub replaced: Option<Fingerprint>,
     /// True while the store holds that one, and ours must be put back.
     pub written_back: bool,
+    /// Its owner connected it by a link of ours, and the token of that has not been found in the store yet.
+    pub reconnected: bool,
     /// How often in a row ours had to be put back.
     pub restores: u8,
     /// When it last was.
@@ -376,6 +406,7 @@ impl Account {
             in_doubt: false,
             replaced: None,
             written_back: false,
+            reconnected: false,
             restores: 0,
             restored_at: None,
             responses: Responses::default(),
@@ -398,6 +429,7 @@ impl Account {
         if old.is_some() && old != new.renewable_by {
             self.replaced = old;
         }
+        self.reconnected = false;
     }
 
     /// What must be known of this account after a restart.
@@ -415,6 +447,7 @@ impl Account {
             not_before: self.not_before,
             first_seen_at: self.first_seen_at,
             door: Some(self.door),
+            left: None,
         }
     }
 

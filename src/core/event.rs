@@ -32,6 +32,8 @@ pub enum Event {
     Refreshed { id: AccountId, expires_at: Option<Timestamp> },
     /// The store holds a token that somebody else put there; it is taken as it is.
     Adopted { id: AccountId },
+    /// The store holds the token of a consent that was given on our own page.
+    Reconnected { id: AccountId },
     /// The account shares a credential that was refreshed for another one, and has the new token too.
     Shared { id: AccountId },
     /// Somebody had written a token back that was replaced long ago; the newest is in the store again.

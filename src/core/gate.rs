@@ -176,6 +176,15 @@ impl Door {
         is_for_a_person && is_shut
     }
 
+    /// What is kept while the store does not have the account; `None` when nothing keeps its queue from going on as
+    /// soon as it comes back. What was said of its last token is not kept.
+    #[must_use]
+    pub fn kept_away(self) -> Option<Self> {
+        let Self { gate, why, since, by_hand, marked, followed, .. } = self;
+        let kept = Self { gate, why, since, by_hand, marked, followed, ..Self::default() };
+        (by_hand || gate != Gate::Open).then_some(kept)
+    }
+
     /// An attempt to prove the account told nothing, or that it must wait.
     pub fn prove_later(&mut self, at: Timestamp) {
         self.tries = self.tries.saturating_add(1);
@@ -252,13 +261,33 @@ fn is_mended(now: Timestamp, account: &Account) -> bool {
         && !account.access_refused
 }
 
-/// When the gate may move by itself: where a token that nothing renews any more ends, or a proof is tried again.
+/// When the gate may move by itself: where a token that nothing renews any more ends, or a proof is tried again. Or
+/// when its people have waited for that long enough.
 #[must_use]
 pub fn recheck_at(now: Timestamp, account: &Account) -> Option<Timestamp> {
     let ends_at = account.token.and_then(|token| token.expires_at);
     let lapses = ends_at.filter(|_| account.cause.is_some() && account.door.gate != Gate::Held);
     let proves = account.door.prove_from.filter(|_| account.door.gate != Gate::Open);
-    lapses.into_iter().chain(proves).filter(|at| *at > now).min()
+    let tells = is_nearly_over(now, account).then(|| end_is_told_by(&account.door)).flatten();
+    lapses.into_iter().chain(proves).chain(tells).filter(|at| *at > now).min()
+}
+
+/// True while nothing is wrong any more and the gate is about to say so: who was told of the trouble hears of its end
+/// when posts go out again. Where the proof takes its time they hear of it before that.
+#[must_use]
+pub fn is_nearly_over(now: Timestamp, account: &Account) -> bool {
+    let door = &account.door;
+    let is_on_its_way = match door.gate {
+        Gate::Open => false,
+        // A refused proof is tried again; if it is refused then, that is told.
+        Gate::Held => shut_by(now, account) != Some(Why::Person),
+        Gate::Canary => end_is_told_by(door).is_none_or(|at| at > now),
+    };
+    account.told.is_some() && account.cause.is_none() && is_on_its_way
+}
+
+fn end_is_told_by(door: &Door) -> Option<Timestamp> {
+    door.since.map(|since| since.plus(PROOF_AWAITED_FOR))
 }
 
 /// After a proof that told nothing: a quarter of a minute first, and twice as long with each further one.
@@ -267,6 +296,10 @@ pub fn prove_again_after(tries: u8) -> Duration {
     let doubled = 1_u32.checked_shl(u32::from(tries)).unwrap_or(u32::MAX);
     PROVE_AGAIN_FIRST.saturating_mul(doubled).min(PROVE_AGAIN_MAX)
 }
+
+/// How long the end of trouble is not told because the account is being proven: longer than a check takes, shorter than
+/// the next post may take to be due.
+const PROOF_AWAITED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The first pause: providers need a moment before a new token counts everywhere.
 const PROVE_AGAIN_FIRST: Duration = Duration::from_secs(15);

@@ -33,7 +33,10 @@ pub mod time;
 pub mod timeline;
 pub mod witness;
 
-pub use account::{Account, AccountId, Busy, Evidence, Fingerprint, Memory, Responses, TokenFacts};
+pub use account::{
+    Account, AccountId, Busy, Evidence, Farewell, Fingerprint, KeptGate, Memory, Responses,
+    TokenFacts,
+};
 pub use announcement::{Announcement, Order, Revoker, Said, Whose};
 pub use cause::Cause;
 pub use correlate::Suspect;

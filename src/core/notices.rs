@@ -1,7 +1,7 @@
 //! Who must hear what: of each incident its beginning, a few reminders while it lasts, and its end. What goes
 //! into one mail is decided in [`super::digest`].
 
-use super::{Account, AccountId, Cause, Evidence, Timestamp, cause::Actor, diagnose::Step};
+use super::{Account, AccountId, Cause, Evidence, Gate, Timestamp, cause::Actor, diagnose::Step};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a notice is about.
@@ -88,6 +88,8 @@ pub struct Notice {
     pub accounts: usize,
     /// How many planned posts cannot go out while it lasts, where the publisher's store can tell.
     pub posts_at_risk: Option<u32>,
+    /// What the publisher may do with the account meanwhile; open for what is about no account.
+    pub gate: Gate,
 }
 
 /// How a notice gets to somebody.

@@ -53,6 +53,8 @@ pub enum Origin {
     Refresh,
     /// Somebody put it into the store.
     Store,
+    /// Its owner connected the account again, by a link of ours.
+    Consent,
     /// A refresh for another account with the same credential.
     Shared,
     /// We put the newest one back after somebody had written an old one.
@@ -75,6 +77,7 @@ impl Recent {
         match event {
             Event::Refreshed { id, .. }
             | Event::Adopted { id }
+            | Event::Reconnected { id }
             | Event::Shared { id }
             | Event::Restored { id }
             | Event::Unsaved { id }
@@ -94,6 +97,7 @@ impl Recent {
         let what = match event {
             Event::Refreshed { .. } => new_token(Origin::Refresh),
             Event::Adopted { .. } => new_token(Origin::Store),
+            Event::Reconnected { .. } => new_token(Origin::Consent),
             Event::Shared { .. } => new_token(Origin::Shared),
             Event::Restored { .. } => new_token(Origin::Restored),
             Event::Unsaved { .. } => Happening::Unsaved,

@@ -8,7 +8,7 @@ use super::{
     words::{Posts, readable, roughly, short, shown},
 };
 use crate::core::{
-    Cause, Evidence, Timestamp,
+    Cause, Evidence, Gate, Timestamp,
     account::FAIL_TOGETHER,
     cause::Actor,
     diagnose::Step,
@@ -295,12 +295,17 @@ pub(super) fn what_is_wrong(notice: &Notice, now: Timestamp) -> String {
 fn what_is_over(notice: &Notice) -> (String, String) {
     let lasted = roughly(notice.at.since(notice.since));
     let what = format!("The trouble is over; it lasted {lasted}. Nothing is left to do for it.");
-    let posts = match notice.audience {
-        Audience::Owner => {
+    let posts = match (notice.audience, notice.gate) {
+        (Audience::Operator, _) if !is_about_publishing(notice) => "Tokens are renewed again.",
+        // It was proven late, or somebody holds the queue.
+        (_, Gate::Canary) => "Posts go out again as soon as one has gone through.",
+        (_, Gate::Held) => {
+            "Posts are still held for another reason, and whoever can end that knows of it."
+        }
+        (Audience::Owner, Gate::Open) => {
             "Posts go out again. Please check in your publishing tool whether one was missed in the meantime."
         }
-        Audience::Operator if is_about_publishing(notice) => "Posts go out again.",
-        Audience::Operator => "Tokens are renewed again.",
+        (Audience::Operator, Gate::Open) => "Posts go out again.",
     };
     (what, posts.to_owned())
 }
@@ -589,6 +594,22 @@ few reminders while it lasts, and one mail when it is over.
                 assert!(!resolved.text.contains("WHAT TO DO"), "{}", resolved.text);
                 assert!(!resolved.text.contains("Please reconnect"), "{}", resolved.text);
             }
+        }
+    }
+
+    #[test]
+    fn a_resolved_mail_says_of_posts_what_the_gate_lets_through() {
+        for (gate, says) in [
+            (Gate::Open, "Posts go out again. Please check"),
+            (Gate::Canary, "as soon as one has gone through"),
+            (Gate::Held, "still held"),
+        ] {
+            let mut notice = notice("brand-a", Cause::ConsentRevoked, Audience::Owner);
+            (notice.change, notice.gate) = (Change::Resolved, gate);
+            let words = with_letter(&notice, words);
+            let text = words.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains(says), "{text}");
+            assert_eq!(text.contains("Please check"), gate == Gate::Open, "{text}");
         }
     }
 

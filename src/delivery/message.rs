@@ -244,7 +244,7 @@ const ADDRESS_BYTES_MAX: usize = 512;
 pub(super) mod tests {
     use super::*;
     use crate::core::{
-        AccountId, Cause,
+        AccountId, Cause, Gate,
         notices::{Audience, Subject},
     };
 
@@ -265,6 +265,7 @@ pub(super) mod tests {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: Gate::Open,
         }
     }
 

@@ -78,7 +78,7 @@ fn configured_owner<'a>(notice: &Notice, settings: &'a Settings) -> Option<&'a O
 mod tests {
     use super::*;
     use crate::{
-        core::{AccountId, Cause, Timestamp, digest::Rules, notices::Change},
+        core::{AccountId, Cause, Gate, Timestamp, digest::Rules, notices::Change},
         delivery::templates::Templates,
     };
 
@@ -124,6 +124,7 @@ mod tests {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: Gate::Open,
         }
     }
 

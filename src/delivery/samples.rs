@@ -5,7 +5,7 @@ use super::{
     templates::Templates,
 };
 use crate::core::{
-    AccountId, Cause, Evidence, Secret, Timestamp,
+    AccountId, Cause, Evidence, Gate, Secret, Timestamp,
     digest::{Many, Summary},
     notices::{Audience, Change, Notice, Subject},
 };
@@ -71,6 +71,7 @@ fn notice(nth: usize, change: Change, audience: Audience) -> Notice {
         missing_scopes: vec!["video.publish".into()],
         accounts: 1,
         posts_at_risk: Some(3),
+        gate: Gate::Open,
     }
 }
 

@@ -70,6 +70,9 @@ impl Narrator {
             }
             Event::Unsaved { id } => (id.to_string(), "A NEW TOKEN IS NOT SAVED YET".to_owned()),
             Event::Adopted { id } => (id.to_string(), "took over a token of the store".to_owned()),
+            Event::Reconnected { id } => {
+                (id.to_string(), "its owner connected it again".to_owned())
+            }
             Event::Restored { id } => (
                 id.to_string(),
                 "a spent token had been written back; ours is there again".to_owned(),

@@ -80,7 +80,7 @@ impl Metrics {
             accounts_adopted: listed(
                 &mut list,
                 "accounts_adopted",
-                "Tokens found in the store that somebody else had put there",
+                "Tokens found in the store that somebody else had put there, without those of our own links",
                 Counter::default(),
             ),
             tokens_restored: listed(
@@ -349,6 +349,8 @@ impl Metrics {
             // Shown by the snapshot, account by account or as the fleet's gauges.
             Event::Announced { .. }
             | Event::Shared { .. }
+            // The page that it was connected on has counted it.
+            | Event::Reconnected { .. }
             | Event::StoreRowDamaged { .. }
             | Event::StoreUp { .. }
             | Event::StateUp { .. }

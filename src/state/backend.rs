@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     core::{
-        AccountId, AppMemory, Cause, Door, Fingerprint, Memory, Shares, Timestamp,
+        AccountId, AppMemory, Cause, Door, Farewell, Fingerprint, Memory, Shares, Timestamp,
         notices::{Notice, Way},
         permits::Canary,
     },
@@ -419,11 +419,13 @@ impl Backend {
         }
     }
 
-    pub(super) async fn forget(&self, ids: Vec<AccountId>) -> Result<(), Error> {
+    pub(super) async fn forget(&self, gone: Vec<Farewell>) -> Result<(), Error> {
         match self {
-            Sqlite(writer) => writer.run(Kind::Write, move |desk| memory::forget(desk, &ids)).await,
+            Sqlite(writer) => {
+                writer.run(Kind::Write, move |desk| memory::forget(desk, &gone)).await
+            }
             Postgres(writer) => {
-                let refused = writer.run(postgres::forget(writer.fence(), &ids)).await?;
+                let refused = writer.run(postgres::forget(writer.fence(), &gone)).await?;
                 tell_refused(refused);
                 Ok(())
             }

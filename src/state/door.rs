@@ -2,7 +2,7 @@
 
 use super::writer::Refusal;
 use crate::core::{
-    Cause, Door, Gate, Timestamp,
+    Cause, Door, Gate, KeptGate, Timestamp,
     gate::{Objection, Why},
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ struct Stored {
     marked: bool,
     #[serde(skip_serializing_if = "is_zero")]
     followed: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,9 +44,9 @@ struct StoredObjection {
 }
 
 /// `None` leaves the column as it is; a gate that never moved takes no room.
-pub(super) fn text(door: Option<Door>) -> Option<String> {
+pub(super) fn text(door: Option<Door>, left: Option<Timestamp>) -> Option<String> {
     let door = door?;
-    if door == Door::default() {
+    if door == Door::default() && left.is_none() {
         return Some(String::new());
     }
     let stored = Stored {
@@ -63,13 +65,21 @@ pub(super) fn text(door: Option<Door>) -> Option<String> {
         tries: door.tries,
         marked: door.marked,
         followed: door.followed,
+        left: left.map(Timestamp::as_unix),
     };
     Some(serde_json::to_string(&stored).expect("words and numbers are always JSON"))
 }
 
+/// The same of an account that is away.
+pub(super) fn kept(kept: KeptGate) -> Option<String> {
+    text(Some(kept.door), Some(kept.left))
+}
+
 /// The way back from [`text`].
-pub(super) fn read(text: Option<&str>) -> Result<Door, Refusal> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Door::default()) };
+pub(super) fn read(text: Option<&str>) -> Result<(Door, Option<Timestamp>), Refusal> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok((Door::default(), None));
+    };
     let damaged = || Refusal::Damaged("a gate in it is none that was ever written".to_owned());
     let stored: Stored = serde_json::from_str(text).map_err(|_| damaged())?;
     let why = |label: String| Why::from_label(&label).ok_or_else(damaged);
@@ -82,7 +92,7 @@ pub(super) fn read(text: Option<&str>) -> Result<Door, Refusal> {
             times: one.times,
         })
     };
-    Ok(Door {
+    let door = Door {
         gate: Gate::from_label(&stored.gate).ok_or_else(damaged)?,
         why: stored.why.map(why).transpose()?,
         since: stored.since.map(Timestamp::from_unix),
@@ -93,7 +103,8 @@ pub(super) fn read(text: Option<&str>) -> Result<Door, Refusal> {
         tries: stored.tries,
         marked: stored.marked,
         followed: stored.followed,
-    })
+    };
+    Ok((door, stored.left.map(Timestamp::from_unix)))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
@@ -129,13 +140,13 @@ mod tests {
             marked: true,
             followed: 4,
         };
-        for door in [Door::default(), full] {
-            let text = text(Some(door)).unwrap();
+        for (door, left) in [(Door::default(), None), (full, None), (full, at(7))] {
+            let text = text(Some(door), left).unwrap();
             assert_eq!(text.is_empty(), door == Door::default());
-            assert_eq!(read(Some(&text)).unwrap(), door);
+            assert_eq!(read(Some(&text)).unwrap(), (door, left));
         }
-        assert_eq!(text(None), None);
-        assert_eq!(read(None).unwrap(), Door::default());
+        assert_eq!(text(None, None), None);
+        assert_eq!(read(None).unwrap(), (Door::default(), None));
     }
 
     #[test]

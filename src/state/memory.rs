@@ -6,7 +6,7 @@ use super::{
     newest,
     writer::{Desk, Refusal},
 };
-use crate::core::{AccountId, Cause, Door, Memory, Timestamp, TokenFacts};
+use crate::core::{AccountId, Cause, Door, Farewell, Memory, Timestamp, TokenFacts};
 use rusqlite::{Row, params};
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(super) fn remember(desk: &Desk, memories: &[Memory]) -> Result<(), Refusal> 
             memory.failed_in_a_row,
             memory.not_before.map(Timestamp::as_unix),
             memory.first_seen_at.map(Timestamp::as_unix),
-            door::text(memory.door),
+            door::text(memory.door, memory.left),
         ])?;
     }
     Ok(())
@@ -57,18 +57,25 @@ pub(super) fn door(desk: &Desk, id: &AccountId) -> Result<Option<Door>, Refusal>
         .prepare_cached("SELECT door FROM memory WHERE provider = ?1 AND account = ?2")?;
     let mut rows = one.query((&*id.provider, &*id.account))?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(door::read(row.get::<_, Option<String>>(0)?.as_deref())?))
+    Ok(Some(door::read(row.get::<_, Option<String>>(0)?.as_deref())?.0))
 }
 
-/// Forgets accounts, with the newest token and the history of each; what was not known is forgotten already.
-pub(super) fn forget(desk: &Desk, ids: &[AccountId]) -> Result<(), Refusal> {
+/// Forgets accounts, with the newest token and the history of each, all but a gate that is to be kept; what was not
+/// known is forgotten already.
+pub(super) fn forget(desk: &Desk, gone: &[Farewell]) -> Result<(), Refusal> {
     let delete = |sql| desk.connection.prepare_cached(sql);
     let mut memory = delete("DELETE FROM memory WHERE provider = ?1 AND account = ?2")?;
     let mut history = delete("DELETE FROM history WHERE provider = ?1 AND account = ?2")?;
-    for id in ids.iter().filter(|id| !desk.is_anothers(id)) {
+    let mut gate = desk.connection.prepare_cached(
+        "INSERT INTO memory (provider, account, failed_in_a_row, door) VALUES (?1, ?2, 0, ?3)",
+    )?;
+    for Farewell { id, kept } in gone.iter().filter(|farewell| !desk.is_anothers(&farewell.id)) {
         memory.execute((&*id.provider, &*id.account))?;
         newest::forget(desk, id)?;
         history.execute((&*id.provider, &*id.account))?;
+        if let Some(door) = kept.and_then(door::kept) {
+            gate.execute((&*id.provider, &*id.account, door))?;
+        }
     }
     Ok(())
 }
@@ -96,6 +103,7 @@ pub(super) fn memories(desk: &Desk) -> Result<Vec<Memory>, Refusal> {
 }
 
 fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
+    let (door, left) = door::read(row.get::<_, Option<String>>(16)?.as_deref())?;
     Ok(Memory {
         id: AccountId::new(provider, row.get::<_, String>(1)?),
         token: read_facts(row)?,
@@ -107,7 +115,8 @@ fn read(row: &Row<'_>, provider: Arc<str>) -> Result<Memory, Refusal> {
         failed_in_a_row: row.get(13)?,
         not_before: instant(row, 14)?,
         first_seen_at: instant(row, 15)?,
-        door: Some(door::read(row.get::<_, Option<String>>(16)?.as_deref())?),
+        door: Some(door),
+        left,
     })
 }
 

@@ -227,6 +227,7 @@ mod tests {
                 failed_in_a_row: 0,
                 not_before: None,
                 door: None,
+                left: None,
                 first_seen_at: None,
             };
             match state.remember(vec![memory]).await {
@@ -294,6 +295,7 @@ mod tests {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: crate::core::Gate::Open,
         };
         let account = id("ann");
         let token = token(30_000);

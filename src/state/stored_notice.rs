@@ -2,7 +2,7 @@
 
 use super::writer::Refusal;
 use crate::core::{
-    AccountId, Cause, Evidence, Timestamp,
+    AccountId, Cause, Evidence, Gate, Timestamp,
     diagnose::Step,
     digest::{Many, Summary},
     notices::{Audience, Change, Notice, Subject},
@@ -45,6 +45,9 @@ struct StoredNotice {
     accounts: usize,
     #[serde(default)]
     posts_at_risk: Option<u32>,
+    /// Absent while it is open, and in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +104,9 @@ pub(in crate::state) fn notice_text(notice: &Notice) -> String {
         missing_scopes: notice.missing_scopes.iter().map(|scope| scope.to_string()).collect(),
         accounts: notice.accounts,
         posts_at_risk: notice.posts_at_risk,
+        gate: Some(notice.gate)
+            .filter(|gate| *gate != Gate::Open)
+            .map(|gate| gate.as_label().to_owned()),
     };
     serde_json::to_string(&stored).expect("names and texts are always JSON")
 }
@@ -148,6 +154,7 @@ pub(in crate::state) fn read_notice(text: &str) -> Result<Notice, Refusal> {
         missing_scopes: stored.missing_scopes.into_iter().map(Into::into).collect(),
         accounts: stored.accounts,
         posts_at_risk: stored.posts_at_risk,
+        gate: stored.gate.as_deref().and_then(Gate::from_label).unwrap_or_default(),
     })
 }
 

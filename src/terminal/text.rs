@@ -62,15 +62,17 @@ pub fn padded(text: &str, columns: usize) -> String {
 }
 
 /// Breaks `text` at blanks so that no line is wider than `columns`, the first line after `first`, the others after
-/// as many blanks.
+/// as many blanks; or after a few, where too little would be left beside `first`.
 #[must_use]
 pub fn wrapped(first: &str, text: &str, columns: usize) -> String {
-    folded(first, width(first), text, columns)
+    let beside = columns.saturating_sub(width(first));
+    let indent = if beside < BESIDE_COLUMNS_MIN { INDENT_BELOW } else { usize::MAX };
+    folded(first, indent.min(width(first)), text, columns)
 }
 
 /// Breaks `text` at blanks so that no line is wider than `columns`, the first line after `first`, the others after
 /// `indent` blanks. What is wider than a line stays whole: it is a name or an address. What stands in `backticks`
-/// stays whole where it can, for it is to be copied.
+/// stays whole where it can, for it is to be copied; so does what has blanks at which no line is broken.
 #[must_use]
 pub fn folded(first: &str, indent: usize, text: &str, columns: usize) -> String {
     let shown = shown(text);
@@ -79,7 +81,10 @@ pub fn folded(first: &str, indent: usize, text: &str, columns: usize) -> String 
     let mut is_first = true;
     for word in words(&shown, columns.saturating_sub(indent)) {
         let taken = width(&word);
-        if !is_first && used + 1 + taken > columns {
+        // Beside what comes first there may be less room than below it.
+        let fits_below = used > indent && used + taken > columns && indent + taken <= columns;
+        if (is_first && fits_below) || (!is_first && used + 1 + taken > columns) {
+            lines.truncate(lines.trim_end_matches(' ').len());
             lines.push('\n');
             lines.extend(std::iter::repeat_n(' ', indent));
             used = indent;
@@ -109,6 +114,8 @@ fn words(text: &str, columns: usize) -> Vec<String> {
         if !is_open(&whole) && width(&whole) <= columns {
             rest = beyond;
             words.push(whole);
+        } else if width(word) > columns {
+            words.extend(word.split(NO_BREAK).map(str::to_owned));
         } else {
             words.push(word.to_owned());
         }
@@ -120,8 +127,14 @@ fn is_open(text: &str) -> bool {
     text.matches('`').count() % 2 == 1
 }
 
-/// A blank at which no line is broken.
+/// A blank at which no line is broken, unless what it holds together is wider than one.
 pub const NO_BREAK: &str = "\u{a0}";
+
+/// What must be left of a line beside its beginning, so that the text goes on there.
+const BESIDE_COLUMNS_MIN: usize = 20;
+
+/// Where it goes on otherwise.
+const INDENT_BELOW: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +152,22 @@ mod tests {
         assert_eq!(wrapped("", "1234 6789 x", 8), "1234\n6789 x\n");
         let kept = wrapped("", &format!("{} 10:31:00{NO_BREAK}UTC", "x".repeat(70)), 80);
         assert!(kept.ends_with("x\n10:31:00 UTC\n"), "{kept}");
+    }
+
+    #[test]
+    fn where_little_is_left_beside_a_name_the_text_goes_on_below_it() {
+        let first = "  Is the environment right?  ";
+        assert_eq!(wrapped(first, "yes and no", 49), "  Is the environment right?  yes and no\n");
+        assert_eq!(
+            wrapped(first, "yes, by what is configured", 40),
+            "  Is the environment right?  yes, by\n    what is configured\n"
+        );
+        let at = "2026-11-23 10:31:05 UTC (12s ago)".replace(' ', NO_BREAK);
+        assert_eq!(
+            wrapped("  Access token ends   ", &at, 40),
+            "  Access token ends\n    2026-11-23 10:31:05 UTC (12s ago)\n"
+        );
+        assert_eq!(wrapped("", &at, 20), "2026-11-23 10:31:05\nUTC (12s ago)\n");
     }
 
     #[test]

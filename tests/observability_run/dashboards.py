@@ -45,6 +45,7 @@ MISTYPED = {
 MAY_BE_EMPTY = {
     "Reconnects by link": "the demo makes no links",
     "Posts that wait": "the demo's publisher has no table of posts that could be asked",
+    "Publisher's logs and tables": "and none of its logs is watched",
 }
 # What Grafana would put in.
 VALUES = {

@@ -127,6 +127,34 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
 }
 
 #[tokio::test]
+async fn a_hold_outlives_the_rows_absence_and_a_kill_meanwhile() {
+    let mut world = World::new().start().await;
+    let (code, said) = told(&world, &["hold", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    world.execute("UPDATE accounts SET enabled = 0 WHERE account = 'brand-01'");
+    let is_gone = async || gate_of(&world, "brand-01").await.is_none();
+    until_or("brand-01 is shown no more", is_gone, || world.tell()).await;
+
+    world.kill_at_rest().await;
+    world.start().await;
+    until_gate(&world, "brand-02", "open").await;
+    assert_eq!(gate_of(&world, "brand-01").await, None);
+    // Whoever switches it on clears the column as well.
+    world.execute(
+        "UPDATE accounts SET enabled = 1, status = 'connected' WHERE account = 'brand-01'",
+    );
+    until_gate(&world, "brand-01", "held").await;
+    until_status(&world, "brand-01", "needs_reconnect").await;
+    let opened = world.running().scrape().await.value("gate_moves_total", &[("to", "open")]);
+    assert_eq!(opened, Some(0.0), "not for a moment");
+
+    let (code, said) = told(&world, &["resume", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    until_status(&world, "brand-01", "connected").await;
+}
+
+#[tokio::test]
 async fn a_canary_on_demand_asks_the_provider_and_says_what_came_of_it() {
     let world = World::new().start().await;
     let (code, said) = told(&world, &["canary", "tiktok/brand-01"]).await;

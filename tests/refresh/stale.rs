@@ -4,7 +4,10 @@ use crate::{
     bench::{ALIVE, Bench, DEAD, Step, Write, answered, good, id, token},
     store::{Call, PlayedStore, Trick},
 };
-use oauth_keepalive::{core::Secret, oauth::Token};
+use oauth_keepalive::{
+    core::{Farewell, Secret},
+    oauth::Token,
+};
 
 /// Three refreshes: the store holds token 3; 0, 1 and 2 are spent.
 async fn after_three() -> Bench {
@@ -224,6 +227,6 @@ async fn a_store_that_cannot_be_written_gets_it_later_and_nothing_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn of_a_forgotten_account_nothing_is_kept() {
     let bench = after_three().await;
-    bench.refresher.state.forget(vec![id()]).await.unwrap();
+    bench.refresher.state.forget(vec![Farewell::for_good(id())]).await.unwrap();
     assert!(bench.refresher.state.newest(&id()).await.unwrap().is_none());
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 use nature::{HAZARDS, Hazard};
 use oauth_keepalive::core::{
-    AccountId, Cause, Event, Evidence, Memory, Shares,
+    AccountId, Cause, Event, Evidence, Farewell, KeptGate, Memory, Shares,
     fleet::{Effect, Fleet, Input, Reopened, Seen},
     schedule::Policy,
     timeline::{Reading, Timeline},
@@ -394,12 +394,15 @@ impl World {
             self.kill();
             return;
         }
+        for Farewell { id, kept } in forgotten {
+            self.memories.remove(&id);
+            if let Some(kept) = kept {
+                self.memories.insert(id.clone(), only_the_gate(id, kept));
+            }
+        }
         for memory in memories {
             Laws::remembered(self, &memory);
             self.memories.insert(memory.id.clone(), memory);
-        }
-        for id in forgotten {
-            self.memories.remove(&id);
         }
     }
 
@@ -497,5 +500,23 @@ impl World {
             self.step_told = seconds;
             self.tell(Input::ClockStep { seconds });
         }
+    }
+}
+
+/// What our state has of an account that may come back.
+fn only_the_gate(id: AccountId, kept: KeptGate) -> Memory {
+    Memory {
+        id,
+        token: None,
+        last_refresh_at: None,
+        cause: None,
+        cause_since: None,
+        told: None,
+        told_since: None,
+        failed_in_a_row: 0,
+        not_before: None,
+        first_seen_at: None,
+        door: Some(kept.door),
+        left: Some(kept.left),
     }
 }

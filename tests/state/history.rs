@@ -89,6 +89,6 @@ pub(crate) async fn a_forgotten_account_leaves_no_history<B: Backend>() {
     let world = B::make().await;
     let state = open(&world).await;
     state.keep_histories(&[named("a", full()), named("b", full())]).await.unwrap();
-    state.forget(vec![AccountId::new("tiktok", "a")]).await.unwrap();
+    state.forget(vec![Farewell::for_good(AccountId::new("tiktok", "a"))]).await.unwrap();
     assert_eq!(kept(&state).await, [(AccountId::new("tiktok", "b"), full())]);
 }

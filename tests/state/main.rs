@@ -26,8 +26,8 @@ mod shares;
 use kinds::{Backend, Postgres, Server, Sqlite};
 use oauth_keepalive::{
     core::{
-        AccountId, AppMemory, Cause, Evidence, Fingerprint, Memory, Secret, Shares, Timestamp,
-        TokenFacts,
+        AccountId, AppMemory, Cause, Evidence, Farewell, Fingerprint, Gate, Memory, Secret, Shares,
+        Timestamp, TokenFacts,
         diagnose::Step,
         digest::Rules,
         notices::{Audience, Change, Notice, Subject, Way},
@@ -175,6 +175,7 @@ macro_rules! contract {
                 memory::the_last_word_on_an_account_replaces_every_part_of_the_one_before,
                 memory::of_apps_the_longer_pause_and_the_newer_word_are_kept,
                 memory::a_forgotten_account_is_forgotten_and_the_others_are_not,
+                memory::of_an_account_that_may_come_back_the_gate_stays_and_nothing_else,
                 memory::a_thousand_calls_at_once_are_a_handful_of_commits,
                 memory::a_call_that_fails_does_not_harm_its_neighbours_in_the_commit,
                 memory::what_was_begun_is_done_although_the_caller_went_away,

@@ -1,7 +1,7 @@
 //! Account memory, and how calls share a commit.
 
 use super::*;
-use oauth_keepalive::core::{Door, Gate, gate::Why};
+use oauth_keepalive::core::{Door, Gate, KeptGate, gate::Why};
 
 fn full(name: &str) -> Memory {
     Memory {
@@ -30,6 +30,7 @@ fn full(name: &str) -> Memory {
             followed: i64::MAX,
             ..Door::default()
         }),
+        left: None,
     }
 }
 
@@ -46,6 +47,7 @@ fn bare(name: &str) -> Memory {
         not_before: None,
         first_seen_at: Some(at(7)),
         door: Some(Door::default()),
+        left: None,
     }
 }
 
@@ -86,7 +88,30 @@ pub(crate) async fn a_forgotten_account_is_forgotten_and_the_others_are_not<B: B
     let state = open(&world).await;
     state.remember(vec![full("a"), full("b")]).await.unwrap();
     let unknown = AccountId::new("tiktok", "unknown");
-    state.forget(vec![AccountId::new("tiktok", "a"), unknown]).await.unwrap();
+    state
+        .forget([AccountId::new("tiktok", "a"), unknown].map(Farewell::for_good).to_vec())
+        .await
+        .unwrap();
+    assert_eq!(state.memories().await.unwrap(), [full("b")]);
+}
+
+pub(crate) async fn of_an_account_that_may_come_back_the_gate_stays_and_nothing_else<B: Backend>() {
+    let world = B::make().await;
+    let state = open(&world).await;
+    let id = |name| AccountId::new("tiktok", name);
+    let door =
+        Door { gate: Gate::Held, why: Some(Why::Cause(Cause::ConsentRevoked)), ..Door::default() };
+    state.remember(vec![full("a"), full("b")]).await.unwrap();
+    let gone = ["a", "never-seen"]
+        .map(|name| Farewell { id: id(name), kept: Some(KeptGate { door, left: at(9) }) });
+    state.forget(gone.to_vec()).await.unwrap();
+    let nothing = |name| Memory { told_since: None, first_seen_at: None, ..bare(name) };
+    let kept = |name| Memory { door: Some(door), left: Some(at(9)), ..nothing(name) };
+    assert_eq!(state.memories().await.unwrap(), [kept("a"), full("b"), kept("never-seen")]);
+    assert_eq!(state.door(&id("a")).await.unwrap(), Some(door));
+    // It comes back, and goes for good.
+    state.remember(vec![full("a")]).await.unwrap();
+    state.forget(["a", "never-seen"].map(id).map(Farewell::for_good).to_vec()).await.unwrap();
     assert_eq!(state.memories().await.unwrap(), [full("b")]);
 }
 

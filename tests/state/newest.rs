@@ -76,7 +76,7 @@ pub(crate) async fn a_forgotten_account_leaves_no_token<B: Backend>() {
     let bob = AccountId::new("tiktok", "bob");
     renewed(&state, &ann(), "a", 2, Some(1)).await;
     renewed(&state, &bob, "b", 2, Some(1)).await;
-    state.forget(vec![ann()]).await.unwrap();
+    state.forget(vec![Farewell::for_good(ann())]).await.unwrap();
     assert!(state.newest(&ann()).await.unwrap().is_none());
     assert_eq!(state.newest(&bob).await.unwrap().unwrap().token, token("b"));
 }
@@ -156,7 +156,7 @@ pub(crate) async fn who_spent_a_refresh_token_is_known_until_it_is_too_long_ago<
     }
     drop(state);
     let state = open(&world).await;
-    state.forget(vec![ann()]).await.unwrap();
+    state.forget(vec![Farewell::for_good(ann())]).await.unwrap();
     assert_eq!(state.spender(spent(5)).await.unwrap(), None, "nobody knows it any more");
     assert_eq!(state.spender(spent(20)).await.unwrap(), Some(bob));
 }

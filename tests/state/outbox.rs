@@ -21,6 +21,7 @@ pub(crate) fn firing() -> Notice {
         missing_scopes: vec!["video.publish".into()],
         accounts: 1,
         posts_at_risk: None,
+        gate: Gate::Held,
     }
 }
 

@@ -71,6 +71,7 @@ fn memory(id: &AccountId, failed_in_a_row: u16) -> Memory {
         not_before: None,
         first_seen_at: None,
         door: Some(Default::default()),
+        left: None,
     }
 }
 
@@ -88,6 +89,7 @@ fn notice(id: &AccountId, change: Change) -> Notice {
         missing_scopes: Vec::new(),
         accounts: 1,
         posts_at_risk: None,
+        gate: Gate::Open,
     }
 }
 
@@ -216,7 +218,7 @@ async fn a_stalled_holder_writes_nothing_but_the_token_that_it_received() {
     heir.remember(vec![memory(&ann(), 2)]).await.unwrap();
 
     stalled.remember(vec![memory(&ann(), 9)]).await.unwrap();
-    stalled.forget(vec![ann()]).await.unwrap();
+    stalled.forget(vec![Farewell::for_good(ann())]).await.unwrap();
     assert_eq!(stalled.memories().await.unwrap(), [memory(&ann(), 2)]);
     assert!(!stalled.resolve(&notice(&ann(), Change::Resolved)).await.unwrap());
     let bob = AccountId::new("tiktok", "bob");

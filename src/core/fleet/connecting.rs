@@ -7,7 +7,7 @@
 
 use super::{Effect, Fleet, telling::shared};
 use crate::core::{
-    Cause, Evidence, Timestamp,
+    AccountId, Cause, Evidence, Timestamp,
     diagnose::Step,
     notices::{Change, Subject},
 };
@@ -40,7 +40,9 @@ impl Fleet {
         self.effects.push_back(Effect::Notify(notice));
     }
 
-    pub(super) fn note_connect_worked(&mut self, now: Timestamp, app: &Arc<str>) {
+    pub(super) fn note_connect_worked(&mut self, now: Timestamp, id: &AccountId, app: &Arc<str>) {
+        // Its token is found in the store as anybody's is.
+        self.table.change(id, |account| account.reconnected = true);
         for cause in REFUSALS {
             // What it is frozen for ends when it thaws.
             if self.apps.frozen(app) == Some(cause) {
@@ -69,9 +71,12 @@ const BEGINS_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, tests::Bench};
+    use super::super::{
+        Input,
+        tests::{Bench, id},
+    };
     use super::*;
-    use crate::core::{decide::App, notices::Audience};
+    use crate::core::{Event, decide::App, notices::Audience};
 
     const HOUR: u64 = 3_600;
 
@@ -113,7 +118,7 @@ mod tests {
                 refused(&mut bench, said);
                 assert_eq!(bench.notices(), [], "{said:?}: one incident");
             }
-            bench.tell(Input::ConnectWorked { app: "main".into() });
+            bench.tell(Input::ConnectWorked { id: id("a"), app: "main".into() });
             assert_eq!(bench.notices(), [told(cause, Change::Resolved)], "{said:?}");
         }
     }
@@ -125,7 +130,7 @@ mod tests {
         for _ in 0..49 {
             refused(&mut bench, Cause::WrongEnvironment);
             begun += bench.notices().len();
-            bench.tell(Input::ConnectWorked { app: "main".into() });
+            bench.tell(Input::ConnectWorked { id: id("a"), app: "main".into() });
             bench.pass(HOUR);
             bench.load(&[("a", bench.token(3, 0.1)), ("b", bench.token(4, 0.1))]);
         }
@@ -142,5 +147,21 @@ mod tests {
         refused(&mut bench, Cause::AppCredentialsRejected);
         assert_eq!(bench.notices(), [], "an app that nobody knows");
         assert!(bench.fleet.unconnectable.is_empty());
+    }
+
+    #[test]
+    fn what_our_own_page_brought_is_not_taken_for_somebody_elses() {
+        let mut bench = bench();
+        let is_news =
+            |event: &Event| matches!(event, Event::Adopted { .. } | Event::Reconnected { .. });
+        bench.tell(Input::ConnectWorked { id: id("a"), app: "main".into() });
+        let (a, b) = (bench.token(3, 0.0), bench.token(4, 0.0));
+        bench.load(&[("a", a), ("b", b)]);
+        let expected = [Event::Reconnected { id: id("a") }, Event::Adopted { id: id("b") }];
+        assert_eq!(bench.reports(is_news), expected.iter().collect::<Vec<_>>());
+        // Once: whoever writes next is somebody else.
+        let a = bench.token(5, 0.0);
+        bench.load(&[("a", a), ("b", b)]);
+        assert_eq!(bench.reports(is_news), [&Event::Adopted { id: id("a") }]);
     }
 }

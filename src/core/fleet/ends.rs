@@ -118,6 +118,7 @@ impl Fleet {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate: account.door.gate,
         };
         word(&mut again, &announced);
         self.effects.push_back(Effect::Notify(again));

@@ -378,8 +378,10 @@ mod tests {
             let mut bench = reconnected(Proof::Check);
             refused_twice(&mut bench, cause, detail);
             let about = Subject::Account(id("a"));
+            // What was wrong before is over, and its end waited for the proof.
+            let over = (about.clone(), Cause::ConsentRevoked, Change::Resolved, Audience::Owner);
             let told = (about.clone(), cause, Change::Firing, audience);
-            assert_eq!(bench.notices(), [told], "{detail}");
+            assert_eq!(bench.notices(), [over, told], "{detail}");
             let [notice] = &firing(&bench)[..] else { panic!("{detail}") };
             let said = notice.evidence.as_ref().and_then(|evidence| evidence.detail.as_deref());
             assert_eq!((notice.step, said), (Some(step), Some(detail)));
@@ -401,6 +403,62 @@ mod tests {
             bench.pass(MINUTE);
             assert_eq!((bench.notices(), bench.account("a").door.objection), (vec![], None));
         }
+    }
+
+    fn resolved(bench: &Bench) -> usize {
+        let is_end = |effect: &&Effect| match effect {
+            Effect::Notify(notice) => notice.change == Change::Resolved,
+            _ => false,
+        };
+        bench.effects.iter().filter(is_end).count()
+    }
+
+    #[test]
+    fn its_people_hear_of_the_end_when_posts_go_out_again() {
+        for proof in [Proof::Check, Proof::Publish] {
+            let mut bench = reconnected(proof);
+            assert_eq!((gate(&bench).0, resolved(&bench)), (Gate::Canary, 0), "{proof:?}");
+            match proof {
+                Proof::Check => proven(&mut bench, Checked::Alive),
+                _ => order(&mut bench, 1, Order::Published { worked: true, evidence: None }),
+            }
+            assert_eq!((gate(&bench).0, resolved(&bench)), (Gate::Open, 1), "{proof:?}");
+        }
+        assert_eq!(resolved(&reconnected(Proof::Token)), 1);
+    }
+
+    #[test]
+    fn they_do_not_wait_for_a_proof_that_takes_its_time_nor_for_somebody_who_holds_it() {
+        let mut bench = reconnected(Proof::Publish);
+        for _ in 0..9 {
+            bench.pass(MINUTE);
+            assert_eq!(resolved(&bench), 0);
+        }
+        bench.pass(MINUTE);
+        assert_eq!((gate(&bench).0, resolved(&bench)), (Gate::Canary, 1));
+        bench.pass(MINUTE);
+        assert_eq!(resolved(&bench), 0, "once");
+
+        let mut bench = broken(Proof::Check);
+        order(&mut bench, 1, Order::Hold);
+        let new = bench.token(2, 0.0);
+        bench.load(&[("a", new)]);
+        assert_eq!((gate(&bench).1, resolved(&bench)), (Some(Why::Person), 1));
+    }
+
+    #[test]
+    fn who_waits_to_hear_of_the_end_does_so_after_a_restart() {
+        let mut before = reconnected(Proof::Check);
+        let token = before.account("a").token.unwrap();
+        let (memories, _) = before.fleet.take_changed();
+        let mut after = bench(Proof::Check);
+        after.now = before.now;
+        after.load(&[]);
+        after.tell(Input::Recalled(memories));
+        after.load(&[("a", token)]);
+        assert_eq!(resolved(&after), 0);
+        proven(&mut after, Checked::Alive);
+        assert_eq!(resolved(&after), 1);
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Fleet {
         // Of an account that is still here, more is known than was written down.
         let is_awaited = |id: &AccountId| shares.contain(id) && self.table.find(id).is_none();
         self.recalled.retain(|id, _| is_awaited(id));
+        self.away.retain(|id, _| is_awaited(id));
         self.reopened.retain(|id, _| is_awaited(id));
         self.notes.retain(is_awaited);
     }
@@ -184,7 +185,8 @@ impl Fleet {
         let owing = self.owing();
         let unwritten = self.changed.iter().chain(self.parting.iter().map(|memory| &memory.id));
         let unwritten = unwritten.chain(self.notes.unwritten());
-        owing.chain(unwritten).chain(&self.forgotten).map(Shares::of).collect()
+        let gone = self.forgotten.iter().map(|farewell| &farewell.id);
+        owing.chain(unwritten).chain(gone).map(Shares::of).collect()
     }
 }
 

@@ -135,6 +135,8 @@ pub enum Input {
     },
     /// An owner connected an account: the provider takes the app as it is registered.
     ConnectWorked {
+        /// Which account.
+        id: AccountId,
         /// Which app.
         app: Arc<str>,
     },

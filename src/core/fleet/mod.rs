@@ -7,6 +7,7 @@
 
 mod announced;
 mod apps;
+mod away;
 mod connecting;
 mod ends;
 mod gating;
@@ -26,14 +27,15 @@ mod together;
 pub use interface::{Asked, Blocked, Checked, Effect, Finished, Input, Reopened, Seen};
 
 use super::{
-    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Evidence, Memory, Snapshot, Table,
-    Timestamp, TokenFacts,
+    Account, AccountId, AppMemory, AppView, Busy, Cause, Event, Evidence, Farewell, Memory,
+    Snapshot, Table, Timestamp, TokenFacts,
     correlate::Correlation,
     decide::{self, Action, App, Decision},
     diagnose::cause_of,
     schedule::{self, Policy},
 };
 use apps::Apps;
+use away::Away;
 use holding::Holding;
 use notes::Notes;
 use ready::{Ready, Urgency};
@@ -76,8 +78,10 @@ pub struct Fleet {
     unreadable: BTreeSet<AccountId>,
     /// Accounts whose memory must be written.
     changed: BTreeSet<AccountId>,
+    /// Gates of accounts that the store does not have at present.
+    away: Away,
     /// Accounts whose memory must be removed.
-    forgotten: Vec<AccountId>,
+    forgotten: Vec<Farewell>,
     /// Memories that must be written of accounts that are not ours any more.
     parting: Vec<Memory>,
     /// What is kept for people.
@@ -130,6 +134,7 @@ impl Fleet {
             announced: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             changed: BTreeSet::new(),
+            away: Away::default(),
             forgotten: Vec::new(),
             parting: Vec::new(),
             notes: Notes::default(),
@@ -158,9 +163,7 @@ impl Fleet {
         match input {
             Input::Woke => {}
             Input::Configured { policy, apps } => self.configure(now, policy, apps),
-            Input::Recalled(memories) => {
-                self.recalled.extend(memories.into_iter().map(|one| (one.id.clone(), one)));
-            }
+            Input::Recalled(memories) => self.take_memories(memories),
             Input::Recounted(histories) => self.notes.recount(histories),
             Input::Reopened(entries) => {
                 self.reopened.extend(entries.into_iter().map(|one| (one.id.clone(), one)));
@@ -191,7 +194,7 @@ impl Fleet {
             Input::ConnectRefused { app, evidence } => {
                 self.note_connect_refused(now, &app, evidence);
             }
-            Input::ConnectWorked { app } => self.note_connect_worked(now, &app),
+            Input::ConnectWorked { id, app } => self.note_connect_worked(now, &id, &app),
             Input::CredentialsChanged { app } => {
                 self.apps.try_at_once(&app, now);
                 self.look_at_app(now, &app);
@@ -237,7 +240,7 @@ impl Fleet {
     }
 
     /// What must be written to memory, and whose memory must be removed, since the last call.
-    pub fn take_changed(&mut self) -> (Vec<Memory>, Vec<AccountId>) {
+    pub fn take_changed(&mut self) -> (Vec<Memory>, Vec<Farewell>) {
         let changed = std::mem::take(&mut self.changed);
         let mut memories = std::mem::take(&mut self.parting);
         memories.extend(changed.iter().filter_map(|id| self.table.find(id)).map(Account::memory));
@@ -353,7 +356,17 @@ impl Fleet {
         }
         if !self.is_over() {
             self.note_cause(now, id, &decision);
-            if self.note_gate(now, id) {
+            let is_to_be_asked = self.note_gate(now, id);
+            // While something is under way, its end is the news. After the gate: of the end of trouble people hear
+            // when it is open.
+            if decision.reason != decide::Reason::UnderWay {
+                if self.tell_about(now, id) {
+                    // What was only kept to be told is not needed any more.
+                    self.note_gate(now, id);
+                }
+                self.look_again_to_tell(now, id);
+            }
+            if is_to_be_asked {
                 // Once: the gate has just moved to where this is asked.
                 self.look_at(now, id);
             }
@@ -552,11 +565,6 @@ impl Fleet {
             });
             self.changed.insert(id.clone());
             self.report(Event::CauseChanged { id: id.clone(), from, to });
-        }
-        // While something is under way, its end is the news.
-        if decision.reason != decide::Reason::UnderWay {
-            self.tell_about(now, id);
-            self.look_again_to_tell(now, id);
         }
     }
 

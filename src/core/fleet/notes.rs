@@ -113,18 +113,20 @@ impl Fleet {
         }
     }
 
-    /// Somebody else put `theirs` into the store. Before the account takes it over.
+    /// Somebody else put `theirs` into the store, or its owner did by a link of ours. Before the account takes it over.
     pub(super) fn note_writing(
         &mut self,
         now: Timestamp,
         id: &AccountId,
         theirs: Option<&TokenFacts>,
+        reconnected: bool,
     ) {
         let Some(account) = self.table.find(id) else { return };
         let by = match (&account.token, theirs) {
             (None, None) => return,
             (_, None) => Writer::Removed,
             (Some(known), Some(theirs)) if known.token == theirs.token => return,
+            (_, Some(_)) if reconnected => Writer::Reconnect,
             (_, Some(theirs)) if only_by_consent(now, account, theirs) => Writer::Reconnect,
             // A provider that keeps the refresh token hands out another one for a new consent only.
             (Some(known), Some(theirs))

@@ -126,7 +126,7 @@ impl Fleet {
                 self.bid_farewell(now, id);
             }
             Finished::NoToken => {
-                self.note_writing(now, id, None);
+                self.note_writing(now, id, None, false);
                 self.adopt(now, id, None);
             }
         }

@@ -116,6 +116,7 @@ impl Fleet {
         if let Some(memory) = remembered.clone() {
             recall(&mut account, memory);
         }
+        let was_marked = self.come_back(&mut account, remembered.as_ref());
         ends::take_up(&mut account, seen.token.as_ref());
         if let Some(reopened) = self.reopened.remove(&seen.id) {
             self.unsaved += usize::from(reopened.unsaved.is_some());
@@ -129,6 +130,9 @@ impl Fleet {
         self.note_absence(now, &seen.id, remembered.and_then(|memory| memory.token));
         self.note_scopes(now, &seen.id);
         self.look_at(now, &seen.id);
+        if was_marked {
+            self.mark_again(&seen.id);
+        }
     }
 
     /// Takes over a token that somebody else put into the store: everything said about the old one is
@@ -185,6 +189,7 @@ impl Fleet {
             drop(self.notes.take(&memory.id));
             self.forget(now, memory);
         });
+        self.forget_long_gone(now);
         self.report(Event::StoreRead { accounts: self.table.len(), gone: gone.len(), damaged });
     }
 
@@ -240,10 +245,15 @@ impl Fleet {
 
     /// Somebody else's token is in the store, and that is told.
     pub(super) fn take_over(&mut self, now: Timestamp, id: &AccountId, theirs: Option<TokenFacts>) {
-        self.note_writing(now, id, theirs.as_ref());
+        let reconnected = self.table.change(id, |account| std::mem::take(&mut account.reconnected));
+        self.note_writing(now, id, theirs.as_ref(), reconnected == Some(true));
         self.adopt(now, id, theirs);
         self.note_scopes(now, id);
-        self.report(Event::Adopted { id: id.clone() });
+        let id = id.clone();
+        self.report(match reconnected {
+            Some(true) => Event::Reconnected { id },
+            _ => Event::Adopted { id },
+        });
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{Effect, Fleet, TELL_STANDING_AFTER, ends};
 use crate::core::{
-    AccountId, Cause, Event, Evidence, Memory, Timestamp,
+    AccountId, Cause, Event, Evidence, Gate, Timestamp,
     cause::Actor,
     diagnose::{self, Step, Tally},
-    gate::Objection,
+    gate::{self, Objection},
     notices::{self, Audience, Change, Notice, Subject},
     schedule,
 };
@@ -52,10 +52,10 @@ impl Standing {
 }
 
 impl Fleet {
-    /// Tells whoever must hear of this account's trouble, if that changed.
-    pub(super) fn tell_about(&mut self, now: Timestamp, id: &AccountId) {
+    /// Tells whoever must hear of this account's trouble, if that changed; true when it did.
+    pub(super) fn tell_about(&mut self, now: Timestamp, id: &AccountId) -> bool {
         let Some(account) = self.table.find(id) else {
-            return;
+            return false;
         };
         // That publishing is refused is somebody's trouble when nothing else is.
         let objection = account.door.objected().filter(|_| account.cause.is_none());
@@ -63,14 +63,15 @@ impl Fleet {
             (account.told, account.cause.or_else(|| objection.map(|one| one.cause)));
         if told == cause && self.is_reminder_due(now, account) {
             self.remind(now, id);
-            return;
+            return false;
         }
         // Expiry is followed by a refresh; what becomes of that is the news.
         if told == cause
+            || (objection.is_none() && gate::is_nearly_over(now, account))
             || self.stands_beside(now, account)
             || cause == Some(Cause::AccessTokenExpired)
         {
-            return;
+            return false;
         }
         let token = account.token;
         let in_danger = token
@@ -91,11 +92,11 @@ impl Fleet {
         let audience = audience.filter(|_| !waits);
         if told.is_some_and(mends_itself) && cause.is_some_and(mends_itself) {
             // Rate limit or outage: for the reader it is the same trouble.
-            return;
+            return false;
         }
         if told.is_some_and(Cause::needs_reconnect) && cause == Some(Cause::ConsentRevoked) {
             // It has a better name now; who must reconnect it knows that already.
-            return;
+            return false;
         }
         let since = objection.map(|one| one.since).or(account.cause_since).unwrap_or(now);
         let evidence = match objection {
@@ -105,6 +106,7 @@ impl Fleet {
         // Whoever was told that publishing is refused hears of its end, too.
         let told_of = account.door.objection.filter(|one| one.is_news() && told == Some(one.cause));
         let announced = self.announced(account).filter(|_| cause == Some(Cause::NotRenewable));
+        let gate = account.door.gate;
         let notice = |cause: Cause, change, audience, since| Notice {
             subject: Subject::Account(id.clone()),
             cause,
@@ -118,6 +120,7 @@ impl Fleet {
             missing_scopes: Vec::new(),
             accounts: 1,
             posts_at_risk: None,
+            gate,
         };
         let mut owed = Vec::new();
         if let Some(told) = told {
@@ -146,7 +149,7 @@ impl Fleet {
             now_told = Some(cause);
         }
         if owed.is_empty() {
-            return;
+            return false;
         }
         self.table.change(id, |account| {
             account.told = now_told;
@@ -154,6 +157,7 @@ impl Fleet {
         });
         self.changed.insert(id.clone());
         self.effects.extend(owed.into_iter().map(Effect::Notify));
+        true
     }
 
     /// What the diagnosis would have its reader do; `None` where that is somebody else's to do. At most one pass over
@@ -173,27 +177,6 @@ impl Fleet {
             Actor::Nobody => false,
         };
         acts.then_some(step)
-    }
-
-    /// An account has left: an open incident is closed without a mail.
-    pub(super) fn forget(&mut self, now: Timestamp, memory: Memory) {
-        if let Some(told) = memory.told {
-            self.effects.push_back(Effect::Notify(Notice {
-                subject: Subject::Account(memory.id.clone()),
-                cause: told,
-                change: Change::Withdrawn,
-                audience: audience_of(told),
-                since: memory.cause_since.unwrap_or(now),
-                at: now,
-                expires_at: None,
-                evidence: None,
-                step: None,
-                missing_scopes: Vec::new(),
-                accounts: 1,
-                posts_at_risk: None,
-            }));
-        }
-        self.forgotten.push(memory.id);
     }
 
     pub(super) fn tell_of_app(
@@ -300,6 +283,22 @@ impl Fleet {
     }
 }
 
+/// A notice about one account of which no more is known than this.
+pub(super) fn about(
+    id: &AccountId,
+    cause: Cause,
+    change: Change,
+    since: Timestamp,
+    at: Timestamp,
+) -> Notice {
+    let subject = Subject::Account(id.clone());
+    Notice {
+        audience: audience_of(cause),
+        accounts: 1,
+        ..shared(subject, cause, change, since, at)
+    }
+}
+
 /// A notice to the operator about something that accounts share.
 pub(super) const fn shared(
     subject: Subject,
@@ -321,6 +320,7 @@ pub(super) const fn shared(
         missing_scopes: Vec::new(),
         accounts: 0,
         posts_at_risk: None,
+        gate: Gate::Open,
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Row<'a> {
     expires: Option<Moment>,
     due: Option<Moment>,
     connection: Option<Connection>,
+    /// Whether the provider takes the connection no more, whatever end it once declared.
+    is_over: bool,
     last_refresh: Option<Moment>,
     unauthorized: Option<Hours>,
 }
@@ -104,6 +106,7 @@ impl<'a> Row<'a> {
                         && (account.cause.is_some()
                             || end.is_none_or(|end| end.moves != Moves::Sliding)),
             }),
+            is_over,
             last_refresh: account.last_refresh_at.map(moment),
             unauthorized: Hours::of(scene, account),
         }

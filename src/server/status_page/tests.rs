@@ -468,6 +468,23 @@ fn no_renewal_is_announced_where_none_can_help() {
 }
 
 #[test]
+fn of_a_connection_that_is_over_no_end_to_come_is_told_nor_that_none_is_known() {
+    let page = |cause, refresh_expires_at| {
+        let mut account = account("a", 3600, cause);
+        account.token.as_mut().unwrap().refresh_expires_at = refresh_expires_at;
+        let page = get(&snapshot([account]), "/accounts/tiktok/a").body;
+        let (_, behind) = page.split_once("<dt>Connection ends</dt><dd>").unwrap();
+        behind.split_once("</dd>").unwrap().0.to_owned()
+    };
+    let rejected = Some(Cause::RefreshTokenRejected);
+    assert_eq!(page(rejected, Some(after(7200))), "it has ended");
+    assert_eq!(page(rejected, None), "it has ended");
+    assert_eq!(page(None, None), "not known");
+    assert!(page(None, Some(after(7200))).contains("in 2 h"));
+    assert!(page(rejected, Some(after(-7200))).contains("2 h ago"));
+}
+
+#[test]
 fn where_replicas_share_the_accounts_it_says_how_much_is_held_here() {
     let page = |all_replicas| {
         let here = Snapshot { holding: (0..128).collect(), ..snapshot([]) };

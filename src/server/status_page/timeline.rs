@@ -60,6 +60,9 @@ fn of_mark(mark: &Mark) -> (Tone, String) {
         Happening::NewToken { from: Origin::Store, .. } => {
             (Tone::Calm, "A token that somebody else put into the store was taken over")
         }
+        Happening::NewToken { from: Origin::Consent, .. } => {
+            (Tone::Good, "Its owner connected it again")
+        }
         Happening::NewToken { from: Origin::Shared, .. } => {
             (Tone::Good, "Renewed with another account that has the same credential")
         }

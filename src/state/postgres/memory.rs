@@ -13,11 +13,8 @@ use super::{
     text,
     work::{Step, Work, step},
 };
-use crate::core::{AccountId, Cause, Door, Memory, Timestamp, TokenFacts};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use crate::core::{AccountId, Cause, Door, Farewell, KeptGate, Memory, Timestamp, TokenFacts};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio_postgres::{Row, types::FromSql};
 
 /// Adds or replaces, in one statement. Sorted, so that two replicas lock rows in the same order; and the
@@ -51,21 +48,23 @@ pub(in super::super) fn remember(fence: Option<[u8; 16]>, memories: &[Memory]) -
         fence.map(|holder| holder.to_vec()),
         column!(|memory| share_of(&memory.id)),
         column!(|memory| instant(memory.first_seen_at)),
-        column!(|memory| door::text(memory.door)),
+        column!(|memory| door::text(memory.door, memory.left)),
     );
     let shares = last.keys().map(|id| share_of(id)).collect();
     fenced(fence, shares, step, last.len())
 }
 
-/// Forgets accounts, with the newest token and the history of each; what was not known is forgotten already. Answers like
-/// [`remember`].
-pub(in super::super) fn forget(fence: Option<[u8; 16]>, ids: &[AccountId]) -> Work<usize> {
-    let sorted: BTreeSet<&AccountId> = ids.iter().collect();
-    let shares: Vec<i16> = sorted.iter().map(|id| share_of(id)).collect();
-    let (providers, accounts): (Vec<_>, Vec<_>) = sorted.iter().map(|id| names(id)).unzip();
+/// Forgets accounts, with the newest token and the history of each, all but a gate that is to be kept; what was not known
+/// is forgotten already. Answers like [`remember`], and like there the last word on an account counts.
+pub(in super::super) fn forget(fence: Option<[u8; 16]>, gone: &[Farewell]) -> Work<usize> {
+    let last: BTreeMap<&AccountId, Option<KeptGate>> =
+        gone.iter().map(|farewell| (&farewell.id, farewell.kept)).collect();
+    let shares: Vec<i16> = last.keys().map(|id| share_of(id)).collect();
+    let (providers, accounts): (Vec<_>, Vec<_>) = last.keys().map(|id| names(id)).unzip();
+    let doors: Vec<_> = last.values().map(|kept| kept.and_then(door::kept)).collect();
     let holder = fence.map(|holder| holder.to_vec());
-    let step = step!(FORGET, providers, accounts, holder, shares.clone());
-    fenced(fence, shares, step, sorted.len())
+    let step = step!(FORGET, providers, accounts, holder, shares.clone(), doors);
+    fenced(fence, shares, step, last.len())
 }
 
 /// Locks the shares, writes, and answers how many of `all` were not ours to write.
@@ -109,12 +108,13 @@ pub(in super::super) fn door(id: &AccountId) -> Work<Option<Door>> {
     let (provider, account) = names(id);
     let step = step!(DOOR, provider, account);
     Work::new(Kind::Read, None, vec![step], |answers| {
-        answers[0].first().map(|row| door::read(get(row, 0)?)).transpose()
+        answers[0].first().map(|row| Ok(door::read(get(row, 0)?)?.0)).transpose()
     })
 }
 
 fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
     let failed: i32 = get(row, 13)?;
+    let (door, left) = door::read(get(row, 16)?)?;
     Ok(Memory {
         id: AccountId::new(provider, text::read(get(row, 1)?)),
         token: read_facts(row)?,
@@ -126,7 +126,8 @@ fn read(row: &Row, provider: Arc<str>) -> Result<Memory, Refusal> {
         failed_in_a_row: u16::try_from(failed).map_err(|_| never_written())?,
         not_before: read_instant(row, 14)?,
         first_seen_at: read_instant(row, 15)?,
-        door: Some(door::read(get(row, 16)?)?),
+        door: Some(door),
+        left,
     })
 }
 
@@ -196,12 +197,20 @@ SELECT count(*) FROM ours";
 
 const FORGET: &str = "
 WITH ours AS (
-    SELECT provider, account
-    FROM unnest($1::text[], $2::text[], $4::smallint[]) AS gone (provider, account, share)
+    SELECT provider, account, door
+    FROM unnest($1::text[], $2::text[], $4::smallint[], $5::text[]) AS gone (provider, account, share, door)
     WHERE $3::bytea IS NULL OR share = ANY (ARRAY (SELECT share FROM share WHERE holder = $3))
 ), taken AS (
     DELETE FROM memory USING ours
-    WHERE memory.provider = ours.provider AND memory.account = ours.account
+    WHERE memory.provider = ours.provider AND memory.account = ours.account AND ours.door IS NULL
+), kept AS (
+    INSERT INTO memory (provider, account, failed_in_a_row, door)
+    SELECT provider, account, 0, door FROM ours WHERE door IS NOT NULL
+    ON CONFLICT (provider, account) DO UPDATE SET
+        token = NULL, renewable_by = NULL, issued_at = NULL, expires_at = NULL,
+        refresh_expires_at = NULL, missing_scopes = NULL, told_since = NULL, last_refresh_at = NULL,
+        cause = NULL, cause_since = NULL, told = NULL, failed_in_a_row = 0, not_before = NULL,
+        first_seen_at = NULL, door = excluded.door
 ), dropped AS (
     DELETE FROM newest USING ours
     WHERE newest.provider = ours.provider AND newest.account = ours.account

@@ -38,6 +38,7 @@ fn memory(name: &str, token: TokenFacts, cause: Option<Cause>) -> Memory {
         failed_in_a_row: 0,
         not_before: None,
         door: None,
+        left: None,
         first_seen_at: None,
     }
 }
