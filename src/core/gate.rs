@@ -290,7 +290,7 @@ fn end_is_told_by(door: &Door) -> Option<Timestamp> {
     door.since.map(|since| since.plus(PROOF_AWAITED_FOR))
 }
 
-/// After a proof that told nothing: a minute first, and longer with each further one.
+/// After a proof that told nothing: a quarter of a minute first, and twice as long with each further one.
 #[must_use]
 pub fn prove_again_after(tries: u8) -> Duration {
     let doubled = 1_u32.checked_shl(u32::from(tries)).unwrap_or(u32::MAX);

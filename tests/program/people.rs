@@ -214,6 +214,24 @@ async fn a_webhook_hears_beginning_and_end_of_an_incident_under_one_key_and_sign
     assert_eq!(count, Some(2.0));
 }
 
+#[tokio::test]
+async fn a_channel_reads_what_the_mail_says_and_nobody_in_it_is_taken_for_the_owner() {
+    let hook = Hook::start().await;
+    let channel = format!(
+        "{{webhooks: [{{name: slack, url: \"{}\", format: slack, audience: owner}}]}}",
+        hook.url
+    );
+    let world = World::new().section("notify", &channel).start().await;
+    world.provider.revoke_consent("brand-01");
+    until_or("the channel hears", async || !hook.bodies().is_empty(), || world.tell()).await;
+    let told = hook.bodies()[0]["text"].as_str().unwrap().to_owned();
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("brand-01") && told.contains("this channel is told of"), "{told}");
+    let mails = world.until_mails(&owner("brand-01"), 1).await;
+    assert!(mails[0].text.contains("you are the owner"), "{}", mails[0].text);
+    assert!(!told.contains("you are the owner") && !told.contains('@'), "{told}");
+}
+
 fn notify(hook: &Hook) -> String {
     format!("{{webhooks: [{{name: chat, url: \"{}\", audience: owner}}]}}", hook.url)
 }
