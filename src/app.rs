@@ -3,24 +3,28 @@
 mod connect;
 mod notify;
 mod observe;
+mod policy;
 mod publisher;
+mod reload;
+mod sockets;
 mod webhooks;
 
 pub use connect::{Minter, links_of, ways_below};
+pub use policy::{Proofs, apps_of, policy_apps, policy_of};
 
+use self::{notify::Outgoing, reload::Reloader, sockets::Sockets};
 use crate::{
     clerk::Clerk,
     clock::Clock,
     config::{self, Overrides, Settings},
-    connect::{Ways, Wires},
+    connect::Wires,
     core::{
-        Cause, Event, Memory, Proof, Shares, Snapshot, Timestamp, decide,
+        Cause, Event, Memory, Shares, Snapshot, Timestamp,
         fleet::{Fleet, Input, Reopened},
         notices::Way,
         schedule::Policy,
-        second_clock::{Assumed, Moves},
     },
-    delivery::{self, mailer::Mailer},
+    delivery::{self},
     http_client::{self, HttpClient},
     inbox::Inbox,
     keeper::{self, Keeper},
@@ -29,17 +33,15 @@ use crate::{
         events::Metrics,
         fleet::{Gauges, Totals},
     },
-    providers::{Environment, Renewal},
-    refresh::{App, Apps, Heard, Held, Refresher, Transport, Unspent},
+    refresh::{Apps, Heard, Held, Refresher, Transport, Unspent},
     replicas::{self, Replicas},
     report::Reporter,
     server::{
         self, ConfigState, ReloadRequest,
         actions::{self, Actions},
         listener::Limits,
-        publisher::{Client, Right},
-        socket::{Place, Socket},
-        web_config::{self, InForce, Web},
+        socket::Place,
+        web_config::{InForce, Web},
     },
     state::{Counts, Role, State},
     stores::{AnyStore, TokenStore},
@@ -47,8 +49,8 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -56,8 +58,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
 };
@@ -176,120 +177,6 @@ pub async fn open(settings: Settings, role: Role) -> Result<Parts, String> {
     Ok(Parts { settings, refresher: Arc::new(refresher), client, metrics })
 }
 
-/// Every app of the configuration, with its provider.
-#[must_use]
-pub fn apps_of(settings: &Settings) -> Apps {
-    let app = |app: &config::App| {
-        // `config` has checked that the provider is known.
-        let provider = settings.provider_of(app)?;
-        let name: Arc<str> = app.name.as_str().into();
-        let scopes = app.scopes.iter().map(|scope| Arc::from(scope.as_str())).collect();
-        let ours = App {
-            name: Arc::clone(&name),
-            provider,
-            endpoints: app.endpoints.clone(),
-            client_id: app.client_id.clone(),
-            client_secrets: Arc::new(app.client_secrets.clone().into()),
-            scopes,
-            is_default: app.default_for_provider,
-            is_testing: app.is_testing,
-        };
-        Some((name, Arc::new(ours)))
-    };
-    settings.apps.iter().filter_map(app).collect()
-}
-
-/// What the policy must know of every app.
-#[must_use]
-pub fn policy_apps(apps: &Apps, proofs: Proofs) -> Vec<decide::App> {
-    let app = |app: &Arc<App>| decide::App {
-        name: Arc::clone(&app.name),
-        provider: app.provider.name.as_str().into(),
-        server: server_of(app).into(),
-        scopes: Arc::clone(&app.scopes),
-        min_age: app.provider.min_age,
-        only_while_live: app.renews_itself(),
-        retry_is_safe: app.provider.renewal == Renewal::Stable,
-        probe: match () {
-            () if app.provider.can_probe(&app.endpoints) => decide::Probe::Free,
-            () if app.provider.can_probe_for_money(&app.endpoints) => decide::Probe::Billed,
-            () => decide::Probe::None,
-        },
-        proof: proofs.of(app),
-        is_sandbox: app.provider.environment == Environment::Sandbox,
-        can_be_asked: app.provider.can_be_asked_about_apps(),
-        assumed: assumed(app),
-    };
-    apps.values().map(app).collect()
-}
-
-/// What there is to prove an account with, besides its provider.
-#[derive(Clone, Copy, Debug)]
-pub struct Proofs {
-    /// What the configuration wants.
-    pub wish: config::Proof,
-    /// The publisher can tell how a publish went.
-    pub publisher_tells: bool,
-}
-
-impl Proofs {
-    fn in_force(settings: &Settings) -> Self {
-        let tells = |client: &Client| client.rights.contains(&Right::Publish);
-        let publisher = settings.server.publisher.as_ref();
-        Self {
-            wish: settings.gate.proof,
-            publisher_tells: publisher.is_some_and(|all| all.clients.iter().any(tells)),
-        }
-    }
-
-    /// How the accounts of an app are proven.
-    fn of(self, app: &App) -> Proof {
-        match self.wish {
-            config::Proof::Token => Proof::Token,
-            config::Proof::Publish => Proof::Publish,
-            config::Proof::Auto if app.provider.can_check_publishing(&app.endpoints) => {
-                Proof::Check
-            }
-            config::Proof::Auto if self.publisher_tells => Proof::Publish,
-            config::Proof::Auto if app.provider.can_probe(&app.endpoints) => Proof::Check,
-            config::Proof::Auto => Proof::Token,
-        }
-    }
-}
-
-/// Scheme, host and port of where it asks for tokens; nothing for who asks nowhere.
-fn server_of(app: &App) -> &str {
-    let endpoint = app.provider.token_endpoint(&app.endpoints).unwrap_or_default();
-    let host = endpoint.find("://").map_or(0, |scheme| scheme + 3);
-    endpoint[host..].find('/').map_or(endpoint, |path| &endpoint[..host + path])
-}
-
-/// What is stated about the lives of an app's refresh tokens.
-fn assumed(app: &App) -> Assumed {
-    let provider = app.provider;
-    match provider.testing_refresh_life.filter(|_| app.is_testing) {
-        Some(life) => Assumed { life: Some(life), moves: Moves::Absolute },
-        None => Assumed { life: provider.assumed_refresh_life, moves: provider.refresh_end },
-    }
-}
-
-/// When and how hard to refresh.
-#[must_use]
-pub const fn policy_of(settings: &Settings) -> Policy {
-    let refresh = &settings.refresh;
-    Policy {
-        due_fraction: refresh.due_fraction,
-        spread_fraction: refresh.spread_fraction,
-        danger_fraction: refresh.danger_fraction,
-        assumed_life: refresh.assumed_life,
-        backoff_first: refresh.backoff_first,
-        backoff_max: refresh.backoff_max,
-        in_flight_max: refresh.in_flight_max,
-        in_flight_per_app_max: settings.http.in_flight_per_app_max,
-        app_refusals_max: refresh.app_refusals_max,
-    }
-}
-
 /// Starts the sidecar with the configuration file at `config`.
 ///
 /// # Errors
@@ -324,31 +211,9 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
     let proofs = Proofs::in_force(&settings);
     let fleet = empty_fleet(policy_of(&settings), proofs, &refresher, now);
     let web = Arc::new(Web::new(InForce::read(settings.server.web.as_ref())?));
-    let telemetry = bind(settings.server.listen).await?;
-    let telemetry_at = telemetry.local_addr().map_err(|error| error.to_string())?;
-    let mut telemetry = vec![Socket::Web(telemetry, Arc::clone(&web))];
-    for address in &settings.server.listen_also {
-        telemetry.push(Socket::Web(bind(*address).await?, Arc::clone(&web)));
-    }
-    let telemetry_places = telemetry.iter().map(Socket::place).collect();
-    let publisher = match &settings.server.publisher {
-        Some(publisher) => {
-            let certificate = publisher.certificate.as_ref();
-            Some((Socket::bind(&publisher.listen, certificate).await?, publisher.clone()))
-        }
-        None => None,
-    };
-    let webhooks = match &settings.server.webhooks {
-        Some(webhooks) => Some((bind(webhooks.listen).await?, webhooks.secret.clone())),
-        None => None,
-    };
-    let owners_listener = match &settings.server.connect {
-        Some(connect) => Some(bind(connect.listen).await?),
-        None => None,
-    };
-    let connect_at = owners_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let webhooks_at = webhooks.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-    let publisher_at = publisher.as_ref().map(|(socket, _)| socket.place());
+    // Before anything is begun: an address that is taken ends the start while nothing is on its way.
+    let sockets = Sockets::bind(&settings, &web).await?;
+    let (telemetry_at, places) = (sockets.telemetry_at, sockets.places());
 
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(now)));
     let (stop, stopped) = watch::channel(false);
@@ -364,7 +229,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
     let config_state = Arc::new(ArcSwap::from_pointee(config_state));
     reporter.report(Event::Reloaded { successful: true, at: now, reason: None });
 
-    let owners = match (&settings.server.connect, connect_at) {
+    let owners = match (&settings.server.connect, places.connect) {
         (Some(asked), Some(at)) => {
             Some(connect::Owners::open(&settings, asked, at, &refresher).await?)
         }
@@ -457,41 +322,32 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         reload: settings.server.enable_reload.then(|| reload.clone()),
         config: config_state,
         actions: settings.server.actions.clone().map(|actions| {
-            let mint = minter.clone().map(|minter| {
-                let mint: Arc<actions::Mint> = Arc::new(move |id, now| minter.mint(id, now));
-                mint
-            });
             let wires = actions::Wires {
                 snapshot: Arc::clone(&snapshot),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 deliveries: deliveries.clone(),
                 web: Arc::clone(&web),
-                mint,
+                mint: minter.clone().map(mint),
             };
             Arc::new(Actions::new(actions, wires))
         }),
     };
-    let titles = titles(&refresher.apps.load());
     let events = reporter.events().clone();
-    let teller = || {
-        let reporter = reporter.clone();
-        Box::new(move |event| reporter.report(event))
+    let outgoing = Outgoing {
+        state,
+        delivery: delivery_changed,
+        titles: titles(&refresher.apps.load()),
+        reporter,
+        gauges: Arc::clone(&gauges),
+        links: minter.clone(),
+        client: carrying,
     };
-    let at_risk = notify::at_risk(&gauges);
-    let mailer = Mailer::new(state.clone(), delivery_changed.clone(), titles.clone(), teller());
-    let mailer = mailer.with_posts(Arc::clone(&at_risk));
-    let mailer = match minter.clone() {
-        Some(minter) => mailer.with_links(Arc::new(move |id, now| minter.mint(id, now))),
-        None => mailer,
-    };
-    let poster = Mailer::new(state, delivery_changed, titles, teller()).with_posts(at_risk);
-    let poster = poster.of_webhooks(notify::carrier(carrying));
     let mut surface = vec![
-        tokio::spawn(mailer.run(clock.clone(), mail_owed, surface_stopped.clone())),
-        tokio::spawn(poster.run(clock, request_owed, surface_stopped.clone())),
+        tokio::spawn(outgoing.mailer().run(clock.clone(), mail_owed, surface_stopped.clone())),
+        tokio::spawn(outgoing.poster().run(clock, request_owed, surface_stopped.clone())),
     ];
-    for socket in telemetry {
+    for socket in sockets.telemetry {
         let (context, web) = (context.clone(), Arc::clone(&web));
         let handler = move |request| {
             let (context, web) = (context.clone(), Arc::clone(&web));
@@ -502,13 +358,13 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(socket, limits, handler, stop)));
     }
-    if let Some((listener, secret)) = webhooks {
+    if let Some((listener, secret)) = sockets.webhooks {
         let context = webhooks::context(&refresher, &metrics, secret, deliveries.clone());
         let handler = move |request| server::webhooks::handle(context.clone(), request);
         let stop = surface_stopped.clone();
         surface.push(tokio::spawn(server::listener::run(listener, limits, handler, stop)));
     }
-    if let Some((listener, owners)) = owners_listener.zip(owners) {
+    if let Some((listener, owners)) = sockets.connect.zip(owners) {
         let wires = Wires {
             load_again: Arc::clone(&load_again),
             unsaved: Arc::clone(&gauges.connected_unsaved),
@@ -518,7 +374,7 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
             owners.serve(listener, limits, metrics.clone(), wires, surface_stopped.clone());
         surface.push(tokio::spawn(serving));
     }
-    if let Some((socket, asked)) = publisher {
+    if let Some((socket, asked)) = sockets.publisher {
         let wires = publisher::Wires {
             metrics,
             snapshot: Arc::clone(&snapshot),
@@ -540,10 +396,10 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         snapshot,
         events,
         telemetry: telemetry_at,
-        telemetry_places,
-        publisher: publisher_at,
-        webhooks: webhooks_at,
-        connect: connect_at,
+        telemetry_places: places.telemetry,
+        publisher: places.publisher,
+        webhooks: places.webhooks,
+        connect: places.connect,
         links: minter,
         reload,
         stop,
@@ -660,26 +516,13 @@ fn told_of_all(
 }
 
 /// Provider names for people.
-fn titles(apps: &Apps) -> BTreeMap<String, String> {
-    apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
+/// For the actions of the status page.
+fn mint(minter: Minter) -> Arc<actions::Mint> {
+    Arc::new(move |id, now| minter.mint(id, now))
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let bound = match TcpListener::bind(address).await {
-        // `[::]` is every address of both families; a machine may have only the older one.
-        Err(error)
-            if error.kind() == std::io::ErrorKind::Unsupported
-                && address.ip() == Ipv6Addr::UNSPECIFIED =>
-        {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    };
-    bound.map_err(|error| {
-        format!(
-            "cannot listen on {address}: {error}; is another sidecar running, or the port taken?"
-        )
-    })
+fn titles(apps: &Apps) -> BTreeMap<String, String> {
+    apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
 }
 
 /// Keeps the numbers that only the state knows fresh for the next scrape.
@@ -709,182 +552,6 @@ async fn measure<S: TokenStore, T: Transport>(
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
-}
-
-/// Never, where the signal cannot be heard.
-async fn hung_up(signal: Option<&mut Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Reads the configuration again when its file changes, on SIGHUP and on request.
-struct Reloader {
-    path: PathBuf,
-    /// What the command line says, at each reading.
-    overrides: Overrides,
-    /// What is in force; a file that cannot be used changes nothing.
-    in_force: Settings,
-    web: Arc<Web>,
-    /// Files in which something was wrong at the last reading.
-    wrong: BTreeSet<PathBuf>,
-    refresher: Arc<Refresher<AnyStore, ArcSwap<HttpClient>>>,
-    client: Arc<ArcSwap<HttpClient>>,
-    delivery: watch::Sender<Arc<delivery::Settings>>,
-    per_account: Arc<AtomicBool>,
-    metrics: Metrics,
-    inputs: mpsc::Sender<Input>,
-    load_again: Arc<Notify>,
-    config_state: Arc<ArcSwap<ConfigState>>,
-    /// How owners reach us, and how they come back to each app.
-    ways: Option<(String, Arc<ArcSwap<Ways>>)>,
-    /// SIGHUP, where the system lets us listen.
-    hangup: Option<Signal>,
-    /// The publisher's listener, where there is one.
-    publisher: Option<publisher::Live>,
-}
-
-impl Reloader {
-    async fn run(
-        mut self,
-        mut asked: mpsc::Receiver<ReloadRequest>,
-        mut stop: watch::Receiver<bool>,
-    ) {
-        let mut files = config::Watches::new(self.files());
-        loop {
-            let answer = tokio::select! {
-                () = files.changed() => None,
-                Some(()) = hung_up(self.hangup.as_mut()) => None,
-                Some(answer) = asked.recv() => Some(answer),
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            let mut result = self.reload().await;
-            if files.follow(self.files()) {
-                // What is named since now may have changed before it was watched.
-                result = self.reload().await;
-            }
-            if let Some(answer) = answer {
-                // Whoever asked may have gone; the metric and the page tell the result too.
-                let _ = answer.send(result);
-            }
-        }
-    }
-
-    /// Every file that a change of makes for another configuration.
-    fn files(&self) -> Vec<PathBuf> {
-        let web = self.in_force.server.web.iter().flat_map(web_config::Settings::files);
-        let mut files: Vec<_> = [&*self.path].into_iter().chain(web).map(Path::to_owned).collect();
-        // One that is wrong from its first day is in force nowhere, and must be seen when it is mended.
-        files.extend(self.wrong.iter().cloned());
-        files.sort_unstable();
-        files.dedup();
-        files
-    }
-
-    async fn reload(&mut self) -> Result<(), Vec<String>> {
-        let result = self.read();
-        let at = self.refresher.clock.now();
-        let errors = result.as_ref().err().cloned().unwrap_or_default();
-        let reason = errors.first().cloned();
-        let successful = result.is_ok();
-        self.config_state.store(Arc::new(ConfigState { at, errors }));
-        self.refresher.reporter.report(Event::Reloaded { successful, at, reason });
-        let (settings, client, web) = result?;
-        self.web.put_in_force(web);
-        self.put_in_force(settings, client).await;
-        Ok(())
-    }
-
-    /// Everything that can fail, before anything is changed.
-    fn read(&mut self) -> Result<(Settings, HttpClient, InForce), Vec<String>> {
-        let loaded = config::load_under(&self.path, &self.overrides);
-        let problems = loaded.as_ref().err().map_or(&[][..], |problems| &problems.0);
-        self.wrong = problems.iter().map(|problem| problem.place.file.clone()).collect();
-        let loaded = loaded.map_err(|problems| {
-            problems.0.iter().map(config::Problem::sentence).collect::<Vec<_>>()
-        })?;
-        for warning in &loaded.warnings {
-            tracing::warn!(warning = warning.sentence(), "the configuration may hurt");
-        }
-        let new = loaded.settings;
-        let fixed = fixed_until_restart(&self.in_force, &new);
-        if !fixed.is_empty() {
-            return Err(vec![format!(
-                "{}: {} cannot be changed while running; restart the sidecar, or take the change back",
-                self.path.display(),
-                fixed.join(", "),
-            )]);
-        }
-        let client = HttpClient::new(&new.http).map_err(|error| vec![error.to_string()])?;
-        let web = InForce::read(new.server.web.as_ref()).map_err(|error| vec![error])?;
-        Ok((new, client, web))
-    }
-
-    async fn put_in_force(&mut self, settings: Settings, client: HttpClient) {
-        let apps = apps_of(&settings);
-        go_on_with_secrets(&self.refresher.apps.load(), &apps);
-        apps.values().for_each(|app| self.metrics.expect_provider(&app.provider.name));
-        if settings.server.webhooks.is_some() {
-            webhooks::expect(&self.metrics, &apps);
-        }
-        let policy = policy_of(&settings);
-        let for_policy = policy_apps(&apps, Proofs::in_force(&settings));
-        self.client.store(Arc::new(client));
-        self.refresher.apps.store(Arc::new(apps));
-        if let Some((base, ways)) = &self.ways {
-            ways.store(Arc::new(ways_below(&settings, base)));
-        }
-        if let (Some(live), Some(publisher)) = (&self.publisher, &settings.server.publisher) {
-            live.follow(publisher);
-        }
-        self.delivery.send_replace(Arc::new(settings.delivery.clone()));
-        self.per_account.store(settings.metrics.per_account, Ordering::Relaxed);
-        logs::apply(&settings.log);
-        self.in_force = settings;
-        let _ = self.inputs.send(Input::Configured { policy, apps: for_policy }).await;
-        // Which app an account belongs to, and which scopes it lacks, may be answered differently now.
-        self.load_again.notify_one();
-    }
-}
-
-/// What was found out about a list of secrets stays true while the list stays.
-fn go_on_with_secrets(before: &Apps, after: &Apps) {
-    for (name, app) in after {
-        if let Some(old) = before.get(name).filter(|old| old.client_id == app.client_id) {
-            app.client_secrets.go_on_from(&old.client_secrets);
-        }
-    }
-}
-
-/// The keys that differ and take a restart: sockets that are open, and what was begun with them.
-fn fixed_until_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let socket = |settings: &Settings| {
-        let publisher = settings.server.publisher.as_ref();
-        publisher.map(|publisher| (publisher.listen.clone(), publisher.certificate.clone()))
-    };
-    let (before, after) = (&old.server, &new.server);
-    let sections = [
-        ("`store`", old.store == new.store),
-        ("`state`", old.state == new.state),
-        ("`observe`", old.observe == new.observe),
-        (
-            "`server.listen`",
-            (before.listen, &before.listen_also) == (after.listen, &after.listen_also),
-        ),
-        ("`server.actions`", before.actions == after.actions),
-        ("`server.connections_max`", before.connections_max == after.connections_max),
-        ("`server.enable_reload`", before.enable_reload == after.enable_reload),
-        (
-            "`publisher.enabled`, `listen`, `socket_mode`, `cert_file` or `key_file`",
-            socket(old) == socket(new),
-        ),
-        ("`webhooks`", before.webhooks == after.webhooks),
-        ("`connect`", before.connect == after.connect),
-        ("`publisher.webhooks`", old.hooks == new.hooks),
-        ("`http.total_deadline`", old.http.total_deadline == new.http.total_deadline),
-    ];
-    sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
 
 /// What it means that store and state are one.

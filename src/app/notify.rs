@@ -1,24 +1,61 @@
-//! What mailer and webhooks need of other parts: a carrier within the bounds of all other requests, and how many
-//! posts are at risk.
+//! What mailer and webhooks need of other parts: a carrier within the bounds of all other requests, links, and how
+//! many posts are at risk.
 
+use super::Minter;
 use crate::{
     core::Secret,
-    delivery::{AtRisk, Carrier, Post, Uncarried},
+    delivery::{self, AtRisk, Carrier, Post, Uncarried, mailer::Mailer},
     http_client::HttpClient,
     metrics::fleet::Gauges,
     oauth::{Body, Exchange, Method, Request},
+    report::Reporter,
+    state::State,
 };
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
+
+/// Whatever leaves by mail and by webhook.
+pub(super) struct Outgoing {
+    pub(super) state: State,
+    pub(super) delivery: watch::Receiver<Arc<delivery::Settings>>,
+    /// How each provider is called.
+    pub(super) titles: BTreeMap<String, String>,
+    pub(super) reporter: Reporter,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) links: Option<Minter>,
+    pub(super) client: Arc<ArcSwap<HttpClient>>,
+}
+
+impl Outgoing {
+    pub(super) fn mailer(&self) -> Mailer<State> {
+        match self.links.clone() {
+            Some(minter) => self.either().with_links(Arc::new(move |id, now| minter.mint(id, now))),
+            None => self.either(),
+        }
+    }
+
+    pub(super) fn poster(&self) -> Mailer<State> {
+        self.either().of_webhooks(carrier(Arc::clone(&self.client)))
+    }
+
+    fn either(&self) -> Mailer<State> {
+        let reporter = self.reporter.clone();
+        let teller = Box::new(move |event| reporter.report(event));
+        let titles = self.titles.clone();
+        let mailer = Mailer::new(self.state.clone(), self.delivery.clone(), titles, teller);
+        mailer.with_posts(at_risk(&self.gauges))
+    }
+}
 
 /// By what the publisher's tables told last.
-pub(super) fn at_risk(gauges: &Arc<Gauges>) -> AtRisk {
+fn at_risk(gauges: &Arc<Gauges>) -> AtRisk {
     let gauges = Arc::clone(gauges);
     Arc::new(move |id| gauges.posts_of(id).map(|posts| posts.at_risk))
 }
 
 /// By the client in force.
-pub(super) fn carrier(client: Arc<ArcSwap<HttpClient>>) -> Carrier {
+fn carrier(client: Arc<ArcSwap<HttpClient>>) -> Carrier {
     Arc::new(move |post: Post| {
         let client = client.load_full();
         Box::pin(async move {
