@@ -1,6 +1,7 @@
 //! Wires the parts together; the only place besides `cli` that knows all of them.
 
 mod connect;
+mod measure;
 mod notify;
 mod observe;
 mod policy;
@@ -21,10 +22,8 @@ use crate::{
     core::{
         Cause, Event, Memory, Shares, Snapshot, Timestamp,
         fleet::{Fleet, Input, Reopened},
-        notices::Way,
         schedule::Policy,
     },
-    delivery::{self},
     http_client::{self, HttpClient},
     inbox::Inbox,
     keeper::{self, Keeper},
@@ -51,10 +50,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{
@@ -291,10 +287,11 @@ pub async fn start_under(config: &Path, overrides: Overrides) -> Result<Running,
         spawn_watched("keeper", &fails, keeper.run(stopped.clone())),
         clerk,
         spawn_watched("loader", &fails, loading),
-        tokio::spawn(measure(
+        tokio::spawn(measure::run(
             Arc::clone(&refresher),
             Arc::clone(&gauges),
             delivery_changed.clone(),
+            inputs.clone(),
             stopped.clone(),
         )),
     ];
@@ -525,35 +522,6 @@ fn titles(apps: &Apps) -> BTreeMap<String, String> {
     apps.values().map(|app| (app.provider.name.clone(), app.provider.title.clone())).collect()
 }
 
-/// Keeps the numbers that only the state knows fresh for the next scrape.
-async fn measure<S: TokenStore, T: Transport>(
-    refresher: Arc<Refresher<S, T>>,
-    gauges: Arc<Gauges>,
-    delivery: watch::Receiver<Arc<delivery::Settings>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let state = &refresher.state;
-    loop {
-        gauges.spilled_tokens.store(refresher.held.spilled() as u64, Ordering::Relaxed);
-        // While the state cannot be read the last numbers stay; `state_up` says so.
-        if let Ok(entries) = state.journal_len().await {
-            gauges.journal_entries.store(entries as u64, Ordering::Relaxed);
-        }
-        if let Ok((owed, held)) = state.outbox(Way::Mail).await {
-            // With mail switched off nothing is on its way, and nothing can be late.
-            let owed = if delivery.borrow().smtp.is_some() { owed } else { 0 };
-            gauges.outbox_length.store(owed as u64, Ordering::Relaxed);
-            if let Ok((_, of_webhooks)) = state.outbox(Way::Webhook).await {
-                gauges.outbox_held.store((held + of_webhooks) as u64, Ordering::Relaxed);
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(MEASURE_EVERY) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
-    }
-}
-
 /// What it means that store and state are one.
 pub const ONE_DATABASE: &str =
     "store and state are one database: a result and its save are one transaction";
@@ -566,9 +534,6 @@ const INPUTS_WAITING_MAX: usize = 1_024;
 
 /// Messages that may wait to be written down; beyond that their senders are asked to come again.
 const DELIVERIES_WAITING_MAX: usize = 256;
-
-/// How often the state is asked for its numbers.
-const MEASURE_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

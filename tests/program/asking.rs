@@ -90,6 +90,21 @@ async fn until_heard(world: &World, heard: &Arc<Mutex<Vec<Value>>>, gate: &str) 
 }
 
 #[tokio::test]
+async fn a_state_that_takes_no_writes_is_told_although_nothing_is_to_be_written() {
+    // Nothing is due for an hour, so nobody would meet it.
+    let world = World::new().life(36_000).start().await;
+    until_gate(&world, "open").await;
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    state.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let path = format!("{ACCOUNT}/gate");
+    let is_unknown = async || told(world.running(), "GET", &path, "").await["known"] == false;
+    until_or("the publisher is told that it is not known", is_unknown, || world.tell()).await;
+    world.until_metric("state_up", &[], 0.0).await;
+    state.execute_batch("ROLLBACK").unwrap();
+    until_gate(&world, "open").await;
+}
+
+#[tokio::test]
 async fn a_hold_is_told_to_whoever_asks_and_to_whoever_listens_also_after_a_kill_until_it_is_over()
 {
     let (url, heard) = publisher().await;

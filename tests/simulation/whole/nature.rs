@@ -139,10 +139,11 @@ fn cut_all(world: &World, peer: usize, lasts: Millis) {
     truth.shared_trouble(until);
 }
 
-/// Whoever left a moment ago, or leaves now, is seen to have left when everybody can read the store again.
+/// Whoever left a moment ago, or leaves now, is seen to have left when everybody can read the store again, and that is
+/// written down when the state is there again: what was owed until then is sent the moment it is.
 fn hide_who_leaves(truth: &mut Truth) {
     let now = truth.now;
-    let readable_from = truth.cut.iter().map(|cut| cut[1]).max().unwrap_or(0);
+    let readable_from = truth.cut.iter().map(|cut| cut[1].max(cut[2])).max().unwrap_or(0);
     let unseen = truth
         .players
         .iter_mut()

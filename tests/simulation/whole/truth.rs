@@ -116,7 +116,7 @@ pub(crate) struct Player {
     pub(crate) refreshes: u64,
     /// When it last left: what was owed then is withdrawn, and nobody hears of its end.
     pub(crate) left_at: Millis,
-    /// From when on the sidecar could read that: not while the store is away.
+    /// From when on the sidecar could read that and write it down: not while store or state are away.
     pub(crate) left_seen_from: Millis,
 }
 
