@@ -100,7 +100,12 @@ async fn follow(
         let door = state.door(id).await?.unwrap_or_default();
         let is_followed = door.followed > before;
         // What the proof came to is what the person wants to know.
-        let is_settled = wish == Wish::Hold || door.gate != Gate::Canary || door.tries > 0;
+        let is_settled = wish == Wish::Hold
+            || match door.gate {
+                Gate::Open => true,
+                Gate::Held => !is_let_go(&door),
+                Gate::Canary => door.tries > 0,
+            };
         if is_followed && (is_settled || began.elapsed() >= PROVEN_WITHIN) {
             return Ok(Some(door));
         }
@@ -123,6 +128,11 @@ fn tell(parts: &Parts, id: &AccountId, wish: Wish, door: Door, output: Output) -
         (Gate::Held, Wish::Hold) => {
             (format!("held; nothing is published until `oauth-keepalive resume {id}`"), true)
         }
+        (Gate::Held, _) if is_let_go(&door) => (
+            "nobody holds it any more; it opens when a token that lives is saved and proven"
+                .to_owned(),
+            true,
+        ),
         (Gate::Held, _) => (format!("still held{since}.{why}"), false),
         (Gate::Canary, _) => (
             "to be proven before its queue resumes: one publish, or the provider's check"
@@ -161,11 +171,20 @@ pub(super) fn in_words(id: &AccountId, door: &Door, since: Option<&str>) -> Stri
             };
             format!("held{since}: {}{said}{by_hand}", cause.as_label())
         }
+        (Gate::Held, _) if is_let_go(door) => {
+            format!("held{since}: nobody holds it by hand any more, and its token is renewed first")
+        }
         (Gate::Held, _) => format!("held by hand{since}: {}", resume(id)),
         (Gate::Canary, _) => {
             format!("canary{since}: one publish, or the provider's check, is to prove it{said}")
         }
     }
+}
+
+/// The person who held it has said resume, and it is not mended yet: a refresh is under way, or due.
+fn is_let_go(door: &Door) -> bool {
+    let was_by_hand = door.why == Some(Why::Person) && !door.by_hand;
+    door.gate == Gate::Held && was_by_hand && door.refused.is_none()
 }
 
 fn resume(id: &AccountId) -> String {
@@ -223,6 +242,11 @@ mod tests {
                 door(Gate::Held, Some(Why::Person), true),
                 format!("held by hand since noon: {resume}"),
             ),
+            (
+                door(Gate::Held, Some(Why::Person), false),
+                "held since noon: nobody holds it by hand any more, and its token is renewed first"
+                    .to_owned(),
+            ),
             (door(Gate::Held, revoked, false), "held since noon: consent_revoked".to_owned()),
             (
                 door(Gate::Held, revoked, true),
@@ -236,5 +260,18 @@ mod tests {
         ] {
             assert_eq!(in_words(&id, &door, Some("noon")), expected);
         }
+    }
+
+    #[test]
+    fn what_is_let_go_while_its_token_is_renewed_is_not_called_held_by_somebody() {
+        let held = |why, by_hand, refused| {
+            is_let_go(&Door { gate: Gate::Held, why, by_hand, refused, ..Door::default() })
+        };
+        let (person, revoked) = (Some(Why::Person), Some(Why::Cause(Cause::ConsentRevoked)));
+        assert!(held(person, false, None));
+        assert!(!held(person, true, None), "somebody holds it");
+        assert!(!held(revoked, false, None), "something is wrong");
+        assert!(!held(person, false, Some(Cause::Unknown)), "publishing was refused");
+        assert!(!is_let_go(&Door { why: person, ..Door::default() }), "it is open");
     }
 }
