@@ -4,8 +4,9 @@
 use crate::{
     process::{command, stderr, stdout},
     until_or,
-    world::{SCOPES, World, owner},
+    world::{HELD_BACK, SCOPES, World, owner},
 };
+use oauth_keepalive::demo::provider::{Fault, Lasting, Surface};
 use std::time::Duration;
 
 async fn gate_of(world: &World, account: &str) -> Option<String> {
@@ -124,6 +125,29 @@ async fn what_a_person_holds_stays_held_over_a_kill_until_a_person_resumes_it() 
     assert_eq!((&answer["gate"], &answer["why"]), (&"open".into(), &"by_hand".into()));
     until_status(&world, "brand-01", "connected").await;
     assert!(world.mails_to(&owner("brand-01")).is_empty(), "who holds it knows it");
+}
+
+#[tokio::test]
+async fn who_resumes_while_a_refresh_is_under_way_is_not_told_that_somebody_still_holds_it() {
+    let world = World::new().renewed_early().section("http", HELD_BACK).start().await;
+    let (code, said) = told(&world, &["hold", "tiktok/brand-01"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    world.provider.plant(Some("brand-01"), Surface::Token, Fault::HoldAnswer, Lasting::Times(1));
+    world.until_held_back().await;
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    let is_followed = async || {
+        let sql = "SELECT door NOT LIKE '%by_hand\":true%' FROM memory WHERE account = 'brand-01'";
+        state.query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap_or(false)
+    };
+    let answer = async {
+        until_or("resume is followed", is_followed, || world.tell()).await;
+        // The command has looked by now; what it saw is a gate that is shut and that nobody holds.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.provider.release();
+    };
+    let resume = ["resume", "tiktok/brand-01"];
+    let ((code, said), ()) = tokio::join!(told(&world, &resume), answer);
+    assert_eq!((code, said.contains("open; its queue goes on")), (Some(0), true), "{said}");
 }
 
 #[tokio::test]
