@@ -159,6 +159,12 @@ async fn a_hold_outlives_the_rows_absence_and_a_kill_meanwhile() {
     world.execute("UPDATE accounts SET enabled = 0 WHERE account = 'brand-01'");
     let is_gone = async || gate_of(&world, "brand-01").await.is_none();
     until_or("brand-01 is shown no more", is_gone, || world.tell()).await;
+    let state = || rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    let sql = "SELECT door LIKE '%\"left\":%' FROM memory WHERE account = 'brand-01'";
+    let is_kept = async || state().query_row(sql, [], |row| row.get(0)).unwrap_or(false);
+    until_or("its gate is kept", is_kept, || world.tell()).await;
+    // Or whoever starts next would only follow the order once more; it is kept for a week, the gate for longer.
+    state().execute("DELETE FROM inbox", []).unwrap();
 
     world.kill_at_rest().await;
     world.start().await;
